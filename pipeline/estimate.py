@@ -1,0 +1,74 @@
+"""Says how long the networks of params.yaml would train and be judged on this machine.
+
+`python -m pipeline.estimate [SECTION.KEY=VALUE ...]` takes the same settings as `dvc exp run -S`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipeline.stage import HOME, PARAMS, report_errors
+from src.compute import choose_device
+from src.data.archive import GIB
+from src.data.classes import CLASSES
+from src.data.sources import PUBLISHED, resolve_archive, survey_archive
+from src.errors import UserError
+from src.progress import duration, say
+from src.settings.tree import Settings, load_settings
+from src.timing import seconds_per_fake, seconds_per_image
+from src.training.gan import steps_per_epoch
+
+PROBE = 16  # images of the timed batch; larger ones are as fast or a little faster per image
+
+
+def estimate(overrides: Sequence[str]) -> None:
+    """Print the estimate for params.yaml with some settings changed."""
+    settings = load_settings(PARAMS, overrides)
+    device = choose_device(settings.compute.device)
+    if settings.fid.extractor == "inception" and settings.fid.weights:
+        weights = HOME / settings.fid.weights
+        if not weights.is_file():
+            raise UserError(f"fid.weights: {weights}: there is no such file")
+    counts = _train_images(settings)
+    total = 0.0
+    for label, train in zip(
+        CLASSES, (settings.train.normal, settings.train.pneumonia), strict=True
+    ):
+        steps = steps_per_epoch(counts[label], train.batch)
+        images = train.epochs * steps * train.batch
+        each = seconds_per_image(train, settings.preprocess.size, min(train.batch, PROBE), device)
+        total += each * images
+        say(
+            f"{label}: {train.epochs} epochs of {steps} batches of {train.batch} at "
+            f"{1 / each:.3g} images a second on {device}: about {duration(each * images)}"
+        )
+    if settings.fid.extractor == "inception":
+        fakes = len(CLASSES) * settings.fid.iterations * settings.fid.sample_size
+        judging = fakes * seconds_per_fake(settings.fid, settings.preprocess.size, PROBE, device)
+        total += judging
+        say(f"fid_eval: {fakes} generated images through inception: about {duration(judging)}")
+    say(f"in all about {duration(total)}")
+
+
+def _train_images(settings: Settings) -> dict[str, int]:
+    """Images of the train split of each class."""
+    data = settings.data
+    if data.source == "phantom":
+        return dict.fromkeys(CLASSES, data.phantom.train_per_class)
+    if not data.path:
+        say("the archive is not here yet: counting with Kaggle's published numbers")
+        return PUBLISHED["Kaggle"]["train"]
+    archive = resolve_archive(data, HOME)
+    return survey_archive(archive, round(data.max_unpacked_gib * GIB)).counts()["train"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments and print the estimate."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.estimate", description=__doc__)
+    parser.add_argument("settings", nargs="*", metavar="SECTION.KEY=VALUE")
+    arguments = parser.parse_args(argv)
+    return report_errors(lambda: estimate(arguments.settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

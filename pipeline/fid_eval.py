@@ -1,0 +1,134 @@
+"""Stage fid_eval: the Fréchet distances of real and generated images, and the verdict."""
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from pipeline.stage import (
+    HOME,
+    PROJECT,
+    Stage,
+    array_path,
+    model_folder,
+    read_array,
+    read_table,
+    run_stage,
+)
+from src.compute import choose_device, random_stream
+from src.data.classes import CLASSES
+from src.data.download import download_inception
+from src.errors import UserError
+from src.evaluation.classifier import train_classifier
+from src.evaluation.features import FeatureExtractor, extract_features
+from src.evaluation.inception import load_inception
+from src.evaluation.protocol import compare_sets, describe
+from src.evaluation.verdict import judge
+from src.files import sha256_of_file, write_atomic
+from src.models.networks import Generator, load_generator
+from src.progress import progress, say
+from src.settings.fid import FidSettings
+from src.training.gan import generate
+
+NOISE = 20  # stream of randomness of the generated images
+
+
+def fid_eval(stage: Stage) -> None:
+    """Write reports/fid and the metrics."""
+    settings = stage.settings.fid
+    device = choose_device(stage.settings.compute.device)
+    generators = [load_generator(model_folder(c) / "generator.pt", device) for c in CLASSES]
+    extractor, known = _extractor(settings, stage, device)
+    real = {
+        name: extract_features(
+            extractor, read_array(array_path(label, "test")), settings.batch, device
+        )
+        for name, label in zip(("RN", "RP"), CLASSES, strict=True)
+    }
+
+    def fake(name: str, iteration: int) -> NDArray[np.float32]:
+        label = ("FN", "FP").index(name)
+        images = _new_images(generators[label], settings, label, iteration, device)
+        return extract_features(extractor, images, settings.batch, device)
+
+    draws = compare_sets(real, fake, settings.iterations, settings.sample_size, settings.seed)
+    rows: list[dict[str, object]] = []
+    for part in progress(draws, "comparing draws", settings.iterations, "draws"):
+        rows += part
+    distances = pd.DataFrame(rows)
+    description = describe(distances)
+    verdict = judge(distances)
+
+    folder = PROJECT / "reports" / "fid"
+    write_atomic(folder / "distances.csv", distances.to_csv(index=False, lineterminator="\n"))
+    write_atomic(folder / "describe.csv", description.to_csv(lineterminator="\n"))
+    stage.write_metrics(
+        "fid",
+        {
+            "extractor": {"name": extractor.name, "dims": extractor.dims, **known},
+            "verdict": asdict(verdict),
+            "pairs": {
+                str(pair): {key: _plain(row[key]) for key in ("n", "mean", "std", "relative")}
+                for pair, row in description.to_dict("index").items()
+            },
+        },
+    )
+    stage.run.log_table("fid/describe.json", description.reset_index())
+    stage.run.log_file(folder / "distances.csv", "fid")
+    say(verdict.sentence())
+
+
+def _extractor(
+    settings: FidSettings, stage: Stage, device: torch.device
+) -> tuple[FeatureExtractor, dict[str, Any]]:
+    """The feature extractor, and what the report should say of it."""
+    if settings.extractor == "inception":
+        path = HOME / settings.weights if settings.weights else download_inception()
+        inception = load_inception(path, settings.dims, device)
+        checksum = sha256_of_file(path)
+        if settings.weights_sha256 not in ("", checksum):
+            raise UserError(f"fid.weights_sha256: {path} has the checksum {checksum}")
+        return inception, {"weights_sha256": checksum}
+    table = read_table(PROJECT / "data" / "arrays" / "table.csv")
+    train = table[table["split"] == "train"]
+    patients = [train.loc[train["label"] == label, "patient"].tolist() for label in CLASSES]
+    images = [read_array(array_path(label, "train")) for label in CLASSES]
+    trained = train_classifier(
+        (images[0], images[1]),
+        (patients[0], patients[1]),
+        settings.classifier,
+        settings.dims,
+        settings.seed,
+        device,
+        lambda epoch, loss: stage.run.log_metrics({"classifier.loss": loss}, epoch),
+    )
+    say(
+        f"classifier: balanced accuracy {trained.held_out_accuracy:.1%} on "
+        f"{trained.held_out_images} images of patients that it has not seen"
+    )
+    return trained.extractor, {
+        "held_out_accuracy": trained.held_out_accuracy,
+        "held_out_images": trained.held_out_images,
+    }
+
+
+def _new_images(
+    generator: Generator, settings: FidSettings, label: int, iteration: int, device: torch.device
+) -> NDArray[np.uint8]:
+    """The generated images of one draw; class and iteration name their noise."""
+    stream = random_stream(torch.device("cpu"), settings.seed, NOISE, label, iteration)
+    shape = (settings.sample_size, generator.settings.latent)
+    return generate(generator, torch.randn(shape, generator=stream).to(device))
+
+
+def _plain(value: Any) -> int | float:
+    """A number of pandas or NumPy as Python's own."""
+    return int(value) if isinstance(value, int | np.integer) else float(value)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("fid_eval", fid_eval))

@@ -1,0 +1,103 @@
+"""Stage report: figures and one page that tells what was found."""
+
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.stage import (
+    PROJECT,
+    Stage,
+    array_path,
+    model_folder,
+    read_array,
+    read_metrics,
+    read_table,
+    run_stage,
+)
+from src.data.classes import CLASSES
+from src.errors import UserError
+from src.evaluation.thesis import published_description
+from src.evaluation.verdict import judge
+from src.figures import distance_boxes, loss_curves, real_beside_generated, sample_evolution
+from src.files import folder_in_place_of, write_atomic
+from src.grids import read_png, tile
+from src.progress import say
+from src.report.page import Findings, render
+from src.settings.train import SampleSettings
+from src.settings.tree import flatten
+
+
+def report(stage: Stage) -> None:
+    """Write reports/figures and reports/index.html."""
+    settings = stage.settings
+    reports = PROJECT / "reports"
+    distances = read_table(reports / "fid" / "distances.csv")
+    histories = {c: read_table(model_folder(c) / "history.csv") for c in CLASSES}
+    grids = {label: _sample_grids(label) for label in CLASSES}
+    shown = {label: _spread(grids[label], settings.report.evolution_epochs) for label in CLASSES}
+    samples = {
+        "NORMAL": settings.train.normal.samples,
+        "PNEUMONIA": settings.train.pneumonia.samples,
+    }
+    pairs = {
+        label: (_real_grid(label, samples[label]), grids[label][max(grids[label])])
+        for label in CLASSES
+    }
+    figures = {
+        "distance_boxes": distance_boxes(distances),
+        "real_beside_generated": real_beside_generated(pairs),
+        "sample_evolution": sample_evolution(shown),
+        "loss_curves": loss_curves(histories),
+    }
+    fetched, prepared, fid = (read_metrics(name) for name in ("fetch", "preprocess", "fid"))
+    findings = Findings(
+        title=settings.report.title,
+        source=fetched["source"],
+        counts=fetched["images"],
+        patients=fetched["patients"],
+        quality=prepared,
+        verdict=judge(distances),
+        description=read_table(reports / "fid" / "describe.csv", index="pair"),
+        published=published_description(),
+        extractor=fid["extractor"],
+        training={label: read_metrics(f"train_{label.lower()}") for label in CLASSES},
+        parameters=flatten(settings),
+    )
+    with folder_in_place_of(reports / "figures") as folder:
+        for name, content in figures.items():
+            (folder / f"{name}.png").write_bytes(content)
+    page = reports / "index.html"
+    write_atomic(page, render(findings, figures))
+    for name in figures:
+        stage.run.log_file(reports / "figures" / f"{name}.png", "figures")
+    stage.run.log_file(page)
+    say(f"the report is {page}")
+
+
+def _sample_grids(label: str) -> dict[int, NDArray[np.uint8]]:
+    """The sample grids that the training of a class left, by epoch."""
+    folder = model_folder(label) / "samples"
+    files = {int(file.stem.removeprefix("epoch_")): file for file in folder.glob("epoch_*.png")}
+    if not files:
+        raise UserError(f"{folder.relative_to(PROJECT)}: no samples; `dvc repro` makes them")
+    return {epoch: read_png(files[epoch]) for epoch in sorted(files)}
+
+
+def _spread(grids: dict[int, NDArray[np.uint8]], count: int) -> dict[int, NDArray[np.uint8]]:
+    """At most ``count`` of the grids, the first and the last among them."""
+    epochs = list(grids)
+    chosen = np.unique(np.linspace(0, len(epochs) - 1, count).round().astype(int))
+    return {epochs[index]: grids[epochs[index]] for index in chosen}
+
+
+def _real_grid(label: str, samples: SampleSettings) -> NDArray[np.uint8]:
+    """Test images spread evenly over the set, in a grid like that of the samples."""
+    images = read_array(array_path(label, "test"))
+    count = min(samples.rows * samples.columns, len(images))
+    chosen = np.linspace(0, len(images) - 1, count).round().astype(int)
+    return tile(images[chosen], samples.columns)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("report", report))

@@ -1,0 +1,144 @@
+"""What every stage does around its work: settings, tracking, errors as one line."""
+
+import errno
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src.errors import UserError
+from src.files import write_json
+from src.settings.tree import Settings, flatten, load_settings
+from src.tracking import Run, start_run
+
+PROJECT = Path(__file__).resolve().parents[1]
+# `dvc exp run --temp` and `--queue` work in a copy of the project without its ignored files. What
+# outlives a run (MLflow's store) and relative paths of the user belong to the original.
+HOME = Path(os.environ.get("DVC_ROOT") or PROJECT)
+PARAMS = PROJECT / "params.yaml"
+METRICS = PROJECT / "reports" / "metrics"
+
+# Where the disk or its rights fail; anything else of this kind is a defect of ours.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that is running."""
+
+    name: str
+    settings: Settings
+    run: Run
+
+    def write_metrics(self, name: str, metrics: dict[str, Any]) -> None:
+        """Write the stage's metrics for DVC, and log the numbers among them."""
+        write_json(METRICS / f"{name}.json", metrics)
+        self.run.log_metrics(dict(_numbers(metrics)))
+
+
+def run_stage(name: str, work: Callable[[Stage], None]) -> int:
+    """Do a stage's work within an MLflow run; the exit status.
+
+    The parameters are checked and the tracking store is reached before any work starts.
+    """
+    return report_errors(lambda: _tracked(name, work))
+
+
+def report_errors(work: Callable[[], None]) -> int:
+    """Do some work; print what the user can mend as one line, without a traceback."""
+    try:
+        work()
+    except UserError as error:
+        message = " ".join(str(error).split())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        message = f"{error.filename or 'a file'}: {error.strerror}"
+    else:
+        return 0
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+def read_table(path: Path, index: str | None = None) -> pd.DataFrame:
+    """A CSV file of an earlier stage; text columns keep texts such as "NA"."""
+    try:
+        return pd.read_csv(path, index_col=index, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from error
+
+
+def read_array(path: Path) -> NDArray[np.uint8]:
+    """An array of images of an earlier stage, uint8 (n, size, size)."""
+    try:
+        array: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _unusable(path, error) from error
+    return array
+
+
+def read_metrics(name: str) -> dict[str, Any]:
+    """The metrics of an earlier stage."""
+    path = METRICS / f"{name}.json"
+    try:
+        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from error
+    return metrics
+
+
+def array_path(label: str, split: str) -> Path:
+    """Where the prepared images of a class and split lie."""
+    return PROJECT / "data" / "arrays" / label.lower() / f"{split}.npy"
+
+
+def model_folder(label: str) -> Path:
+    """Where the generator of a class, its history and its samples lie."""
+    return PROJECT / "models" / label.lower()
+
+
+def _tracked(name: str, work: Callable[[Stage], None]) -> None:
+    """The stage's work, within its MLflow run."""
+    settings = load_settings(PARAMS)
+    params = flatten(settings)
+    experiment = os.environ.get("DVC_EXP_NAME") or "workspace"
+    tags = {
+        "dvc.stage": name,
+        "dvc.experiment": experiment,
+        "params.sha256": hashlib.sha256(json.dumps(params).encode()).hexdigest(),
+    }
+    if name != "fetch":
+        tags["data.sha256"] = str(read_metrics("fetch")["data_sha256"])
+    with start_run(f"{name} ({experiment})", HOME, params, tags) as run:
+        work(Stage(name, settings, run))
+
+
+def _numbers(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """The numbers in nested metrics, under dotted names."""
+    found: list[tuple[str, float]] = []
+    for key, value in metrics.items():
+        if isinstance(value, dict):
+            found += _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float):
+            found.append((f"{prefix}{key}", float(value)))
+    return found
+
+
+def _unusable(path: Path, error: Exception) -> UserError:
+    """A file of an earlier stage that is missing or damaged."""
+    if isinstance(error, FileNotFoundError):
+        reason = "it is missing"
+    else:
+        reason = f"it cannot be read ({' '.join(str(error).split())})"
+    return UserError(f"{path.relative_to(PROJECT)}: {reason}; `dvc repro` makes it")

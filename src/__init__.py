@@ -1,0 +1,1 @@
+"""The library: data, models, training, evaluation, figures, report and tracking."""

@@ -1,0 +1,1 @@
+"""From archives or phantoms to image files, and from image files to arrays."""

@@ -1,0 +1,131 @@
+"""A zip archive or a folder, read as one list of files, safely."""
+
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from src.errors import UserError
+
+GIB = 1 << 30
+MAX_NAME_BYTES = 255  # what file systems allow for one name
+ENCRYPTED = 0x1  # bit 0 of a zip entry's general purpose flag
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file: its place inside the archive, its size in bytes, and how to open it."""
+
+    path: PurePosixPath
+    size: int
+    open: Callable[[], IO[bytes]]
+
+
+def list_entries(path: Path, max_bytes: int) -> list[Entry]:
+    """The files of a zip archive or folder, in the order of their names.
+
+    Nothing is unpacked. Every entry's name and kind is checked first, so an archive with one
+    unsafe entry is refused as a whole.
+
+    Args:
+        path: a zip file or a folder.
+        max_bytes: most bytes that the files may take when unpacked.
+
+    Raises:
+        UserError: for a missing or broken archive, an absolute name, ``..``, a backslash or
+            control character in a name, a link, an encrypted entry, or too many bytes.
+    """
+    if path.is_dir():
+        entries = list(_folder_entries(path))
+    elif path.is_file():
+        entries = list(_zip_entries(path))
+    else:
+        raise UserError(f"data.path: {path}: there is no such file or folder")
+    total = sum(entry.size for entry in entries)
+    if total > max_bytes:
+        raise UserError(
+            f"data.path: {path} takes {total / GIB:.2f} GiB when unpacked, more than "
+            f"data.max_unpacked_gib = {max_bytes / GIB:.2f}"
+        )
+    return sorted(entries, key=lambda entry: entry.path.as_posix())
+
+
+def read_entry(entry: Entry) -> bytes:
+    """The content of an entry, which must be of the size that the archive states.
+
+    Raises:
+        UserError: if it is damaged, longer than stated (as in a bomb), or cannot be read.
+    """
+    try:
+        with entry.open() as stream:
+            content = stream.read(entry.size + 1)
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise UserError(f"data.path: {entry.path} cannot be read: {error}") from error
+    if len(content) != entry.size:
+        raise UserError(f"data.path: {entry.path} is not of the {entry.size} bytes it should have")
+    return content
+
+
+def _folder_entries(root: Path) -> Iterator[Entry]:
+    """The regular files below ``root``; a link inside it is refused, as one in a zip is."""
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"data.path: {error.filename}: {error.strerror}") from error
+
+    for folder, folders, names in os.walk(root, onerror=fail):
+        for name in folders + names:
+            file = Path(folder, name)
+            inner = PurePosixPath(file.relative_to(root).as_posix())
+            _check_name(inner.as_posix(), root)
+            status = file.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"data.path: {str(inner)!r} in {root} is a link or no plain file")
+            yield Entry(inner, status.st_size, lambda file=file: file.open("rb"))  # type: ignore[misc]
+
+
+def _zip_entries(path: Path) -> Iterator[Entry]:
+    """The files of a zip archive; the archive stays open as long as an entry refers to it."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise UserError(f"data.path: {path} is not a readable zip archive: {error}") from error
+    for info in archive.infolist():
+        _check_name(info.filename, path)
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise UserError(f"data.path: {info.filename!r} in {path} is a link or no plain file")
+        if info.is_dir():
+            continue
+        if info.flag_bits & ENCRYPTED:
+            raise UserError(f"data.path: {path} is encrypted; unpack it and give the folder")
+        yield Entry(
+            PurePosixPath(info.filename),
+            info.file_size,
+            lambda info=info: archive.open(info),  # type: ignore[misc]
+        )
+
+
+def _check_name(name: str, source: Path) -> None:
+    """Refuse a name that could leave the folder it is unpacked into, or cannot be a file's."""
+    parts = PurePosixPath(name).parts
+    try:
+        sizes = [len(part.encode("utf-8")) for part in parts]
+    except UnicodeEncodeError:  # a folder's name that is not UTF-8
+        sizes = [MAX_NAME_BYTES + 1]
+    unsafe = (
+        not name.strip("/")
+        or name.startswith("/")
+        or "\\" in name
+        or ".." in parts
+        or (len(name) > 1 and name[1] == ":")
+        or any(ord(letter) < 32 or ord(letter) == 127 for letter in name)
+        or max(sizes) > MAX_NAME_BYTES
+    )
+    if unsafe:
+        raise UserError(f"data.path: {source} holds an unsafe entry name: {name[:200]!r}")

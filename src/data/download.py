@@ -1,0 +1,161 @@
+"""Downloads into the user's cache folder, each at most once."""
+
+import json
+import logging
+import os
+import zipfile
+from pathlib import Path
+
+import pooch
+import requests
+
+from src.errors import UserError
+from src.progress import Progress
+
+KAGGLE_URL = (
+    "https://www.kaggle.com/api/v1/datasets/download/paultimothymooney/chest-xray-pneumonia"
+)
+MENDELEY_URL = (
+    "https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/"
+    "f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded"
+)
+INCEPTION_URL = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth"
+)
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+TIMEOUT = 60.0  # seconds without a byte before a connection counts as stalled
+RETRIES = 4
+MB = 1_000_000
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for this project (``XDG_CACHE_HOME`` moves it on Linux)."""
+    return Path(pooch.os_cache("chest-xray-gan"))
+
+
+def download(
+    url: str,
+    name: str,
+    sha256: str = "",
+    auth: tuple[str, str] | None = None,
+    timeout: float = TIMEOUT,
+    retries: int = RETRIES,
+    folder: Path | None = None,
+) -> Path:
+    """Fetch ``url`` to ``name`` in the cache folder, or find it there.
+
+    The file appears under its name only when it is whole; a connection that stalls, is cut or
+    fails is tried again with growing pauses.
+
+    Args:
+        url: where from.
+        name: file name in the cache folder.
+        sha256: expected checksum; empty if none was published.
+        auth: user name and key for HTTP basic authentication.
+        timeout: seconds without a byte before giving up on a connection.
+        retries: attempts after the first.
+        folder: another folder than the cache folder.
+
+    Raises:
+        UserError: if it cannot be had, or its checksum is another.
+    """
+    folder = folder or cache_folder()
+    source = pooch.create(
+        path=folder,
+        base_url="",
+        registry={name: f"sha256:{sha256}" if sha256 else None},
+        urls={name: url},
+        retry_if_failed=retries,
+    )
+    pooch.get_logger().setLevel(logging.INFO)  # says where from, where to, and each retry
+    try:
+        fetcher = pooch.HTTPDownloader(progressbar=_Meter(name), timeout=timeout, auth=auth)
+        return Path(source.fetch(name, downloader=fetcher))
+    except requests.exceptions.HTTPError as error:
+        status = error.response.status_code if error.response is not None else "unknown"
+        raise UserError(f"{_host(url)} answered with HTTP status {status} for {name}") from error
+    except requests.exceptions.RequestException as error:
+        raise UserError(
+            f"{_host(url)} cannot be reached for {name} ({type(error).__name__}); "
+            "check the connection, or get the file elsewhere and give its path"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{name} from {_host(url)} has another SHA-256 than {sha256}") from error
+    except OSError as error:
+        raise UserError(f"{folder / name} cannot be written: {error}") from error
+
+
+def kaggle_token() -> tuple[str, str] | None:
+    """The user's Kaggle name and key, from the environment or ``kaggle.json``; None without one.
+
+    Raises:
+        UserError: if ``kaggle.json`` is there but is not a token.
+    """
+    user, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
+    if user and key:
+        return user, key
+    folder = os.environ.get("KAGGLE_CONFIG_DIR") or str(Path.home() / ".kaggle")
+    file = Path(folder, "kaggle.json")
+    if not file.is_file():
+        return None
+    try:
+        token = json.loads(file.read_text(encoding="utf-8"))
+        return str(token["username"]), str(token["key"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not a Kaggle token; download a new one from Kaggle") from error
+
+
+def download_kermany() -> Path:
+    """The chest X-ray archive: Kaggle's with the user's token, else Mendeley's public file.
+
+    Neither publisher states a checksum for these archives, so none is checked here.
+    """
+    token = kaggle_token()
+    if token:
+        archive = download(KAGGLE_URL, "kaggle-chest-xray-pneumonia.zip", auth=token)
+    else:
+        archive = download(MENDELEY_URL, "mendeley-chest-xray-2017.zip")
+    if not zipfile.is_zipfile(archive):
+        archive.unlink()
+        raise UserError(
+            f"what was downloaded as {archive.name} is no zip archive and was removed; "
+            "get the archive with a browser and give its place as data.path"
+        )
+    return archive
+
+
+def download_inception() -> Path:
+    """The FID network's weights (95,628,359 bytes), checked against the published SHA-256."""
+    return download(INCEPTION_URL, "pt_inception-2015-12-05-6726825d.pth", INCEPTION_SHA256)
+
+
+class _Meter:
+    """What pooch asks of a progress bar, on top of ours."""
+
+    def __init__(self, name: str) -> None:
+        self._shown = Progress(f"downloading {name}", 0, "MB")
+
+    @property
+    def total(self) -> float:
+        """Size of the download in bytes, which pooch sets from the server's answer."""
+        return self._shown.total * MB
+
+    @total.setter
+    def total(self, size: int) -> None:
+        self._shown.total = size / MB
+
+    def update(self, size: int) -> None:
+        """Count ``size`` more bytes."""
+        self._shown.advance(size / MB)
+
+    def reset(self) -> None:
+        """Called at the end, to count the total once more; the count is right already."""
+
+    def close(self) -> None:
+        """Called at the end."""
+
+
+def _host(url: str) -> str:
+    """The part of ``url`` that a person recognises."""
+    return url.partition("//")[2].partition("/")[0]

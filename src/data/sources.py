@@ -1,0 +1,223 @@
+"""From a source (phantoms, or Kermany's archive) to image files in one folder layout.
+
+Whatever the source, the result is ``images/{train,test}/{NORMAL,PNEUMONIA}/<file>`` and a table
+of those files, so that the rest of the pipeline cannot tell where they came from.
+"""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from src.data.archive import GIB, Entry, list_entries, read_entry
+from src.data.classes import CLASSES, SPLITS
+from src.data.download import download_kermany
+from src.data.patients import patient_of
+from src.data.phantoms import draw_phantoms
+from src.errors import UserError
+from src.files import sha256_of_path
+from src.progress import progress, say
+from src.settings.data import DataSettings, PhantomSettings
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+HELD_OUT_SPLIT = "val"  # Kaggle's 8 + 8 images, which the thesis does not use
+
+# Images in each split and class of the two published archives (val left out).
+PUBLISHED = {
+    "Kaggle": {
+        "train": {"NORMAL": 1341, "PNEUMONIA": 3875},
+        "test": {"NORMAL": 234, "PNEUMONIA": 390},
+    },
+    "Mendeley": {
+        "train": {"NORMAL": 1349, "PNEUMONIA": 3883},
+        "test": {"NORMAL": 234, "PNEUMONIA": 390},
+    },
+}
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One row of the images' table. An unreadable header gives width and height 0, mode ""."""
+
+    file: str
+    split: str
+    label: str
+    patient: str
+    sha256: str
+    width: int
+    height: int
+    mode: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What an archive holds: the images to take, and how many files are left aside and why."""
+
+    images: dict[tuple[str, str, str], Entry]  # by split, class and file name
+    repeated: int
+    held_out: int
+    other: int
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images in each split and class."""
+        return _counts((split, label) for split, label, _ in self.images)
+
+
+def collect_images(settings: DataSettings, root: Path, folder: Path) -> pd.DataFrame:
+    """Write the source's images below ``folder`` and return their table.
+
+    Args:
+        settings: the data section.
+        root: the folder that a relative ``data.path`` starts from.
+        folder: an existing empty folder.
+
+    Raises:
+        UserError: if the source cannot be reached or used. The source is never changed silently.
+    """
+    if settings.source == "phantom":
+        records = _collect_phantoms(settings.phantom, folder)
+    else:
+        records = _collect_kermany(settings, root, folder)
+    return pd.DataFrame([asdict(record) for record in records])
+
+
+def survey_archive(path: Path, max_bytes: int) -> Survey:
+    """Find the images in a zip archive or a folder, in any of the layouts that exist.
+
+    The split and class are an image's two parent folders, in any letter case and at any depth.
+    The same image found twice (Kaggle's doubled ``chest_xray/chest_xray``) counts once.
+
+    Raises:
+        UserError: for an unsafe or broken archive, a layout without these folders, a class
+            without images, or one name with two contents.
+    """
+    images: dict[tuple[str, str, str], Entry] = {}
+    repeated = held_out = other = 0
+    for entry in list_entries(path, max_bytes):
+        name = entry.path.name
+        split, label = _split_and_class(entry)
+        hidden = any(part.startswith((".", "__MACOSX")) for part in entry.path.parts)
+        if hidden or not label or not name.lower().endswith(SUFFIXES):
+            other += 1
+        elif split == HELD_OUT_SPLIT:
+            held_out += 1
+        elif (split, label, name) not in images:
+            images[split, label, name] = entry
+        elif read_entry(images[split, label, name]) == read_entry(entry):
+            repeated += 1
+        else:
+            raise UserError(
+                f"data.path: {path} holds two different images named {split}/{label}/{name}"
+            )
+    survey = Survey(images, repeated, held_out, other)
+    _check_counts(survey.counts(), path)
+    return survey
+
+
+def resolve_archive(settings: DataSettings, root: Path) -> Path:
+    """The archive or folder that ``data.path`` names, or the downloaded one; checksum checked."""
+    if settings.path:
+        path = root / Path(settings.path).expanduser()
+        if not path.exists():
+            raise UserError(f"data.path: {path}: there is no such file or folder")
+    else:
+        path = download_kermany()
+    if settings.sha256:
+        found = sha256_of_path(path)
+        if found != settings.sha256:
+            raise UserError(
+                f"data.sha256: {path} has the checksum {found}, not {settings.sha256}; "
+                "set data.sha256 to the former if the change is wanted"
+            )
+    return path
+
+
+def count_table(counts: dict[str, dict[str, int]]) -> str:
+    """The images in each split and class beside those published, as lines of text."""
+    lines = [f"{'split':<8}{'class':<12}{'here':>8}" + "".join(f"{name:>10}" for name in PUBLISHED)]
+    for split in SPLITS:
+        for label in CLASSES:
+            published = "".join(f"{table[split][label]:>10}" for table in PUBLISHED.values())
+            lines.append(f"{split:<8}{label:<12}{counts[split][label]:>8}{published}")
+    return "\n".join(lines)
+
+
+def _collect_kermany(settings: DataSettings, root: Path, folder: Path) -> list[ImageRecord]:
+    """Copy the archive's images."""
+    path = resolve_archive(settings, root)
+    survey = survey_archive(path, round(settings.max_unpacked_gib * GIB))
+    say(count_table(survey.counts()))
+    say(
+        f"left aside: {survey.held_out} images of the {HELD_OUT_SPLIT} split, {survey.repeated} "
+        f"repeated images, {survey.other} other files"
+    )
+    items = progress(survey.images.items(), "reading images", len(survey.images), "images")
+    return [
+        _write(folder, split, label, name, read_entry(entry))
+        for (split, label, name), entry in items
+    ]
+
+
+def _collect_phantoms(settings: PhantomSettings, folder: Path) -> list[ImageRecord]:
+    """Draw the phantoms."""
+    total = len(CLASSES) * (settings.train_per_class + settings.test_per_class)
+    files = progress(draw_phantoms(settings), "drawing phantoms", total, "images")
+    records = [_write(folder, *file) for file in files]
+    return sorted(records, key=lambda record: (record.split, record.label, record.file))
+
+
+def _write(folder: Path, split: str, label: str, name: str, content: bytes) -> ImageRecord:
+    """Write one image file and describe it; only its header is decoded here."""
+    file = folder / split / label / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            width, height, mode = image.width, image.height, image.mode
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        width, height, mode = 0, 0, ""  # preprocess names it and does as on_bad_image says
+    return ImageRecord(
+        file=f"{split}/{label}/{name}",
+        split=split,
+        label=label,
+        patient=patient_of(name),
+        sha256=hashlib.sha256(content).hexdigest(),
+        width=width,
+        height=height,
+        mode=mode,
+    )
+
+
+def _split_and_class(entry: Entry) -> tuple[str, str]:
+    """The split and class that an entry's folders tell, or two empty strings."""
+    folders = entry.path.parts[:-1]
+    if len(folders) < 2:
+        return "", ""
+    split, label = folders[-2].lower(), folders[-1].upper()
+    known = split in (*SPLITS, HELD_OUT_SPLIT) and label in CLASSES
+    return (split, label) if known else ("", "")
+
+
+def _counts(places: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """How often each split and class occurs, zeros included."""
+    counter = Counter(places)
+    return {split: {label: counter[split, label] for label in CLASSES} for split in SPLITS}
+
+
+def _check_counts(counts: dict[str, dict[str, int]], path: Path) -> None:
+    """Refuse an archive in which a split and class has no image."""
+    empty = [
+        f"{split}/{label}" for split in SPLITS for label in CLASSES if not counts[split][label]
+    ]
+    if len(empty) == len(SPLITS) * len(CLASSES):
+        raise UserError(
+            f"data.path: {path} has no images in folders such as train/NORMAL and test/PNEUMONIA; "
+            "give Kaggle's or Mendeley's archive, or the folder that it unpacks to"
+        )
+    if empty:
+        raise UserError(f"data.path: {path} has no image in {', '.join(empty)}")

@@ -1,0 +1,97 @@
+"""Files that are either whole or absent, and the checksums that name their content."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from src.errors import UserError
+
+BLOCK = 1 << 20  # bytes read at a time when hashing
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never half.
+
+    Text is encoded as UTF-8 with the line ends that it has. Missing parent folders are made.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON with a final newline; NaN and infinity are refused."""
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def folder_in_place_of(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``path`` that takes its place when the block ends well.
+
+    If the block fails the folder is removed and ``path`` stays as it was. What a killed process
+    left behind is cleared by the next call.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}-new-"
+    for stale in path.parent.glob(f"{prefix}*"):
+        shutil.rmtree(stale)
+    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
+    fresh.chmod(0o777 & ~_umask())
+    try:
+        yield fresh
+        if path.exists():
+            shutil.rmtree(path)
+        fresh.replace(path)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in lower-case hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of_path(path: Path) -> str:
+    """SHA-256 of a file, or of a folder: its files' relative paths and checksums, in order.
+
+    Raises:
+        UserError: if there is nothing at ``path``.
+    """
+    if path.is_file():
+        return sha256_of_file(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such file or folder")
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix()):
+        if file.is_file():
+            name = file.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
+            digest.update(name + b"\0" + sha256_of_file(file).encode("ascii") + b"\n")
+    return digest.hexdigest()
+
+
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,33 @@
+"""Many small images in one picture."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def tile(images: NDArray[np.uint8], columns: int, gap: int = 1) -> NDArray[np.uint8]:
+    """Arrange uint8 images (n, h, w) in rows of ``columns``, black between and in empty places."""
+    count, height, width = images.shape
+    rows = -(-count // columns)
+    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap), dtype=np.uint8)
+    for index, image in enumerate(images):
+        top = index // columns * (height + gap)
+        left = index % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """A grey image, uint8 (h, w), as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def read_png(path: Path) -> NDArray[np.uint8]:
+    """A grey picture, uint8 (h, w)."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))

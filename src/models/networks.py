@@ -1,0 +1,132 @@
+"""The generator and the discriminator, described by lists of channels, kernels and strides.
+
+The thesis's networks are one point of this family: 2,704,897 and 2,099,457 parameters.
+"""
+
+import io
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from src.errors import UserError
+from src.files import write_atomic
+from src.models.layers import Dropout, SameConv2d, SameConvTranspose2d, initialize_keras
+from src.settings.train import DiscriminatorSettings, GeneratorSettings
+
+
+class Generator(nn.Module):
+    """From latent noise to grey images.
+
+    A dense layer makes a small map, transposed convolutions enlarge it, and a convolution makes
+    one channel; LeakyReLU in between, tanh at the end.
+    """
+
+    def __init__(self, settings: GeneratorSettings, image_size: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.image_size = image_size
+        self._base = (settings.base_channels, *2 * (settings.base_size(image_size),))
+        self.dense = nn.Linear(settings.latent, torch.Size(self._base).numel())
+        self.activation = nn.LeakyReLU(settings.slope, inplace=True)
+        widths = (settings.base_channels, *settings.channels)
+        shapes = zip(pairwise(widths), settings.kernels, settings.strides, strict=True)
+        self.upsampling = nn.ModuleList(
+            SameConvTranspose2d(before, after, kernel, stride)
+            for (before, after), kernel, stride in shapes
+        )
+        self.output = SameConv2d(widths[-1], 1, settings.output_kernel)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """(n, latent) of N(0, 1) to (n, 1, image_size, image_size) in [-1, 1]."""
+        x = self.activation(self.dense(noise)).view(-1, *self._base)
+        for layer in self.upsampling:
+            x = self.activation(layer(x))
+        return torch.tanh(self.output(x))
+
+
+class Discriminator(nn.Module):
+    """From grey images to one logit, positive where an image looks real.
+
+    The sigmoid of the thesis is left to the loss, which is then computed without overflow; the
+    gradients are the same.
+    """
+
+    def __init__(self, settings: DiscriminatorSettings, image_size: int) -> None:
+        super().__init__()
+        settings.check_image_size(image_size)
+        widths = (1, *settings.channels)
+        shapes = zip(pairwise(widths), settings.kernels, settings.strides, strict=True)
+        self.convolutions = nn.ModuleList(
+            SameConv2d(before, after, kernel, stride) for (before, after), kernel, stride in shapes
+        )
+        self.activation = nn.LeakyReLU(settings.slope, inplace=True)
+        self.dropout = Dropout(settings.dropout)
+        side = image_size
+        for stride in settings.strides:
+            side //= stride
+        self.dense = nn.Linear(settings.channels[-1] * side * side, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, 1, image_size, image_size) in [-1, 1] to (n,) logits."""
+        x = images
+        for layer in self.convolutions:
+            x = self.activation(layer(x))
+        return self.dense(self.dropout(x.flatten(1))).squeeze(1)
+
+
+def new_generator(
+    settings: GeneratorSettings, image_size: int, random: torch.Generator
+) -> Generator:
+    """A generator with Keras's initialisation, drawn from ``random``."""
+    network = Generator(settings, image_size)
+    initialize_keras(network, random)
+    return network
+
+
+def new_discriminator(
+    settings: DiscriminatorSettings, image_size: int, random: torch.Generator
+) -> Discriminator:
+    """A discriminator with Keras's initialisation, drawn from ``random``."""
+    network = Discriminator(settings, image_size)
+    initialize_keras(network, random)
+    return network
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def save_generator(path: Path, network: Generator) -> None:
+    """Write the weights, with the description that rebuilds the network, as plain tensors."""
+    content: dict[str, Any] = {
+        "settings": network.settings.model_dump(mode="json"),
+        "image_size": network.image_size,
+        "weights": {name: value.cpu().contiguous() for name, value in network.state_dict().items()},
+    }
+    # Through memory, because torch writes the file's name into the file.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_generator(path: Path, device: torch.device) -> Generator:
+    """Rebuild a saved generator in eval mode on ``device``; no code in the file is run.
+
+    Raises:
+        UserError: if the file is missing, damaged, or not a generator of this project.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        settings = GeneratorSettings.model_validate(content["settings"], strict=False)
+        network = Generator(settings, int(content["image_size"]))
+        network.load_state_dict(content["weights"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such generator; dvc repro trains it") from None
+    except Exception as error:  # whatever a damaged or foreign file makes torch raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is not a generator of this project: {reason}") from error
+    return network.to(device).eval()

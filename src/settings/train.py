@@ -1,0 +1,121 @@
+"""Settings of the networks and of their training."""
+
+import math
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from src.settings.base import Count, Probability, Section, Seed
+
+Layers = Annotated[tuple[Count, ...], Field(min_length=1)]
+Strides = Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(min_length=1)]
+Slope = Annotated[float, Field(ge=0, lt=1)]
+
+
+class GeneratorSettings(Section):
+    """The generator: dense to a small map, transposed convolutions, one convolution to grey."""
+
+    latent: Count
+    base_channels: Count
+    channels: Layers
+    kernels: Layers
+    strides: Strides
+    output_kernel: Count
+    slope: Slope
+
+    @model_validator(mode="after")
+    def _lists_agree(self) -> Self:
+        _same_length(self.channels, self.kernels, self.strides)
+        for kernel, stride in zip(self.kernels, self.strides, strict=True):
+            if kernel < stride:
+                raise ValueError(f"a kernel of {kernel} leaves holes at stride {stride}")
+        return self
+
+    def base_size(self, image_size: int) -> int:
+        """Side of the first map, in pixels, from which the strides grow to ``image_size``.
+
+        Raises:
+            ValueError: if the strides do not divide ``image_size``.
+        """
+        growth = math.prod(self.strides)
+        if image_size % growth:
+            raise ValueError(
+                f"the generator's strides multiply to {growth}, which does not divide "
+                f"the image size {image_size} (preprocess.size)"
+            )
+        return image_size // growth
+
+
+class DiscriminatorSettings(Section):
+    """The discriminator: strided convolutions, dropout, one dense unit."""
+
+    channels: Layers
+    kernels: Layers
+    strides: Strides
+    slope: Slope
+    dropout: Probability
+
+    @model_validator(mode="after")
+    def _lists_agree(self) -> Self:
+        _same_length(self.channels, self.kernels, self.strides)
+        return self
+
+    def check_image_size(self, image_size: int) -> None:
+        """Raise ValueError if the strides do not divide ``image_size`` (pixels)."""
+        shrink = math.prod(self.strides)
+        if image_size % shrink:
+            raise ValueError(
+                f"the discriminator's strides multiply to {shrink}, which does not divide "
+                f"the image size {image_size} (preprocess.size)"
+            )
+
+
+class AdamSettings(Section):
+    """One network's Adam optimizer (Kingma and Ba, 2015)."""
+
+    learning_rate: Annotated[float, Field(gt=0)]
+    beta1: Probability
+    beta2: Probability
+    epsilon: Annotated[float, Field(gt=0)]
+
+
+class OptimizerSettings(Section):
+    """The optimizers of the two networks."""
+
+    generator: AdamSettings
+    discriminator: AdamSettings
+
+
+class SampleSettings(Section):
+    """The grids drawn from one fixed noise while training."""
+
+    epochs: tuple[Count, ...]
+    rows: Annotated[int, Field(ge=1, le=32)]
+    columns: Annotated[int, Field(ge=1, le=32)]
+
+
+class TrainSettings(Section):
+    """One class's networks and schedule."""
+
+    generator: GeneratorSettings
+    discriminator: DiscriminatorSettings
+    optimizer: OptimizerSettings
+    batch: Count
+    epochs: Count
+    seed: Seed
+    samples: SampleSettings
+
+    def check_image_size(self, image_size: int) -> None:
+        """Raise ValueError if either network does not fit images of ``image_size`` pixels."""
+        self.generator.base_size(image_size)
+        self.discriminator.check_image_size(image_size)
+
+
+def _same_length(*lists: tuple[int, ...]) -> None:
+    """Raise ValueError unless channels, kernels and strides describe the same layers."""
+    channels, kernels, strides = (len(values) for values in lists)
+    if not channels == kernels == strides:
+        raise ValueError(
+            f"channels, kernels and strides must be of one length, "
+            f"not {channels}, {kernels} and {strides}"
+        )

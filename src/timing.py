@@ -1,0 +1,45 @@
+"""How fast this machine is, measured on a few images."""
+
+import time
+
+import torch
+
+from src.evaluation.inception import InceptionExtractor
+from src.settings.fid import FidSettings
+from src.settings.train import TrainSettings
+from src.training.gan import Trainer
+
+
+def seconds_per_image(
+    settings: TrainSettings, image_size: int, batch: int, device: torch.device
+) -> float:
+    """Seconds that the three updates take for one image, measured on one batch of noise."""
+    trainer = Trainer(settings, image_size, device)
+    images = torch.rand(batch, 1, image_size, image_size, device=device) * 2 - 1
+    trainer.step(images)  # the first step also prepares the kernels
+    _wait(device)
+    start = time.perf_counter()
+    trainer.step(images)
+    _wait(device)
+    return (time.perf_counter() - start) / batch
+
+
+@torch.no_grad()
+def seconds_per_fake(
+    settings: FidSettings, image_size: int, batch: int, device: torch.device
+) -> float:
+    """Seconds that the Inception network takes for one image; its weights do not matter."""
+    network = InceptionExtractor(settings.dims).to(device).eval()
+    images = torch.zeros(batch, image_size, image_size, dtype=torch.uint8, device=device)
+    network(images)
+    _wait(device)
+    start = time.perf_counter()
+    network(images)
+    _wait(device)
+    return (time.perf_counter() - start) / batch
+
+
+def _wait(device: torch.device) -> None:
+    """Let the device finish what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

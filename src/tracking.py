@@ -1,0 +1,221 @@
+"""MLflow, behind one class; no other module of the project imports it.
+
+What is logged is queued and delivered in batches, so that logging costs next to nothing while a
+network trains. The default store is sqlite beside the project; MLFLOW_TRACKING_URI moves it. A
+store that cannot be reached is refused before any work starts; one that goes away later does not
+stop the work: what is queued is tried again, and a warning tells what could not be delivered.
+"""
+
+import fcntl
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Read by MLflow when it is imported: no usage statistics, and short waits for a dead server.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+
+import mlflow
+import mlflow.pytorch
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+
+EXPERIMENT = "chest-xray-gan"
+METRICS_PER_CALL = 1000  # MLflow's limit for one log_batch
+PARAMS_PER_CALL = 100
+SECONDS_BETWEEN_DELIVERIES = 15.0
+
+
+class Run:
+    """One MLflow run that is being written."""
+
+    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
+        self.run_id = run_id
+        self._client = client
+        self._metrics: list[Metric] = []
+        self._queue: list[tuple[str, Callable[[], object]]] = []
+        self._delivered = time.monotonic()
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Queue numbers at one step; they are delivered every fifteen seconds and at the end."""
+        now = int(time.time() * 1000)
+        self._metrics += [Metric(name, float(value), now, step) for name, value in values.items()]
+        if time.monotonic() - self._delivered > SECONDS_BETWEEN_DELIVERIES:
+            self._deliver()
+
+    def log_image(self, series: str, image: NDArray[np.uint8], step: int) -> None:
+        """Queue one image, uint8 (h, w), of a series that the UI shows by step."""
+        picture = Image.fromarray(image)
+        self._put(
+            f"image {series} at step {step}",
+            lambda: self._client.log_image(self.run_id, picture, key=series, step=step),
+        )
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Queue a file, which must stay until the run ends."""
+        self._put(
+            f"file {path.name}", lambda: self._client.log_artifact(self.run_id, str(path), folder)
+        )
+
+    def log_table(self, name: str, table: pd.DataFrame) -> None:
+        """Queue a table that the UI shows, under ``name`` (ending in .json)."""
+        self._put(f"table {name}", lambda: self._client.log_table(self.run_id, table, name))
+
+    def log_generator(self, name: str, network: "nn.Module", latent: int) -> None:
+        """Queue a generator as a model that takes noise (n, latent) with any n."""
+        self._put(f"model {name}", lambda: _log_model(self.run_id, name, network, latent))
+
+    def set_tag(self, key: str, value: str) -> None:
+        """Queue a tag of the run."""
+        self._put(f"tag {key}", lambda: self._client.set_tag(self.run_id, key, value))
+
+    def close(self) -> None:
+        """Deliver everything; say on stderr what could not be delivered."""
+        self._deliver()
+        lost = [name for name, _ in self._queue]
+        if self._metrics:
+            lost.append(f"{len(self._metrics)} metrics")
+        if lost:
+            print(f"warning: not delivered to MLflow: {', '.join(lost)}", file=sys.stderr)
+
+    def _put(self, name: str, action: Callable[[], object]) -> None:
+        self._queue.append((name, action))
+
+    def _deliver(self) -> None:
+        """Send what is queued; on a failure the rest stays queued for the next time."""
+        try:
+            while self._metrics:
+                part = self._metrics[:METRICS_PER_CALL]
+                self._client.log_batch(self.run_id, metrics=part)
+                del self._metrics[: len(part)]
+            while self._queue:
+                self._queue[0][1]()
+                del self._queue[0]
+        except (MlflowException, OSError) as error:
+            print(f"warning: MLflow cannot be reached: {_one_line(error)}", file=sys.stderr)
+        self._delivered = time.monotonic()
+
+
+@contextmanager
+def start_run(
+    name: str, root: Path, params: Mapping[str, str], tags: Mapping[str, str]
+) -> Iterator[Run]:
+    """Open a run; it ends as finished, failed or killed, as the block does.
+
+    Args:
+        name: shown in the UI.
+        root: the project's folder, where the default store lies.
+        params: logged as the run's parameters.
+        tags: logged as the run's tags.
+
+    Raises:
+        UserError: if the store cannot be reached.
+    """
+    uri = tracking_uri(root)
+    try:
+        with _one_at_a_time(root), _quiet():
+            mlflow.set_tracking_uri(uri)
+            client = mlflow.MlflowClient(uri)
+            experiment = _experiment(client, root)
+        run_id = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
+        items = [Param(key, value) for key, value in params.items()]
+        for start in range(0, len(items), PARAMS_PER_CALL):
+            client.log_batch(run_id, params=items[start : start + PARAMS_PER_CALL])
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"the MLflow store {uri} cannot be used ({_one_line(error)}); start its server, or "
+            "unset MLFLOW_TRACKING_URI for a local store"
+        ) from error
+    run = Run(client, run_id)
+    status = "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        run.close()
+        try:
+            client.set_terminated(run_id, status)
+        except (MlflowException, OSError) as error:
+            print(f"warning: MLflow cannot be reached: {_one_line(error)}", file=sys.stderr)
+
+
+def tracking_uri(root: Path) -> str:
+    """Where runs are kept: MLFLOW_TRACKING_URI, or sqlite in the project's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
+def _experiment(client: mlflow.MlflowClient, root: Path) -> str:
+    """The id of the project's experiment, made if needed.
+
+    A local store gets an absolute artifact place, since the working folder of a run may go away.
+    """
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    local = tracking_uri(root).startswith("sqlite:")
+    place = (root / "mlartifacts").as_uri() if local else None
+    return str(client.create_experiment(name, artifact_location=place))
+
+
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """Keep two processes from opening a new sqlite store at once, which races its migration."""
+    with (root / ".mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide MLflow's lines about the making of its tables, and torch.export's about weights."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _log_model(run_id: str, name: str, network: "nn.Module", latent: int) -> None:
+    """Log a network as an exported program: no pickle, any batch size."""
+    import torch
+
+    # Exported with a batch of two, because a batch of one would be taken for a constant.
+    example = np.zeros((2, latent), dtype=np.float32)
+    requirement = f"torch=={torch.__version__.partition('+')[0]}"
+    with mlflow.start_run(run_id=run_id), _quiet():
+        mlflow.pytorch.log_model(
+            network,
+            name=name,
+            input_example=example,
+            pip_requirements=[requirement, f"numpy=={np.__version__}"],
+            serialization_format="pt2",
+        )
+
+
+def _one_line(error: BaseException) -> str:
+    """An error's text on one line."""
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,111 @@
+"""What many tests share."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from ruamel.yaml import YAML
+
+from src.settings.tree import Settings, parse_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def params() -> dict[str, Any]:
+    """The committed params.yaml, to be changed at will."""
+    tree: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    return tree
+
+
+@pytest.fixture
+def tiny(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters with which everything takes seconds."""
+    shrink(params)
+    return params
+
+
+@pytest.fixture
+def tiny_settings(tiny: dict[str, Any]) -> Settings:
+    return parse_settings(tiny)
+
+
+@pytest.fixture(autouse=True)
+def _no_user_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tests from the user's cache, tokens and tracking server."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "kaggle"))
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith("DVC_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def cpu() -> torch.device:
+    return torch.device("cpu")
+
+
+@pytest.fixture
+def archive() -> Path:
+    """The real images, where they are at hand."""
+    return _given("CHEST_XRAY_ARCHIVE")
+
+
+@pytest.fixture
+def inception_weights() -> Path:
+    """Weights of the FID network, where they are at hand."""
+    return _given("INCEPTION_WEIGHTS")
+
+
+def _given(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set")
+    return Path(value)
+
+
+def shrink(params: dict[str, Any]) -> None:
+    """Make a parameter tree tiny, in place."""
+    params["data"]["phantom"].update(
+        train_per_class=24, test_per_class=16, images_per_patient=2, size=48
+    )
+    params["preprocess"]["size"] = 16
+    for name in ("normal", "pneumonia"):
+        train = params["train"][name]
+        train["generator"].update(
+            latent=8, base_channels=8, channels=[8, 4], kernels=[4, 4], strides=[2, 2]
+        )
+        train["discriminator"].update(channels=[4, 8], kernels=[3, 3], strides=[2, 2])
+        train.update(batch=8, epochs=3)
+        train["samples"].update(epochs=[1], rows=2, columns=3)
+    params["fid"].update(dims=8, batch=16, iterations=3, sample_size=8)
+    params["fid"]["classifier"].update(channels=[4, 8], epochs=1, batch=8)
+
+
+def png_bytes(value: int, size: int = 40, mode: str = "L") -> bytes:
+    """A small picture that differs with ``value``."""
+    rng = np.random.default_rng(value)
+    image = Image.fromarray(rng.integers(0, 256, (size, size), dtype=np.uint8)).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def kaggle_files(per_place: int = 2) -> dict[str, bytes]:
+    """Names and contents of a small archive in Kaggle's layout."""
+    files: dict[str, bytes] = {}
+    for split in ("train", "test"):
+        for number in range(per_place):
+            seed = 100 * (split == "test") + number
+            normal = f"IM-{seed:04d}-0001.jpeg"
+            sick = f"person{seed}_virus_{number}.jpeg"
+            files[f"chest_xray/{split}/NORMAL/{normal}"] = png_bytes(seed)
+            files[f"chest_xray/{split}/PNEUMONIA/{sick}"] = png_bytes(1000 + seed)
+    return files

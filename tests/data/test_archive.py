@@ -1,0 +1,118 @@
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from src.data.archive import list_entries, read_entry
+from src.errors import UserError
+from tests.conftest import kaggle_files
+
+LIMIT = 1 << 30
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def write_folder(path: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return path
+
+
+def test_a_zip_and_the_folder_it_unpacks_to_have_the_same_entries(tmp_path: Path) -> None:
+    files = kaggle_files()
+    packed = list_entries(write_zip(tmp_path / "a.zip", files), LIMIT)
+    folder = list_entries(write_folder(tmp_path / "a", files), LIMIT)
+    assert [entry.path for entry in packed] == [entry.path for entry in folder]
+    assert {str(entry.path): read_entry(entry) for entry in packed} == files
+    assert {str(entry.path): read_entry(entry) for entry in folder} == files
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/passwd", "../up.jpeg", "a/../../up.jpeg", "C:/up.jpeg", "a\\b.jpeg", "a/\x07.jpeg",
+     "a/" + "n" * 256 + ".jpeg"],
+)  # fmt: skip
+def test_an_unsafe_name_is_refused(tmp_path: Path, name: str) -> None:
+    path = write_zip(tmp_path / "a.zip", {"train/NORMAL/good.jpeg": b"1", name: b"2"})
+    with pytest.raises(UserError, match="unsafe entry name"):
+        list_entries(path, LIMIT)
+
+
+def test_a_link_is_refused_in_a_zip_and_in_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    info = zipfile.ZipInfo("train/NORMAL/link.jpeg")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    with pytest.raises(UserError, match="is a link"):
+        list_entries(path, LIMIT)
+    for target, name in ((tmp_path / "file", "link.jpeg"), (tmp_path, "folder")):
+        folder = tmp_path / name.partition(".")[0]
+        (folder / "train").mkdir(parents=True)
+        (folder / "train" / name).symlink_to(target)
+        with pytest.raises(UserError, match="is a link"):
+            list_entries(folder, LIMIT)
+
+
+def test_more_bytes_than_allowed_are_refused_before_unpacking(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "bomb.zip", {"train/NORMAL/a.jpeg": bytes(5_000_000)})
+    assert path.stat().st_size < 10_000
+    with pytest.raises(UserError, match="max_unpacked_gib"):
+        list_entries(path, 4_000_000)
+
+
+def test_an_entry_longer_than_it_says_is_refused(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"train/NORMAL/a.jpeg": bytes(1000)})
+    raw = path.read_bytes()
+    size = (1000).to_bytes(4, "little")
+    path.write_bytes(raw.replace(size, (10).to_bytes(4, "little")))
+    (entry,) = list_entries(path, LIMIT)
+    with pytest.raises(UserError, match=r"a\.jpeg"):
+        read_entry(entry)
+
+
+def test_an_encrypted_entry_is_refused(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"train/NORMAL/a.jpeg": b"secret"})
+    raw = bytearray(path.read_bytes())
+    raw[raw.rindex(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match="encrypted"):
+        list_entries(path, LIMIT)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04truncated"])
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not a readable zip archive"):
+        list_entries(path, LIMIT)
+
+
+def test_a_cut_archive_is_refused(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", kaggle_files())
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match="not a readable zip archive"):
+        list_entries(path, LIMIT)
+
+
+def test_a_damaged_entry_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("train/NORMAL/a.jpeg", b"0123456789" * 10)
+    path.write_bytes(path.read_bytes().replace(b"0123456789", b"x123456789", 1))
+    (entry,) = list_entries(path, LIMIT)
+    with pytest.raises(UserError, match=r"train/NORMAL/a\.jpeg cannot be read"):
+        read_entry(entry)
+
+
+def test_a_missing_archive_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.zip"):
+        list_entries(tmp_path / "absent.zip", LIMIT)

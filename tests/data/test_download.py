@@ -1,0 +1,166 @@
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from src.data import download as module
+from src.data.download import download, download_kermany, kaggle_token
+from src.errors import UserError
+
+CONTENT = b"0123456789" * 5000
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT after going wrong in the ways listed in ``faults``, one for each request."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.faults: list[str] = []
+        self.requests: list[str | None] = []
+        self.content = CONTENT
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/file"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A connection that the test cuts is no news."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.headers.get("Authorization"))
+        fault = self.server.faults.pop(0) if self.server.faults else ""
+        if fault.isdigit():
+            self.send_error(int(fault))
+            return
+        content = self.server.content
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if fault in ("cut", "stall"):
+            self.wfile.write(content[:1000])
+            self.wfile.flush()
+            if fault == "stall":
+                time.sleep(2)
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self.wfile.write(b"x" * len(content) if fault == "wrong" else content)
+
+    def log_message(self, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    pauses = module.pooch.core.time
+    monkeypatch.setattr(pauses, "sleep", lambda seconds: None)
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_a_file_is_fetched_once_and_then_found(server: Server, tmp_path: Path) -> None:
+    path = download(server.url, "file.bin", SHA256, folder=tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert download(server.url, "file.bin", SHA256, folder=tmp_path) == path
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", ["cut", "500", "503", "wrong"])
+def test_a_server_that_errs_or_cuts_is_asked_again(
+    server: Server, tmp_path: Path, fault: str
+) -> None:
+    server.faults = [fault, fault]
+    path = download(server.url, "file.bin", SHA256, folder=tmp_path, retries=2)
+    assert path.read_bytes() == CONTENT
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_stalls_is_left_and_asked_again(server: Server, tmp_path: Path) -> None:
+    server.faults = ["stall"]
+    path = download(server.url, "file.bin", SHA256, folder=tmp_path, timeout=0.3, retries=1)
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("404", "HTTP status 404"), ("cut", "cannot be reached"), ("wrong", "another SHA-256")],
+)
+def test_a_download_that_fails_leaves_nothing(
+    server: Server, tmp_path: Path, fault: str, message: str
+) -> None:
+    server.faults = [fault] * 3
+    with pytest.raises(UserError, match=message):
+        download(server.url, "file.bin", SHA256, folder=tmp_path, retries=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nobody_at_the_other_end(tmp_path: Path, server: Server) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/file"
+    with pytest.raises(UserError, match="cannot be reached"):
+        download(url, "file.bin", folder=tmp_path, retries=1)
+
+
+def test_a_damaged_cached_file_is_fetched_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.bin").write_bytes(b"damaged")
+    assert download(server.url, "file.bin", SHA256, folder=tmp_path).read_bytes() == CONTENT
+
+
+def test_kaggle_is_asked_with_the_users_token_and_mendeley_without(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+    import zipfile
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a", b"b")
+    server.content = buffer.getvalue()
+    monkeypatch.setattr(module, "KAGGLE_URL", server.url)
+    monkeypatch.setattr(module, "MENDELEY_URL", server.url)
+    assert download_kermany().name.startswith("mendeley")
+    monkeypatch.setenv("KAGGLE_USERNAME", "someone")
+    monkeypatch.setenv("KAGGLE_KEY", "secret")
+    assert download_kermany().name.startswith("kaggle")
+    assert server.requests[0] is None
+    assert str(server.requests[1]).startswith("Basic ")
+
+
+def test_what_is_no_archive_is_not_kept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MENDELEY_URL", server.url)
+    with pytest.raises(UserError, match="no zip archive and was removed"):
+        download_kermany()
+    assert not list(module.cache_folder().iterdir())
+
+
+def test_a_token_file_is_read_and_a_broken_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    assert kaggle_token() is None
+    file = tmp_path / "kaggle.json"
+    file.write_text(json.dumps({"username": "someone", "key": "secret"}))
+    assert kaggle_token() == ("someone", "secret")
+    file.write_text("{}")
+    with pytest.raises(UserError, match=r"kaggle\.json is not a Kaggle token"):
+        kaggle_token()

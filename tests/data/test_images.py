@@ -1,0 +1,167 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from src.data.images import decode_image, prepare_images
+from src.errors import UserError
+from src.files import sha256_of_path
+from src.settings.data import PreprocessSettings
+from tests.conftest import png_bytes
+
+
+def settings(**changes: Any) -> PreprocessSettings:
+    values = {"size": 16, "filter": "lanczos", "min_side": 32, "on_bad_image": "refuse"}
+    return PreprocessSettings(**values | changes)
+
+
+def ramp(size: int = 64) -> Image.Image:
+    return Image.fromarray(np.linspace(0, 255, size * size).reshape(size, size).astype(np.uint8))
+
+
+def saved(path: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "RGBA", "LA", "CMYK", "I;16"])
+def test_every_mode_gives_the_same_grey(tmp_path: Path, mode: str) -> None:
+    grey = ramp()
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    else:
+        image = grey.convert(mode)
+    path = saved(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"), image)
+    expected = np.asarray(grey.resize((16, 16), Image.Resampling.LANCZOS)).astype(int)
+    assert np.abs(decode_image(path, settings()).astype(int) - expected).max() <= 2
+
+
+def test_transparency_is_laid_over_black(tmp_path: Path) -> None:
+    image = ramp().convert("RGBA")
+    image.putalpha(Image.fromarray(np.where(np.arange(64) < 32, 0, 255).astype(np.uint8)[None]
+                                   .repeat(64, 0)))  # fmt: skip
+    array = decode_image(saved(tmp_path / "a.png", image), settings())
+    assert array[:, :7].max() <= 1  # the filter rings a little
+    assert array[8:, 9:].min() > 100
+
+
+def test_the_resize_is_antialiased(tmp_path: Path) -> None:
+    """A pattern finer than the target's pixels becomes grey; nearest keeps its extremes."""
+    checks = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    path = saved(tmp_path / "a.png", Image.fromarray(checks))
+    with pytest.raises(ValueError, match="same value"):
+        decode_image(path, settings(filter="box"))
+    checks[:8] = 0
+    path = saved(tmp_path / "b.png", Image.fromarray(checks))
+    assert set(np.unique(decode_image(path, settings(filter="box"))[4:])) <= {127, 128}
+
+
+def test_a_large_jpeg_is_decoded_reduced_and_comes_out_the_same(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (12, 12), dtype=np.uint8)).resize((1024, 1024))
+    path = saved(tmp_path / "a.jpeg", smooth, quality=95)
+    reduced = decode_image(path, settings()).astype(int)
+    with Image.open(path) as image:
+        full = np.asarray(image.resize((16, 16), Image.Resampling.LANCZOS)).astype(int)
+    assert np.abs(reduced - full).max() <= 6
+    with Image.open(path) as image:
+        image.draft("L", (32, 32))
+        assert image.size == (128, 128)  # decoded at an eighth of its size
+
+
+BAD = {
+    "empty": b"",
+    "text": b"hello",
+    "truncated": png_bytes(1)[:300],
+    "tiny": png_bytes(1, size=8),
+    "constant": None,
+}
+
+
+def bad_bytes(kind: str) -> bytes:
+    content = BAD[kind]
+    if content is None:
+        buffer = io.BytesIO()
+        Image.new("L", (64, 64), 9).save(buffer, format="PNG")
+        return buffer.getvalue()
+    return content
+
+
+def table_of(folder: Path, files: dict[str, bytes]) -> pd.DataFrame:
+    rows = []
+    for name, content in files.items():
+        split, label, file = name.split("/")
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        rows.append(
+            {"file": name, "split": split, "label": label, "patient": file.split("-")[0],
+             "sha256": sha256_of_path(path)}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def good_files() -> dict[str, bytes]:
+    return {
+        f"{split}/{label}/{split}{label}{number}-1.png": png_bytes(hash_of(split, label) + number)
+        for split in ("train", "test")
+        for label in ("NORMAL", "PNEUMONIA")
+        for number in range(3)
+    }
+
+
+def hash_of(split: str, label: str) -> int:
+    return 10 * ["train", "test"].index(split) + 100 * ["NORMAL", "PNEUMONIA"].index(label)
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_image_is_named_and_refused_or_skipped(tmp_path: Path, kind: str) -> None:
+    files = good_files() | {"train/NORMAL/bad-1.png": bad_bytes(kind)}
+    table = table_of(tmp_path, files)
+    with pytest.raises(UserError, match=r"train/NORMAL/bad-1\.png: .*on_bad_image"):
+        prepare_images(table, tmp_path, settings())
+    prepared, kept, quality = prepare_images(table, tmp_path, settings(on_bad_image="skip"))
+    assert list(quality.bad) == ["train/NORMAL/bad-1.png"]
+    assert [len(part.images) for part in prepared] == [3, 3, 3, 3]
+    assert "train/NORMAL/bad-1.png" not in set(kept["file"])
+
+
+def test_the_table_tells_which_row_shows_which_file(tmp_path: Path) -> None:
+    files = good_files()
+    prepared, kept, _ = prepare_images(table_of(tmp_path, files), tmp_path, settings())
+    arrays = {(part.split, part.label): part.images for part in prepared}
+    for row in kept.itertuples():
+        expected = decode_image(tmp_path / str(row.file), settings())
+        np.testing.assert_array_equal(arrays[row.split, row.label][row.row], expected)
+
+
+def test_nothing_left_of_a_class_is_refused(tmp_path: Path) -> None:
+    files = {
+        name: b"bad" if name.startswith("test/NORMAL") else content
+        for name, content in good_files().items()
+    }
+    with pytest.raises(UserError, match="no usable image is left in test/NORMAL"):
+        prepare_images(table_of(tmp_path, files), tmp_path, settings(on_bad_image="skip"))
+
+
+def test_identical_images_and_crossing_patients_are_counted(tmp_path: Path) -> None:
+    files = good_files()
+    files["train/NORMAL/again-1.png"] = files["train/NORMAL/trainNORMAL0-1.png"]
+    files["test/NORMAL/leak-1.png"] = files["train/NORMAL/trainNORMAL1-1.png"]
+    files["test/PNEUMONIA/trainPNEUMONIA2-9.png"] = png_bytes(999)
+    _, _, quality = prepare_images(table_of(tmp_path, files), tmp_path, settings())
+    assert quality.identical_within == 1
+    assert quality.identical_across == 1
+    assert quality.patients_across == 1
+
+
+def test_the_order_of_the_table_does_not_matter(tmp_path: Path) -> None:
+    table = table_of(tmp_path, good_files())
+    first, _, _ = prepare_images(table, tmp_path, settings())
+    again, _, _ = prepare_images(table[::-1], tmp_path, settings())
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.images, other.images)

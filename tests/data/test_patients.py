@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+
+from src.data.patients import patient_of
+from src.data.sources import survey_archive
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("person123_bacteria_456.jpeg", "bacteria-123"),
+        ("person123_virus_456.jpeg", "virus-123"),
+        ("IM-0115-0001.jpeg", "IM-115"),
+        ("IM-0115-0001-0002.jpeg", "IM-115"),
+        ("NORMAL2-IM-0587-0001-0002.jpeg", "NORMAL2-IM-587"),
+        ("NORMAL-1049278-0001.jpeg", "NORMAL-1049278"),
+        ("BACTERIA-1049278-0003.jpeg", "BACTERIA-1049278"),
+        ("VIRUS-7-0001.PNG", "VIRUS-7"),
+        ("something else.png", "something else"),
+        ("noextension", "noextension"),
+    ],
+)
+def test_the_name_tells_the_patient(name: str, patient: str) -> None:
+    assert patient_of(name) == patient
+
+
+def test_the_real_archive_has_the_published_patients_and_none_crosses(archive: Path) -> None:
+    survey = survey_archive(archive, 1 << 33)
+    patients: dict[tuple[str, str], set[str]] = {}
+    for split, label, name in survey.images:
+        patients.setdefault((split, label), set()).add(patient_of(name))
+    assert {place: len(names) for place, names in patients.items()} == {
+        ("train", "NORMAL"): 1211,
+        ("train", "PNEUMONIA"): 2443,
+        ("test", "NORMAL"): 225,
+        ("test", "PNEUMONIA"): 203,
+    }
+    for label in ("NORMAL", "PNEUMONIA"):
+        assert not patients["train", label] & patients["test", label]

@@ -1,0 +1,142 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.data.sources import collect_images, count_table, survey_archive
+from src.errors import UserError
+from src.files import sha256_of_path
+from src.settings.data import DataSettings
+from src.settings.tree import parse_settings
+from tests.conftest import kaggle_files, png_bytes
+from tests.data.test_archive import write_folder, write_zip
+
+LIMIT = 1 << 30
+
+
+def data_settings(params: dict[str, Any], **changes: Any) -> DataSettings:
+    params["data"].update(source="kermany", **changes)
+    return parse_settings(params).data
+
+
+def moved(files: dict[str, bytes], old: str, new: str) -> dict[str, bytes]:
+    return {name.replace(old, new): content for name, content in files.items()}
+
+
+LAYOUTS = {
+    "Kaggle's": lambda files: files,
+    "without a top folder": lambda files: moved(files, "chest_xray/", ""),
+    "Mendeley's": lambda files: moved(files, "chest_xray/", "ChestXRay2017/chest_xray/"),
+    "doubled": lambda files: files | moved(files, "chest_xray/", "chest_xray/chest_xray/"),
+    "with strays": lambda files: (
+        files
+        | {
+            "__MACOSX/chest_xray/train/NORMAL/._IM-0000-0001.jpeg": b"stray",
+            "chest_xray/train/NORMAL/.DS_Store": b"stray",
+            "chest_xray/train/NORMAL/._hidden.jpeg": b"stray",
+            "chest_xray/readme.txt": b"stray",
+            "chest_xray/loose.jpeg": b"stray",
+        }
+    ),
+    "with val": lambda files: files | {"chest_xray/val/NORMAL/a.jpeg": png_bytes(7)},
+    "in other letter case": lambda files: moved(
+        moved(moved(files, "NORMAL/", "Normal/"), "test/", "TEST/"), ".jpeg", ".JPG"
+    ),
+    "as png": lambda files: moved(files, ".jpeg", ".png"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("packed", [True, False])
+def test_every_layout_gives_the_same_images(
+    tmp_path: Path, params: dict[str, Any], layout: str, packed: bool
+) -> None:
+    files = LAYOUTS[layout](kaggle_files())
+    path = (write_zip if packed else write_folder)(tmp_path / "archive.zip", files)
+    out = tmp_path / "out"
+    out.mkdir()
+    table = collect_images(data_settings(params, path=str(path)), tmp_path, out)
+    assert table.groupby(["split", "label"]).size().tolist() == [2, 2, 2, 2]
+    found = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
+    assert found == set(table["file"])
+    assert set(table.columns) == {
+        "file", "split", "label", "patient", "sha256", "width", "height", "mode",
+    }  # fmt: skip
+    assert set(table["width"]) == {40}
+    assert set(table["sha256"]) == {sha256_of_path(out / name) for name in found}
+
+
+def test_what_is_left_aside_is_counted(tmp_path: Path) -> None:
+    files = kaggle_files()
+    for change in ("doubled", "with val", "with strays"):
+        files = LAYOUTS[change](files) | files
+    survey = survey_archive(write_zip(tmp_path / "a.zip", files), LIMIT)
+    # val was there before the strays, and doubled only once
+    assert (survey.repeated, survey.held_out, survey.other) == (8, 1, 5)
+
+
+def test_one_name_with_two_contents_is_refused(tmp_path: Path) -> None:
+    files = kaggle_files()
+    files["again/train/NORMAL/IM-0000-0001.jpeg"] = png_bytes(5)
+    with pytest.raises(UserError, match=r"two different images named train/NORMAL/IM-0000"):
+        survey_archive(write_zip(tmp_path / "a.zip", files), LIMIT)
+
+
+def test_a_class_without_images_is_named(tmp_path: Path) -> None:
+    files = {name: content for name, content in kaggle_files().items() if "test/PNEU" not in name}
+    with pytest.raises(UserError, match="no image in test/PNEUMONIA"):
+        survey_archive(write_zip(tmp_path / "a.zip", files), LIMIT)
+
+
+def test_another_layout_is_refused(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"cats/1.jpeg": png_bytes(1)})
+    with pytest.raises(UserError, match="train/NORMAL"):
+        survey_archive(path, LIMIT)
+
+
+def test_changed_content_is_seen_by_its_checksum(tmp_path: Path, params: dict[str, Any]) -> None:
+    path = write_folder(tmp_path / "archive", kaggle_files())
+    out = tmp_path / "out"
+    out.mkdir()
+    settings = data_settings(params, path=str(path), sha256=sha256_of_path(path))
+    assert len(collect_images(settings, tmp_path, out)) == 8
+    next(path.rglob("*.jpeg")).write_bytes(b"other")
+    with pytest.raises(UserError, match=r"data\.sha256: .* has the checksum"):
+        collect_images(settings, tmp_path, out)
+
+
+def test_a_relative_path_starts_at_the_project(tmp_path: Path, params: dict[str, Any]) -> None:
+    write_zip(tmp_path / "archive.zip", kaggle_files())
+    out = tmp_path / "out"
+    out.mkdir()
+    assert len(collect_images(data_settings(params, path="archive.zip"), tmp_path, out)) == 8
+
+
+def test_a_missing_archive_never_becomes_phantoms(tmp_path: Path, params: dict[str, Any]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(UserError, match=r"data\.path: .*absent\.zip"):
+        collect_images(data_settings(params, path="absent.zip"), tmp_path, out)
+    assert not list(out.iterdir())
+
+
+def test_an_undecodable_image_is_kept_for_preprocess_to_name(
+    tmp_path: Path, params: dict[str, Any]
+) -> None:
+    files = kaggle_files()
+    files["chest_xray/train/NORMAL/IM-0009-0001.jpeg"] = b"not an image"
+    out = tmp_path / "out"
+    out.mkdir()
+    path = write_zip(tmp_path / "a.zip", files)
+    table = collect_images(data_settings(params, path=str(path)), tmp_path, out)
+    row = table.set_index("file").loc["train/NORMAL/IM-0009-0001.jpeg"]
+    assert (row["width"], row["height"], row["mode"]) == (0, 0, "")
+
+
+def test_the_real_archive_has_the_published_counts(archive: Path) -> None:
+    survey = survey_archive(archive, 1 << 33)
+    assert survey.counts() == {
+        "train": {"NORMAL": 1341, "PNEUMONIA": 3875},
+        "test": {"NORMAL": 234, "PNEUMONIA": 390},
+    }
+    assert "3883" in count_table(survey.counts())  # Mendeley's

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import scipy.linalg
+from numpy.typing import NDArray
+
+from src.evaluation.frechet import FeatureSet, frechet_distance
+
+
+def with_moments(
+    mean: NDArray[np.float64], cov: NDArray[np.float64], n: int, seed: int
+) -> NDArray[np.float64]:
+    """n samples whose mean and unbiased covariance are exactly these."""
+    x = np.random.default_rng(seed).standard_normal((n, len(mean)))
+    x -= x.mean(axis=0)
+    white = x @ np.linalg.inv(np.linalg.cholesky(x.T @ x / (n - 1)).T)
+    samples: NDArray[np.float64] = white @ np.linalg.cholesky(cov).T + mean
+    return samples
+
+
+def by_square_root(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """The definition, with scipy's matrix square root in float64."""
+    s, t = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    root = scipy.linalg.sqrtm(s @ t)
+    gap = np.square(x.mean(0) - y.mean(0)).sum()
+    return float(gap + np.trace(s) + np.trace(t) - 2 * np.trace(root).real)
+
+
+@pytest.mark.parametrize("n", [9, 40, 300])
+def test_closed_form_for_gaussians_with_diagonal_covariances(n: int) -> None:
+    a, b = np.array([1.0, 4.0, 0.25]), np.array([9.0, 1.0, 0.5])
+    m = np.array([1.0, -2.0, 0.5])
+    x, y = with_moments(np.zeros(3), np.diag(a), n, 1), with_moments(m, np.diag(b), n + 5, 2)
+    expected = np.square(m).sum() + np.square(np.sqrt(a) - np.sqrt(b)).sum()
+    assert frechet_distance(FeatureSet(x), FeatureSet(y)) == pytest.approx(expected, rel=1e-10)
+
+
+def test_closed_form_in_one_dimension() -> None:
+    x, y = np.array([[0.0], [2.0]]), np.array([[5.0], [5.0], [8.0]])
+    expected = (1 - 6) ** 2 + (np.sqrt(2) - np.sqrt(3)) ** 2
+    assert frechet_distance(FeatureSet(x), FeatureSet(y)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("n1", "n2", "d"), [(50, 60, 8), (200, 30, 20), (30, 25, 20), (500, 90, 64)]
+)
+def test_matrix_square_root_in_float64(n1: int, n2: int, d: int) -> None:
+    rng = np.random.default_rng(n1)
+    mix = rng.standard_normal((d, d))
+    x, y = rng.standard_normal((n1, d)) @ mix, rng.standard_normal((n2, d)) * 1.5 + 0.3
+    found = frechet_distance(FeatureSet(x), FeatureSet(y))
+    assert found == pytest.approx(by_square_root(x, y), rel=1e-6)
+
+
+def test_fewer_samples_than_features_are_exact_too() -> None:
+    """Against the eigenvalues of S1 S2, which is singular here."""
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((12, 40)), rng.standard_normal((15, 40)) + 0.2
+    s, t = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    eigenvalues = np.clip(scipy.linalg.eigvals(s @ t).real, 0, None)
+    gap = np.square(x.mean(0) - y.mean(0)).sum()
+    expected = gap + np.trace(s) + np.trace(t) - 2 * np.sqrt(eigenvalues).sum()
+    assert frechet_distance(FeatureSet(x), FeatureSet(y)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_symmetric_zero_on_itself_and_blind_to_rotation_and_order() -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.standard_normal((30, 10)), rng.standard_normal((25, 10)) + 1
+    first, second = FeatureSet(x), FeatureSet(y)
+    distance = frechet_distance(first, second)
+    assert frechet_distance(second, first) == pytest.approx(distance, rel=1e-12)
+    assert frechet_distance(first, FeatureSet(x[::-1].copy())) == pytest.approx(0, abs=1e-9)
+    turn, _ = np.linalg.qr(rng.standard_normal((10, 10)))
+    turned = frechet_distance(FeatureSet(x @ turn), FeatureSet(y @ turn))
+    assert turned == pytest.approx(distance, rel=1e-10)
+
+
+def test_constant_features_have_the_distance_of_their_means() -> None:
+    x, y = np.zeros((5, 3)), np.full((4, 3), 2.0)
+    assert frechet_distance(FeatureSet(x), FeatureSet(y)) == pytest.approx(12, rel=1e-12)
+
+
+def test_float32_features_are_judged_in_float64() -> None:
+    rng = np.random.default_rng(5)
+    x = (rng.standard_normal((60, 12)) + 1000).astype(np.float32)
+    y = (rng.standard_normal((60, 12)) + 1000).astype(np.float32)
+    found = frechet_distance(FeatureSet(x), FeatureSet(y))
+    assert found == pytest.approx(by_square_root(x.astype(float), y.astype(float)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "features", [np.zeros((1, 3)), np.zeros(3), np.array([[0.0, np.nan], [1.0, 1.0]])]
+)
+def test_what_has_no_covariance_is_refused(features: NDArray[np.float64]) -> None:
+    with pytest.raises(ValueError, match="features"):
+        FeatureSet(features)
+
+
+def test_different_widths_are_refused() -> None:
+    with pytest.raises(ValueError, match="different widths"):
+        frechet_distance(FeatureSet(np.eye(3)), FeatureSet(np.eye(4)))

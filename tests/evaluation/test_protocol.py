@@ -1,0 +1,123 @@
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from src.errors import UserError
+from src.evaluation.frechet import FeatureSet, frechet_distance
+from src.evaluation.protocol import FLOORS, PAIRS, compare_sets, describe
+from src.evaluation.thesis import published_description
+from src.evaluation.verdict import judge
+
+Fake = Callable[[str, int], NDArray[np.float32]]
+CENTRES = {"RN": 0.0, "RP": 3.0, "FN": 0.3, "FP": 2.7}
+
+
+def gaussian(name: str, n: int, seed: int) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal((n, 4)) + CENTRES[name]).astype(np.float32)
+
+
+REAL = {"RN": gaussian("RN", 50, 1), "RP": gaussian("RP", 31, 2)}
+
+
+def good_fake(name: str, iteration: int) -> NDArray[np.float32]:
+    return gaussian(name, 20, 100 + iteration)
+
+
+def swapped_fake(name: str, iteration: int) -> NDArray[np.float32]:
+    return gaussian({"FN": "FP", "FP": "FN"}[name], 20, 100 + iteration)
+
+
+def run(fake: Fake = good_fake, iterations: int = 10, seed: int = 5) -> pd.DataFrame:
+    parts = compare_sets(REAL, fake, iterations, 20, seed)
+    return pd.DataFrame([row for part in parts for row in part])
+
+
+def test_every_iteration_has_six_pairs_and_two_floors() -> None:
+    distances = run()
+    assert len(distances) == 10 * 8
+    assert set(distances["pair"]) == set(PAIRS) | set(FLOORS)
+    assert list(PAIRS) == ["RNxRP", "RNxFN", "RNxFP", "RPxFN", "RPxFP", "FNxFP"]
+    assert {pair for pair, kind in PAIRS.items() if kind == "same"} == {"RNxFN", "RPxFP"}
+
+
+def test_sample_sizes_stand_beside_the_distances() -> None:
+    sizes = run().groupby("pair")["n"].unique().map(list).to_dict()
+    assert sizes["RNxFP"] == [20]
+    assert sizes["RNxRN"] == [20]
+    assert sizes["RPxRP"] == [15]  # half of 31
+
+
+def test_floors_are_of_disjoint_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    from src.evaluation import protocol
+
+    compared: list[tuple[FeatureSet, FeatureSet]] = []
+
+    def spy(first: FeatureSet, second: FeatureSet) -> float:
+        compared.append((first, second))
+        return frechet_distance(first, second)
+
+    monkeypatch.setattr(protocol, "frechet_distance", spy)
+    run(iterations=3)
+    for start in range(0, len(compared), 8):
+        for first, second in compared[start + 6 : start + 8]:
+            rows = {row.tobytes() for row in first.features}
+            assert not rows & {row.tobytes() for row in second.features}
+
+
+def test_draws_are_without_repetition_and_new_in_each_iteration() -> None:
+    distances = run().pivot(index="iteration", columns="pair", values="distance")
+    assert distances["RNxRP"].nunique() == 10
+    assert distances["FNxFP"].nunique() == 10
+
+
+def test_the_seed_names_the_draws_and_more_iterations_do_not_change_the_first() -> None:
+    pd.testing.assert_frame_equal(run(), run())
+    pd.testing.assert_frame_equal(run(iterations=4), run(iterations=10)[: 4 * 8])
+    assert not run(seed=6)["distance"].equals(run()["distance"])
+
+
+def test_a_set_that_is_too_small_is_named() -> None:
+    with pytest.raises(UserError, match=r"fid\.sample_size: 40 is more than the 31 .* RP"):
+        next(compare_sets(REAL, good_fake, 2, 40, 0))
+
+
+def test_the_description_is_pandas_own() -> None:
+    distances = run()
+    table = describe(distances)
+    values = distances.loc[distances["pair"] == "RNxFN", "distance"]
+    for key, value in values.describe().items():
+        assert table.loc["RNxFN", str(key)] == pytest.approx(value)
+    assert table.loc["RNxRP", "relative"] == 1
+    assert table.loc["RNxFN", "relative"] == pytest.approx(
+        values.mean() / distances.loc[distances["pair"] == "RNxRP", "distance"].mean()
+    )
+    assert table["kind"].to_dict() | {} == PAIRS | dict.fromkeys(FLOORS, "floor")
+
+
+def test_the_hypothesis_holds_for_good_fakes_and_fails_for_swapped_ones() -> None:
+    good, swapped = judge(run()), judge(run(swapped_fake))
+    assert good.holds
+    assert good.share == 1
+    assert good.largest_same_mean < good.smallest_different_mean
+    assert not swapped.holds
+    assert swapped.share == 0
+    assert "does not hold" in swapped.sentence()
+
+
+def test_the_share_counts_the_iterations_in_which_it_holds() -> None:
+    def mixed(name: str, iteration: int) -> NDArray[np.float32]:
+        return (good_fake if iteration % 4 else swapped_fake)(name, iteration)
+
+    assert judge(run(mixed, iterations=8)).share == pytest.approx(6 / 8)
+
+
+def test_the_published_table_says_that_the_thesis_held_it() -> None:
+    table = published_description()
+    same = table.loc[[pair for pair, kind in PAIRS.items() if kind == "same"], "mean"]
+    different = table.loc[[pair for pair, kind in PAIRS.items() if kind == "different"], "mean"]
+    assert list(table.index) == list(PAIRS)
+    assert same.max() < 2.6 < different.min()

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+from scipy.signal import correlate2d
+from torch import nn
+
+from src.models.layers import Dropout, SameConv2d, SameConvTranspose2d, initialize_keras
+
+
+def keras_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's rule for "same": as little as needed, the odd pixel at the end."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+@pytest.mark.parametrize("size", [7, 8, 16])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_convolution_pads_as_keras(size: int, kernel: int, stride: int) -> None:
+    layer = SameConv2d(1, 1, kernel, stride).double()
+    image = torch.randn(1, 1, size, size, dtype=torch.float64)
+    before, after = keras_padding(size, kernel, stride)
+    padded = np.pad(image[0, 0].numpy(), ((before, after), (before, after)))
+    weight = layer.weight[0, 0].detach().numpy()
+    assert layer.bias is not None
+    expected = correlate2d(padded, weight, mode="valid")[::stride, ::stride] + float(
+        layer.bias.detach()
+    )
+    found = layer(image)[0, 0].detach().numpy()
+    assert found.shape == (-(-size // stride),) * 2
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_a_3x3_kernel_at_stride_2_pads_only_right_and_bottom() -> None:
+    layer = SameConv2d(1, 1, 3, 2)
+    assert layer._padding(64) == (0, 1)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (3, 2), (2, 2), (5, 2), (3, 1), (4, 4)])
+def test_transposed_convolution_is_the_transpose_of_the_convolution(
+    kernel: int, stride: int
+) -> None:
+    """As in Keras, whose Conv2DTranspose is the gradient of a "same" convolution."""
+    down = SameConv2d(3, 2, kernel, stride).double()
+    up = SameConvTranspose2d(2, 3, kernel, stride).double()
+    assert down.bias is not None
+    assert up.bias is not None
+    with torch.no_grad():
+        up.weight.copy_(down.weight)
+        up.bias.zero_()
+        down.bias.zero_()
+    large = torch.randn(1, 3, 4 * stride, 4 * stride, dtype=torch.float64)
+    small = torch.randn(1, 2, 4, 4, dtype=torch.float64)
+    assert up(small).shape == large.shape
+    left, right = (down(large) * small).sum(), (large * up(small)).sum()
+    torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
+
+
+def test_dropout_keeps_the_mean_and_comes_from_its_generator() -> None:
+    layer = Dropout(0.4).train()
+    x = torch.ones(200, 200)
+    layer.random = torch.Generator().manual_seed(5)
+    first = layer(x)
+    assert abs(float((first == 0).float().mean()) - 0.4) < 0.01
+    assert abs(float(first.mean()) - 1) < 0.02
+    torch.rand(3)  # the global state is not its source
+    layer.random = torch.Generator().manual_seed(5)
+    assert torch.equal(layer(x), first)
+
+
+def test_dropout_does_nothing_in_eval_mode_and_refuses_to_train_without_a_source() -> None:
+    layer = Dropout(0.4)
+    x = torch.ones(3)
+    assert torch.equal(layer.eval()(x), x)
+    with pytest.raises(RuntimeError, match="random"):
+        layer.train()(x)
+
+
+def test_initialisation_is_glorot_uniform_with_zero_biases() -> None:
+    network = nn.Sequential(
+        nn.Linear(300, 200), nn.Conv2d(32, 64, 3), nn.ConvTranspose2d(64, 32, 4)
+    )
+    initialize_keras(network, torch.Generator().manual_seed(1))
+    fans = [(300, 200), (32 * 9, 64 * 9), (32 * 16, 64 * 16)]
+    for layer, (fan_in, fan_out) in zip(network, fans, strict=True):
+        assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+        limit = (6 / (fan_in + fan_out)) ** 0.5
+        weight = layer.weight.detach()
+        assert float(weight.abs().max()) <= limit
+        assert float(weight.abs().max()) > 0.99 * limit
+        assert abs(float(weight.std()) / (limit / 3**0.5) - 1) < 0.02
+        assert layer.bias is not None
+        assert not layer.bias.any()

@@ -1,0 +1,144 @@
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from src.errors import UserError
+from src.models.networks import (
+    Discriminator,
+    Generator,
+    count_parameters,
+    load_generator,
+    new_discriminator,
+    new_generator,
+    save_generator,
+)
+from src.settings.train import DiscriminatorSettings, GeneratorSettings
+
+THESIS_G: dict[str, Any] = {
+    "latent": 100,
+    "base_channels": 256,
+    "channels": [128, 128, 128],
+    "kernels": [4, 4, 4],
+    "strides": [2, 2, 2],
+    "output_kernel": 3,
+    "slope": 0.2,
+}
+THESIS_D: dict[str, Any] = {
+    "channels": [128, 256, 256, 512],
+    "kernels": [3, 3, 3, 3],
+    "strides": [1, 2, 2, 2],
+    "slope": 0.2,
+    "dropout": 0.4,
+}
+
+
+def generator_settings(**changes: Any) -> GeneratorSettings:
+    return GeneratorSettings.model_validate(THESIS_G | changes, strict=False)
+
+
+def discriminator_settings(**changes: Any) -> DiscriminatorSettings:
+    return DiscriminatorSettings.model_validate(THESIS_D | changes, strict=False)
+
+
+def test_the_thesis_networks_have_its_parameter_counts() -> None:
+    generator = Generator(generator_settings(), 64)
+    discriminator = Discriminator(discriminator_settings(), 64)
+    assert count_parameters(generator) == 2_704_897
+    assert count_parameters(discriminator) == 2_099_457
+    assert [count_parameters(layer) for layer in discriminator.convolutions] == [
+        1_280, 295_168, 590_080, 1_180_160,
+    ]  # fmt: skip
+    assert count_parameters(discriminator.dense) == 32_769
+    assert count_parameters(generator.dense) == 1_654_784
+    assert [count_parameters(layer) for layer in generator.upsampling] == [
+        524_416, 262_272, 262_272,
+    ]  # fmt: skip
+    assert count_parameters(generator.output) == 1_153
+
+
+def test_the_thesis_maps_have_its_shapes() -> None:
+    generator = Generator(generator_settings(), 64).eval()
+    discriminator = Discriminator(discriminator_settings(), 64).eval()
+    shapes: list[tuple[int, ...]] = []
+
+    def note(module: torch.nn.Module, given: Any, result: torch.Tensor) -> None:
+        shapes.append(tuple(result.shape[1:]))
+
+    for layer in (*generator.upsampling, generator.output, *discriminator.convolutions):
+        layer.register_forward_hook(note)
+    with torch.no_grad():
+        images = generator(torch.randn(2, 100))
+        logits = discriminator(images)
+    assert shapes == [
+        (128, 16, 16), (128, 32, 32), (128, 64, 64), (1, 64, 64),
+        (128, 64, 64), (256, 32, 32), (256, 16, 16), (512, 8, 8),
+    ]  # fmt: skip
+    assert images.shape == (2, 1, 64, 64)
+    assert images.abs().max() <= 1
+    assert logits.shape == (2,)
+
+
+@pytest.mark.parametrize("size", [16, 32, 128])
+def test_other_sizes_and_depths_are_members_of_the_family(size: int) -> None:
+    small_g = generator_settings(channels=[8, 4], kernels=[4, 3], strides=[2, 2], base_channels=8)
+    small_d = discriminator_settings(channels=[4, 8], kernels=[3, 5], strides=[2, 4])
+    with torch.no_grad():
+        images = Generator(small_g, size)(torch.randn(3, 100))
+        assert images.shape == (3, 1, size, size)
+        assert Discriminator(small_d, size).eval()(images).shape == (3,)
+
+
+def test_lists_that_do_not_fit_the_size_are_refused() -> None:
+    with pytest.raises(ValueError, match="does not divide"):
+        Generator(generator_settings(), 60)
+    with pytest.raises(ValueError, match="does not divide"):
+        Discriminator(discriminator_settings(), 60)
+
+
+def test_the_same_stream_gives_the_same_weights() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        random = torch.Generator().manual_seed(seed)
+        new_discriminator(discriminator_settings(channels=[4] * 4), 64, random)
+        return new_generator(generator_settings(), 64, random).dense.weight
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_a_saved_generator_draws_the_same_images(tmp_path: Path, cpu: torch.device) -> None:
+    settings = generator_settings(base_channels=8, channels=[8, 4, 4])
+    network = new_generator(settings, 64, torch.Generator().manual_seed(1)).eval()
+    save_generator(tmp_path / "a.pt", network)
+    save_generator(tmp_path / "b.pt", network)
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+    loaded = load_generator(tmp_path / "a.pt", cpu)
+    noise = torch.randn(2, 100)
+    assert torch.equal(loaded(noise), network(noise))
+    assert not loaded.training
+
+
+class _Hostile:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch /tmp/hostile-was-here",)
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "hostile", "other"])
+def test_what_is_no_generator_is_refused_without_running_its_code(
+    tmp_path: Path, cpu: torch.device, kind: str
+) -> None:
+    path = tmp_path / "generator.pt"
+    if kind == "truncated":
+        settings = generator_settings(base_channels=8, channels=[8, 4, 4])
+        save_generator(path, new_generator(settings, 64, torch.Generator()))
+        path.write_bytes(path.read_bytes()[:1000])
+    elif kind == "hostile":
+        path.write_bytes(pickle.dumps(_Hostile()))
+    elif kind == "other":
+        torch.save({"weights": {}}, path)
+    with pytest.raises(UserError, match=r"generator\.pt"):
+        load_generator(path, cpu)
+    assert not Path("/tmp/hostile-was-here").exists()

@@ -1,0 +1,93 @@
+"""On the default parameters the hypothesis holds by training, not by construction."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from src.compute import choose_device, random_stream
+from src.data.classes import CLASSES
+from src.data.images import prepare_images
+from src.data.sources import collect_images
+from src.evaluation.classifier import train_classifier
+from src.evaluation.features import extract_features
+from src.evaluation.protocol import compare_sets
+from src.evaluation.verdict import Verdict, judge
+from src.models.networks import Generator
+from src.settings.tree import load_settings
+from src.training.gan import Observer, Trainer, generate, train
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.long
+
+Judge = Callable[[list[Generator]], Verdict]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], Judge]:
+    """The default generators, and a function that judges any pair of generators."""
+    settings = load_settings(ROOT / "params.yaml")
+    device = choose_device("cpu")
+    folder: Path = tmp_path_factory.mktemp("images")
+    table = collect_images(settings.data, folder, folder)
+    prepared, kept, _ = prepare_images(table, folder, settings.preprocess)
+    arrays = {(part.split, part.label): part.images for part in prepared}
+    generators = [
+        train(arrays["train", label], one, device, Observer()).generator
+        for label, one in zip(
+            CLASSES, (settings.train.normal, settings.train.pneumonia), strict=True
+        )
+    ]
+    rows = kept[kept["split"] == "train"]
+    patients = [rows.loc[rows["label"] == label, "patient"].tolist() for label in CLASSES]
+    fid = settings.fid
+    extractor = train_classifier(
+        (arrays["train", "NORMAL"], arrays["train", "PNEUMONIA"]),
+        (patients[0], patients[1]),
+        fid.classifier,
+        fid.dims,
+        fid.seed,
+        device,
+    ).extractor
+    real = {
+        name: extract_features(extractor, arrays["test", label], fid.batch, device)
+        for name, label in zip(("RN", "RP"), CLASSES, strict=True)
+    }
+
+    def judged(pair: list[Generator]) -> Verdict:
+        def fake(name: str, iteration: int) -> NDArray[np.float32]:
+            label = ("FN", "FP").index(name)
+            stream = random_stream(device, 9, label, iteration)
+            noise = torch.randn(fid.sample_size, pair[label].settings.latent, generator=stream)
+            return extract_features(extractor, generate(pair[label], noise), fid.batch, device)
+
+        draws = compare_sets(real, fake, 10, fid.sample_size, fid.seed)
+        return judge(pd.DataFrame([row for part in draws for row in part]))
+
+    return generators, judged
+
+
+def test_trained_generators_hold_the_hypothesis(trained: tuple[list[Generator], Judge]) -> None:
+    generators, judged = trained
+    verdict = judged(generators)
+    assert verdict.holds
+    assert verdict.share > 0.9
+
+
+def test_swapped_generators_fail_it(trained: tuple[list[Generator], Judge]) -> None:
+    generators, judged = trained
+    assert not judged(generators[::-1]).holds
+
+
+def test_untrained_generators_fail_it(trained: tuple[list[Generator], Judge]) -> None:
+    _, judged = trained
+    settings = load_settings(ROOT / "params.yaml")
+    untrained = [
+        Trainer(one, settings.preprocess.size, torch.device("cpu")).generator
+        for one in (settings.train.normal, settings.train.pneumonia)
+    ]
+    assert not judged(untrained).holds

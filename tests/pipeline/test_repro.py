@@ -1,0 +1,301 @@
+"""The whole pipeline in a temporary clone, as a user runs it."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT, kaggle_files, shrink
+from tests.data.test_archive import write_zip
+
+pytestmark = pytest.mark.long
+
+STAGES = ["fetch", "preprocess", "train_normal", "train_pneumonia", "fid_eval", "report"]
+
+
+class Project:
+    """A clone with tiny parameters."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        files = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        )
+        for name in files.stdout.decode().split("\0"):
+            source = ROOT / name
+            if name and source.is_file() and name != "dvc.lock":
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, path / name)
+        self.change(shrink)
+        self.git("init", "-q")
+        self.git("add", "-A")
+        self.git("commit", "-qm", "tiny")
+
+    def git(self, *arguments: str) -> None:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=self.path, check=True)
+
+    def change(self, edit: Any) -> None:
+        """Edit the parameters in place."""
+        yaml = YAML()
+        file = self.path / "params.yaml"
+        params = yaml.load(file)
+        edit(params)
+        yaml.dump(params, file)
+
+    def run(self, *command: str, good: bool = True, **environment: str) -> str:
+        """Run a command with this interpreter first on the path; its output."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            capture_output=True,
+            text=True,
+            env=clean | {"PATH": path, "DVC_NO_ANALYTICS": "1"} | environment,
+        )
+        output = done.stdout + done.stderr
+        assert (done.returncode == 0) == good, output
+        return output
+
+    def repro(self, *arguments: str, good: bool = True, **environment: str) -> str:
+        return self.run("dvc", "repro", *arguments, good=good, **environment)
+
+    def changed_stages(self) -> list[str]:
+        """The stages whose own code, parameters or inputs are not those of the last run."""
+        output = self.repro("--dry")
+        return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
+
+    def hashes(self) -> dict[str, str]:
+        """Content of every output, by path."""
+        lock = YAML(typ="safe").load(self.path / "dvc.lock")
+        return {
+            out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]
+        }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("a clone with spaces"))
+    project.repro()
+    project.git("add", "-A")
+    project.git("commit", "-qm", "run")
+    return project
+
+
+@pytest.fixture
+def edited(project: Project) -> Iterator[Project]:
+    """The project, whose files come back as they were."""
+    yield project
+    project.git("checkout", "-q", "--", ".")
+
+
+def test_every_output_is_there(project: Project) -> None:
+    history = pd.read_csv(project.path / "models/normal/history.csv")
+    assert list(history.columns) == ["epoch", "g", "d1", "d2"]
+    assert history["epoch"].tolist() == [1, 2, 3]
+    samples = sorted(file.name for file in (project.path / "models/pneumonia/samples").iterdir())
+    assert samples == ["epoch_00001.png", "epoch_00003.png"]
+    distances = pd.read_csv(project.path / "reports/fid/distances.csv")
+    assert len(distances) == 3 * 8
+    table = pd.read_csv(project.path / "data/images.csv")
+    assert len(table) == 2 * (24 + 16)
+    page = (project.path / "reports/index.html").read_text()
+    assert "procedural phantoms" in page
+    assert len(list((project.path / "reports/figures").glob("*.png"))) == 4
+
+
+def test_git_sees_only_what_it_should_hold(project: Project) -> None:
+    held = project.run("git", "ls-files").split()
+    assert "dvc.lock" in held
+    assert len([name for name in held if name.startswith("reports/metrics/")]) == 5
+    assert not [name for name in held if name.startswith(("data/", "models/", "mlruns"))]
+    assert project.run("git", "status", "--short") == ""
+
+
+def test_nothing_is_done_again(project: Project) -> None:
+    assert project.changed_stages() == []
+    assert "up to date" in project.repro()
+
+
+def test_the_same_seed_gives_the_same_bytes(project: Project, tmp_path: Path) -> None:
+    again = Project(tmp_path / "again")
+    again.repro()
+    assert again.hashes() == project.hashes()
+
+
+def set_value(*place: str, value: Any) -> Any:
+    def edit(params: Any) -> None:
+        for key in place[:-1]:
+            params = params[key]
+        params[place[-1]] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "stages"),
+    [
+        (set_value("train", "normal", "seed", value=77), ["train_normal"]),
+        (set_value("train", "pneumonia", "epochs", value=4), ["train_pneumonia"]),
+        (set_value("fid", "iterations", value=4), ["fid_eval"]),
+        (set_value("report", "title", value="Other"), []),
+        (set_value("data", "phantom", "seed", value=9), ["fetch"]),
+        (set_value("preprocess", "filter", value="box"), ["preprocess"]),
+        (
+            set_value("compute", "device", value="cpu"),
+            ["train_normal", "train_pneumonia", "fid_eval"],
+        ),
+    ],
+)
+def test_a_parameter_changes_its_stages_and_the_report_that_shows_it(
+    edited: Project, edit: Any, stages: list[str]
+) -> None:
+    edited.change(edit)
+    assert edited.changed_stages() == [*stages, "report"]
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("src/report/page.html", ["report"]),
+        ("src/figures.py", ["report"]),
+        ("src/evaluation/frechet.py", ["fid_eval", "report"]),
+        ("src/training/gan.py", ["train_normal", "train_pneumonia", "fid_eval"]),
+        ("src/tracking.py", []),
+        ("pipeline/stage.py", []),
+    ],
+)
+def test_code_changes_the_stages_that_run_it(edited: Project, file: str, stages: list[str]) -> None:
+    path = edited.path / file
+    path.write_text(path.read_text() + "\n")
+    assert edited.changed_stages() == stages
+
+
+def test_a_change_of_normal_training_retrains_normal_alone(edited: Project) -> None:
+    before = edited.hashes()
+    edited.change(set_value("train", "normal", "seed", value=78))
+    output = edited.repro()
+    assert "Stage 'train_pneumonia' didn't change, skipping" in output
+    after = edited.hashes()
+    assert before["models/normal/generator.pt"] != after["models/normal/generator.pt"]
+    assert before["models/pneumonia/generator.pt"] == after["models/pneumonia/generator.pt"]
+    edited.git("checkout", "-q", "--", ".")
+    edited.run("dvc", "checkout")
+    assert edited.changed_stages() == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            set_value("train", "normal", "lr", value=1),
+            "train.normal.lr: there is no such parameter",
+        ),
+        (set_value("fid", "iterations", value="many"), "fid.iterations"),
+        (set_value("tune", value={}), "tune: there is no such parameter"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_in_one_line(edited: Project, edit: Any, message: str) -> None:
+    edited.change(edit)
+    output = edited.repro(good=False)
+    lines = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in output
+
+
+def test_mlflow_holds_a_run_for_each_stage(project: Project) -> None:
+    with sqlite3.connect(project.path / "mlflow.db") as store:
+        query = "select t.value from tags t where t.key = ?"
+        stages = [row[0] for row in store.execute(query, ("dvc.stage",))]
+        hashes = {row[0] for row in store.execute(query, ("data.sha256",))}
+        g = store.execute("select count(*) from metrics where key = 'g'").fetchone()[0]
+        places = [row[0] for row in store.execute("select artifact_uri from runs")]
+    assert set(stages) == set(STAGES)
+    assert len(hashes) == 1
+    assert g >= 2 * 3
+    assert all(place.startswith("file:///") for place in places)
+    names = {path.name for path in (project.path / "mlartifacts").rglob("*")}
+    assert {
+        "describe.json",
+        "distance_boxes.png",
+        "index.html",
+        "history.csv",
+        "model.pt2",
+    } <= names
+
+
+def test_an_experiment_is_named_in_its_runs_and_can_be_compared(edited: Project) -> None:
+    edited.run("dvc", "exp", "run", "-n", "shallow", "-S", "fid.seed=5")
+    with sqlite3.connect(edited.path / "mlflow.db") as store:
+        query = "select count(*) from tags where key = 'dvc.experiment' and value = 'shallow'"
+        assert store.execute(query).fetchone()[0] == 2  # fid_eval and report
+    assert "fid.seed" in edited.run("dvc", "params", "diff", "HEAD", "shallow")
+    assert "pairs.RNxRP.mean" in edited.run("dvc", "metrics", "diff", "HEAD", "shallow")
+    assert "shallow" in edited.run("dvc", "exp", "show", "--csv")
+    edited.run("dvc", "plots", "diff", "HEAD", "shallow")
+    edited.git("checkout", "-q", "--", ".")
+    edited.run("dvc", "checkout")
+
+
+def test_a_run_in_a_temporary_copy_keeps_its_record(edited: Project) -> None:
+    edited.run("dvc", "exp", "run", "--temp", "-n", "aside", "-S", "fid.seed=6")
+    with sqlite3.connect(edited.path / "mlflow.db") as store:
+        query = (
+            "select r.artifact_uri from runs r join tags t on r.run_uuid = t.run_uuid "
+            "where t.key = 'dvc.experiment' and t.value = 'aside'"
+        )
+        places = [row[0] for row in store.execute(query)]
+    assert places
+    assert all("mlartifacts" in place and "/.dvc/tmp/" not in place for place in places)
+
+
+def test_from_another_interpreter_a_stage_says_what_to_activate(project: Project) -> None:
+    bare = project.path.parent / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    output = project.run(str(bare / "bin" / "python3"), "-m", "pipeline.fetch", good=False)
+    assert len(output.splitlines()) == 1
+    assert "source .venv/bin/activate" in output
+
+
+def test_another_source_is_the_same_road(edited: Project, tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "archive.zip", kaggle_files(per_place=10))
+    checksum = edited.run("python3", "-m", "pipeline.fetch", "--checksum", str(path)).strip()
+
+    def edit(params: Any) -> None:
+        params["data"].update(source="kermany", path=str(path), sha256=checksum)
+
+    edited.change(edit)
+    edited.repro()
+    assert "phantoms" not in (edited.path / "reports/index.html").read_text().partition("<h2")[0]
+    counts = json.loads((edited.path / "reports/metrics/fetch.json").read_text())["images"]
+    assert counts["train"] == {"NORMAL": 10, "PNEUMONIA": 10}
+    edited.git("checkout", "-q", "--", ".")
+    edited.run("dvc", "checkout")
+
+
+def test_a_source_that_is_not_there_leaves_nothing(edited: Project) -> None:
+    def edit(params: Any) -> None:
+        params["data"].update(source="kermany", path="absent.zip")
+
+    edited.change(edit)
+    output = edited.repro(good=False)
+    assert "absent.zip: there is no such file or folder" in output
+    assert "Traceback" not in output
+    assert not (edited.path / "data" / "images").exists()
+    assert not list((edited.path / "data").glob(".images*"))
+    edited.git("checkout", "-q", "--", ".")
+    edited.run("dvc", "checkout")

@@ -1,0 +1,117 @@
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from src.evaluation.protocol import KINDS, describe
+from src.evaluation.thesis import published_description
+from src.evaluation.verdict import judge
+from src.report.page import Findings, _score, render
+
+FIGURES = ("distance_boxes", "real_beside_generated", "sample_evolution", "loss_curves")
+
+
+def findings(**changes: Any) -> Findings:
+    rows = [
+        {"iteration": i, "pair": pair, "distance": 1 + (kind == "different") + i / 10, "n": 20}
+        for i in range(3)
+        for pair, kind in KINDS.items()
+    ]
+    distances = pd.DataFrame(rows)
+    losses = {"g": 0.7, "d1": 0.6, "d2": 0.5}
+    training = {
+        "images": 24,
+        "epochs": 3,
+        "batches_per_epoch": 3,
+        "batch": 8,
+        "generator_parameters": 2704897,
+        "discriminator_parameters": 2099457,
+        "last_losses": losses,
+    }
+    counts = {s: dict.fromkeys(("NORMAL", "PNEUMONIA"), 24) for s in ("train", "test")}
+    values: dict[str, Any] = {
+        "title": "A run",
+        "source": "phantom",
+        "counts": counts,
+        "patients": counts,
+        "quality": {
+            "bad_images": 3,
+            "identical_within": 4,
+            "identical_across": 5,
+            "patients_across": 6,
+        },
+        "verdict": judge(distances),
+        "description": describe(distances),
+        "published": published_description(),
+        "extractor": {
+            "name": "classifier",
+            "dims": 64,
+            "held_out_accuracy": 0.91,
+            "held_out_images": 50,
+        },
+        "training": {"NORMAL": training, "PNEUMONIA": training},
+        "parameters": {"data.source": "phantom"},
+    }
+    return Findings(**values | changes)
+
+
+def page(**changes: Any) -> str:
+    return render(findings(**changes), dict.fromkeys(FIGURES, b"png"))
+
+
+def text(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<style>.*</style>", "", html)).split())
+
+
+def test_the_first_lines_say_that_the_data_are_phantoms() -> None:
+    start = text(page())[:400]
+    assert "procedural phantoms, not patients" in start
+    assert "The hypothesis holds" in start
+    assert "phantoms" not in text(page(source="kermany"))
+    assert "10.17632/rscbjbr9sj" in text(page(source="kermany"))[:400]
+
+
+def test_the_page_needs_no_other_file() -> None:
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag not in ("script", "link", "iframe")
+            for name, value in attrs:
+                if name in ("src", "href"):
+                    assert value is not None
+                    assert value.startswith(("data:image/png;base64,", "#"))
+
+    Links().feed(page())
+    assert "url(" not in page()
+
+
+def test_every_pair_and_floor_is_shown_beside_the_thesis() -> None:
+    words = text(page())
+    for pair in KINDS:
+        assert pair in words
+    assert "4.467" in words  # the thesis's RNxRP
+    assert "0.581" in words  # its RNxFN relative to RNxRP
+    assert "only the order of the pairs and the relative distances can be compared" in words
+
+
+def test_the_extractor_is_named_with_its_bias() -> None:
+    assert "balanced accuracy is 91.0%" in text(page())
+    assert "favour the hypothesis" in text(page())
+    other = page(extractor={"name": "inception", "dims": 768, "weights_sha256": "abc"})
+    assert "Inception network" in text(other)
+    assert "bilinearly without antialiasing" in text(other)
+
+
+def test_what_comes_from_parameters_is_escaped() -> None:
+    html = page(title="<script>alert(1)</script>", parameters={"data.path": "<img src=x>"})
+    assert "<script>" not in html
+    assert "<img src=x>" not in html
+    assert "&lt;script&gt;" in html
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0, "0"), (0.0123456, "0.0123"), (7.5, "7.500"), (123.4567, "123.457")]
+)
+def test_scores_have_three_digits_or_more(value: float, shown: str) -> None:
+    assert _score(value) == shown

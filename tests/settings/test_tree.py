@@ -1,0 +1,142 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.errors import UserError
+from src.settings.tree import flatten, load_settings, parse_settings
+from tests.conftest import ROOT
+
+
+def test_the_committed_parameters_are_valid_and_each_has_a_comment_or_a_commented_section() -> None:
+    settings = load_settings(ROOT / "params.yaml")
+    assert settings.data.source == "phantom"
+    assert settings.preprocess.size == 64
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [
+        ("data.sorce", "phantom", "data.sorce: there is no such parameter"),
+        ("trian", {}, "trian: there is no such parameter"),
+        ("data.source", "nih", "data.source"),
+        ("data.sha256", "abc", "data.sha256"),
+        ("data.max_unpacked_gib", 0, "data.max_unpacked_gib"),
+        ("data.phantom.train_per_class", 0, "data.phantom.train_per_class"),
+        ("data.phantom.train_per_class", 1.5, "data.phantom.train_per_class"),
+        ("data.phantom.train_per_class", True, "data.phantom.train_per_class"),
+        ("data.phantom.seed", -1, "data.phantom.seed"),
+        ("preprocess.size", "64", "preprocess.size"),
+        ("preprocess.filter", "sinc", "preprocess.filter"),
+        ("preprocess.on_bad_image", "ignore", "preprocess.on_bad_image"),
+        ("train.normal.batch", None, "train.normal.batch"),
+        ("train.normal.epochs", 0, "train.normal.epochs"),
+        ("train.normal.generator.slope", float("nan"), "train.normal.generator.slope"),
+        ("train.normal.generator.slope", float("inf"), "train.normal.generator.slope"),
+        ("train.normal.discriminator.dropout", 1.0, "train.normal.discriminator.dropout"),
+        ("train.normal.discriminator.channels", [], "train.normal.discriminator.channels"),
+        ("train.normal.discriminator.strides", [2, 2], "must be of one length"),
+        ("train.normal.discriminator.strides", [3, 3, 3, 3], "does not divide"),
+        (
+            "train.pneumonia.generator.strides",
+            [3, 3, 3],
+            "train.pneumonia: the generator's strides",
+        ),
+        ("train.normal.generator.kernels", [1, 4, 4], "leaves holes"),
+        ("train.normal.optimizer.generator.learning_rate", 0.0, "learning_rate"),
+        ("train.normal.optimizer.generator.beta1", 1.0, "beta1"),
+        ("fid.extractor", "pixels", "fid.extractor"),
+        ("fid.sample_size", 1, "fid.sample_size"),
+        ("report.evolution_epochs", 1, "report.evolution_epochs"),
+        ("compute.device", "tpu", "compute.device"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_name(
+    params: dict[str, Any], place: str, value: Any, named: str
+) -> None:
+    *sections, key = place.split(".")
+    tree = params
+    for section in sections:
+        tree = tree[section]
+    tree[key] = value
+    with pytest.raises(UserError, match=r"params\.yaml: ") as raised:
+        parse_settings(params)
+    assert named in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_parameter_is_refused_by_name(params: dict[str, Any]) -> None:
+    del params["train"]["pneumonia"]["seed"]
+    with pytest.raises(UserError, match=r"train\.pneumonia\.seed: the parameter is missing"):
+        parse_settings(params)
+
+
+def test_every_fault_is_named_at_once(params: dict[str, Any]) -> None:
+    params["fid"]["iterations"] = 0
+    params["preprocess"]["size"] = -1
+    with pytest.raises(UserError, match=r"preprocess\.size.*fid\.iterations"):
+        parse_settings(params)
+
+
+def test_inception_has_only_its_own_widths(params: dict[str, Any]) -> None:
+    params["fid"].update(extractor="inception", dims=100)
+    with pytest.raises(UserError, match="64, 192, 768, 2048"):
+        parse_settings(params)
+    params["fid"]["dims"] = 768
+    assert parse_settings(params).fid.dims == 768
+
+
+def test_settings_cannot_be_changed_after_they_were_checked(params: dict[str, Any]) -> None:
+    settings = parse_settings(params)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.preprocess.size = 32
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "- 1\n", "data: [", "a: 1\na: 2\n", "data: !!python/object:os.system {}\n", "\x00"],
+)
+def test_a_file_that_is_no_mapping_of_sections_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"params\.yaml"):
+        load_settings(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.yaml"):
+        load_settings(tmp_path / "absent.yaml")
+
+
+def test_overrides_are_yaml_values_of_existing_parameters() -> None:
+    path = ROOT / "params.yaml"
+    settings = load_settings(
+        path, ["train.normal.generator.channels=[8, 8, 8]", "data.path=/a b=c", "fid.weights="]
+    )
+    assert settings.train.normal.generator.channels == (8, 8, 8)
+    assert settings.data.path == "/a b=c"
+    assert settings.fid.weights == ""
+    for override in ("train.normal.widths=[8]", "train.normal.batch", "nothing.at.all=1"):
+        with pytest.raises(UserError, match="existing parameter"):
+            load_settings(path, [override])
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text().replace("1.0e-7", "1e-7")
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    assert load_settings(path).train.normal.optimizer.generator.epsilon == 1e-7
+
+
+def test_flattened_parameters_are_complete(params: dict[str, Any]) -> None:
+    flat = flatten(parse_settings(params))
+
+    def leaves(tree: Any) -> int:
+        return sum(map(leaves, tree.values())) if isinstance(tree, dict) else 1
+
+    assert len(flat) == leaves(params)
+    assert json.loads(flat["train.normal.generator.channels"]) == list(
+        params["train"]["normal"]["generator"]["channels"]
+    )
+    assert flat["data.source"] == "phantom"

@@ -1,0 +1,119 @@
+"""The arrows point one way, and dvc.yaml names the code that each stage depends on."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT
+
+DVC: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())
+# Code that reports or checks but cannot change an output; dvc.yaml says so too.
+HARNESS = {
+    "pipeline/stage.py",
+    "src/errors.py",
+    "src/files.py",
+    "src/progress.py",
+    "src/settings/base.py",
+    "src/settings/tree.py",
+    "src/tracking.py",
+}
+STAGES = {
+    "fetch": "pipeline/fetch.py",
+    "preprocess": "pipeline/preprocess.py",
+    "train_normal": "pipeline/train.py",
+    "train_pneumonia": "pipeline/train.py",
+    "fid_eval": "pipeline/fid_eval.py",
+    "report": "pipeline/report.py",
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The project's files that a file imports by themselves."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            file = name.replace(".", "/") + ".py"
+            if name.partition(".")[0] in ("src", "pipeline") and (ROOT / file).is_file():
+                found.add(file)
+    return found
+
+
+def closure(file: str) -> set[str]:
+    """The code that a file runs, not following the harness."""
+    seen: set[str] = set()
+    waiting = [file]
+    while waiting:
+        current = waiting.pop()
+        if current not in seen and current not in HARNESS:
+            seen.add(current)
+            waiting += imported(ROOT / current)
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_its_exact_code(stage: str) -> None:
+    code = {dep for dep in DVC["stages"][stage]["deps"] if dep.endswith((".py", ".html"))}
+    expected = closure(STAGES[stage])
+    if "src/report/page.py" in expected:
+        expected.add("src/report/page.html")
+    assert code == expected
+
+
+def test_the_stages_have_their_names_and_say_what_they_do() -> None:
+    assert list(DVC["stages"]) == list(STAGES)
+    assert all(stage["desc"] for stage in DVC["stages"].values())
+    assert {entry["path"] for entry in DVC["artifacts"].values()} == {
+        "models/normal/generator.pt",
+        "models/pneumonia/generator.pt",
+    }
+
+
+def test_the_harness_is_stated_in_dvc_yaml() -> None:
+    header = (ROOT / "dvc.yaml").read_text().partition("stages:")[0]
+    assert all(file in header for file in HARNESS)
+
+
+@pytest.mark.parametrize("file", sorted(path.relative_to(ROOT).as_posix()
+                                        for path in (ROOT / "src").rglob("*.py")))  # fmt: skip
+def test_the_library_knows_nothing_of_stages_and_only_tracking_knows_mlflow(file: str) -> None:
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    tops = {name.partition(".")[0] for name in names}
+    assert not tops & {"pipeline", "dvc", "argparse"}
+    assert ("mlflow" in tops) == (file == "src/tracking.py")
+    if file.startswith(("src/models/", "src/training/", "src/evaluation/", "src/data/")):
+        assert "src.tracking" not in names
+
+
+def test_training_and_evaluation_run_where_mlflow_and_dvc_cannot_be_imported() -> None:
+    code = """
+import sys
+sys.modules["mlflow"] = sys.modules["dvc"] = None
+import numpy as np, torch
+import src.training.gan, src.evaluation.protocol, src.evaluation.classifier
+import src.evaluation.inception, src.evaluation.verdict, src.data.sources, src.data.images
+print("ran")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "ran\n"
+
+
+def test_every_module_says_what_it_is() -> None:
+    for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "pipeline").rglob("*.py")]:
+        assert ast.get_docstring(ast.parse(path.read_text())), path

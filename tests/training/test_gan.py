@@ -1,0 +1,172 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from src.errors import UserError
+from src.models.layers import Dropout
+from src.settings.train import TrainSettings
+from src.settings.tree import Settings
+from src.training.gan import (
+    EpochLosses,
+    Observer,
+    Trainer,
+    generate,
+    steps_per_epoch,
+    to_bytes,
+    to_unit_range,
+    train,
+)
+
+
+@pytest.fixture
+def settings(tiny_settings: Settings) -> TrainSettings:
+    return tiny_settings.train.normal
+
+
+@pytest.fixture
+def images() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (20, 16, 16), dtype=np.uint8)
+
+
+def test_the_same_seed_gives_the_same_training_whatever_the_global_state(
+    settings: TrainSettings, images: NDArray[np.uint8], cpu: torch.device
+) -> None:
+    torch.manual_seed(1)
+    first = train(images, settings, cpu, Observer())
+    torch.manual_seed(2)
+    again = train(images, settings, cpu, Observer())
+    assert first.history == again.history
+    for one, other in zip(
+        first.generator.state_dict().values(), again.generator.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other)
+    changed = settings.model_copy(update={"seed": settings.seed + 1})
+    assert train(images, changed, cpu, Observer()).history != first.history
+
+
+def test_observers_see_every_step_and_epoch_and_the_chosen_samples(
+    settings: TrainSettings, images: NDArray[np.uint8], cpu: torch.device
+) -> None:
+    steps: list[int] = []
+    epochs: list[EpochLosses] = []
+    samples: dict[int, NDArray[np.uint8]] = {}
+    observer = Observer(steps.append, epochs.append, samples.__setitem__)
+    result = train(images, settings, cpu, observer)
+    assert steps == [8] * (3 * 2)  # 20 images are two batches of 8, the remainder dropped
+    assert [losses.epoch for losses in epochs] == [1, 2, 3]
+    assert epochs == result.history
+    assert sorted(samples) == [1, 3]  # the asked one and the last
+    assert samples[3].shape == (6, 16, 16)
+    assert samples[3].dtype == np.uint8
+    assert not np.array_equal(samples[1], samples[3])
+
+
+def test_a_batch_larger_than_the_set_is_refused() -> None:
+    assert steps_per_epoch(1341, 128) == 10
+    assert steps_per_epoch(3875, 128) == 30
+    with pytest.raises(UserError, match="batch: 128"):
+        steps_per_epoch(127, 128)
+
+
+def test_untrained_losses_are_near_chance(settings: TrainSettings, cpu: torch.device) -> None:
+    trainer = Trainer(settings, 16, cpu)
+    losses = trainer.step(torch.zeros(8, 1, 16, 16))
+    assert losses.shape == (3,)
+    assert torch.allclose(losses, torch.full((3,), math.log(2)), atol=0.15)
+
+
+def test_a_step_is_three_adam_updates_of_plain_binary_cross_entropy(
+    settings: TrainSettings, cpu: torch.device
+) -> None:
+    """Against the step as the thesis states it: sigmoid, cross-entropy, nothing frozen."""
+    ours, plain = Trainer(settings, 16, cpu), Trainer(settings, 16, cpu)
+    real = torch.rand(8, 1, 16, 16) * 2 - 1
+    g, d = plain.generator, plain.discriminator
+    adams = {
+        network: torch.optim.Adam(
+            network.parameters(), lr=o.learning_rate, betas=(o.beta1, o.beta2), eps=o.epsilon
+        )
+        for network, o in (
+            (g, settings.optimizer.generator),
+            (d, settings.optimizer.discriminator),
+        )
+    }
+
+    def update(network: torch.nn.Module, images: torch.Tensor, target: float) -> float:
+        loss = F.binary_cross_entropy(torch.sigmoid(d(images)), torch.full((8,), target))
+        for adam in adams.values():
+            adam.zero_grad()
+        loss.backward()
+        adams[network].step()
+        return float(loss.detach())
+
+    for _ in range(3):
+        on_real = update(d, real, 1.0)
+        on_fake = update(d, g(plain._draw(8)).detach(), 0.0)
+        generator = update(g, g(plain._draw(8)), 1.0)
+        expected = torch.tensor([generator, on_fake, on_real])
+        torch.testing.assert_close(ours.step(real), expected, rtol=1e-4, atol=1e-5)
+    for one, other in zip(ours.generator.parameters(), g.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_dropout_is_active_in_all_three_updates(
+    settings: TrainSettings, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    forward = Dropout.forward
+
+    def spy(self: Dropout, x: torch.Tensor) -> torch.Tensor:
+        calls.append(self.training and self.rate > 0)
+        return forward(self, x)
+
+    monkeypatch.setattr(Dropout, "forward", spy)
+    Trainer(settings, 16, cpu).step(torch.zeros(8, 1, 16, 16))
+    assert calls == [True, True, True]
+
+
+def test_the_generator_step_leaves_the_discriminator_as_it_is(
+    settings: TrainSettings, cpu: torch.device
+) -> None:
+    trainer = Trainer(settings, 16, cpu)
+    trainer.step(torch.zeros(8, 1, 16, 16))
+    assert all(parameter.requires_grad for parameter in trainer.discriminator.parameters())
+
+
+def test_bytes_and_unit_range_are_inverse() -> None:
+    every = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
+    unit = to_unit_range(every)
+    assert unit.shape == (1, 1, 16, 16)
+    assert (float(unit.min()), float(unit.max())) == (-1.0, 1.0)
+    assert torch.equal(to_bytes(unit), every)
+
+
+def test_an_image_does_not_depend_on_how_many_are_drawn(
+    settings: TrainSettings, cpu: torch.device
+) -> None:
+    generator = Trainer(settings, 16, cpu).generator
+    noise = torch.randn(23, 8, generator=torch.Generator().manual_seed(1))
+    whole = generate(generator, noise, batch=10)
+    assert whole.shape == (23, 16, 16)
+    np.testing.assert_array_equal(whole[:7], generate(generator, noise[:7], batch=10))
+    assert generator.training  # as it was
+
+
+def test_training_learns_a_simple_distribution(settings: TrainSettings, cpu: torch.device) -> None:
+    """Images of a bright upper half: after some epochs the generated ones have it too."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 40, (64, 16, 16), dtype=np.uint8)
+    images[:, :8] += 200
+    longer = settings.model_copy(update={"epochs": 60})
+    drawn: dict[int, NDArray[np.uint8]] = {}
+    train(images, longer, cpu, Observer(on_samples=drawn.__setitem__))
+
+    def gap(epoch: int) -> float:
+        return float(drawn[epoch][:, :8].mean() - drawn[epoch][:, 8:].mean())
+
+    assert gap(60) > 80
+    assert gap(60) > 2 * abs(gap(1))
