@@ -11,6 +11,7 @@ from src.data.sources import survey_archive
     [
         ("person123_bacteria_456.jpeg", "bacteria-123"),
         ("person123_virus_456.jpeg", "virus-123"),
+        ("person447_virus_921_1.jpeg", "virus-447"),
         ("IM-0115-0001.jpeg", "IM-115"),
         ("IM-0115-0001-0002.jpeg", "IM-115"),
         ("NORMAL2-IM-0587-0001-0002.jpeg", "NORMAL2-IM-587"),
