@@ -1,0 +1,77 @@
+"""The commands beside the stages: estimate, fetch --checksum."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline import estimate, fetch
+from tests.conftest import ROOT, kaggle_files
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder in Kaggle's layout, 20 images in each place."""
+    for name, content in kaggle_files(20).items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return tmp_path / "chest_xray"
+
+
+def test_the_estimate_counts_the_images_that_are_there(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["data.source=kermany", f"data.path={images}", "train.normal.epochs=7"]
+    assert estimate.main(overrides) == 0
+    normal, pneumonia, total = capsys.readouterr().out.splitlines()
+    assert normal.startswith("NORMAL: 7 epochs of 2 batches of 8 at ")
+    assert pneumonia.startswith("PNEUMONIA: 24 epochs of 2 batches of 8 at ")
+    assert re.fullmatch(r"in all about \d.*", total)
+
+
+def test_the_estimate_includes_the_fid_network(capsys: pytest.CaptureFixture[str]) -> None:
+    assert estimate.main(["fid.extractor=inception", "fid.iterations=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("fid_eval: 400 generated images through inception: about ")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.normal.epoch=3", "train.normal.epoch=3: give an existing parameter"),
+        ("train.normal.epochs=-3", "train.normal.epochs: Input should be greater than"),
+        ("data.path", "data.path: give an existing parameter as section.key=value"),
+        ("train.normal.batch=601", "batch: 601 is more than the 600 images"),
+        ("train=[1", "this is not valid YAML"),
+    ],
+)
+def test_the_estimate_refuses_what_the_stages_would(
+    override: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert estimate.main([override]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ") and message in shown.err
+    assert shown.err.count("\n") == 1
+
+
+def test_the_estimate_refuses_weights_that_are_not_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert estimate.main(["fid.extractor=inception", "fid.weights=/nowhere/w.pth"]) == 1
+    assert "/nowhere/w.pth: there is no such file" in capsys.readouterr().err
+
+
+def test_the_checksum_of_an_archive_is_that_of_its_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "some.zip"
+    file.write_bytes(b"content")
+    assert fetch.main(["--checksum", str(file)]) == 0
+    assert capsys.readouterr().out.split() == [hashlib.sha256(b"content").hexdigest()]
+
+
+def test_the_checksum_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fetch.main(["--checksum", str(ROOT / "no such file")]) == 1
+    assert "there is no such file or folder" in capsys.readouterr().err
