@@ -52,7 +52,8 @@ def test_the_estimate_refuses_what_the_stages_would(
 ) -> None:
     assert estimate.main([override]) == 1
     shown = capsys.readouterr()
-    assert shown.err.startswith("error: ") and message in shown.err
+    assert shown.err.startswith("error: ")
+    assert message in shown.err
     assert shown.err.count("\n") == 1
 
 
