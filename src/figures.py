@@ -39,7 +39,10 @@ def loss_curves(histories: Mapping[str, pd.DataFrame]) -> bytes:
         for ax, (label, history) in zip(axes, histories.items(), strict=True):
             for column, (name, colour) in LOSSES.items():
                 marker = "o" if len(history) == 1 else None
-                ax.plot(history["epoch"], history[column], label=name, color=colour, marker=marker)
+                # Dashed above solid, because the discriminator's two losses often coincide.
+                style = "--" if column == "d2" else "-"
+                epochs, losses = history["epoch"], history[column]
+                ax.plot(epochs, losses, style, label=name, color=colour, marker=marker)
             ax.set(title=label, xlabel="epoch", ylim=(0, None))
         axes[0].set_ylabel("binary cross-entropy")
         axes[-1].legend(frameon=False)

@@ -22,10 +22,10 @@ class Verdict:
         """The verdict as one sentence."""
         return (
             f"The hypothesis {'holds' if self.holds else 'does not hold'}: the largest same-class "
-            f"mean ({self.largest_same}, {self.largest_same_mean:.3g}) lies "
-            f"{'below' if self.holds else 'not below'} the smallest different-class mean "
-            f"({self.smallest_different}, {self.smallest_different_mean:.3g}); so it is in "
-            f"{self.share:.0%} of the iterations."
+            f"mean ({self.largest_same}, {self.largest_same_mean:.4g}) "
+            f"{'lies' if self.holds else 'does not lie'} below the smallest different-class mean "
+            f"({self.smallest_different}, {self.smallest_different_mean:.4g}). Judged alone, "
+            f"{self.share:.0%} of the iterations support it."
         )
 
 
