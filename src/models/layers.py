@@ -5,6 +5,8 @@ padding at the right and bottom; torch pads both sides alike. The thesis's netwo
 former.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ class SameConv2d(nn.Conv2d):
         if top == bottom and left == right:
             padded, padding = x, (top, left)
         else:
-            padded, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+            padded, padding = _Pad.apply(x, top, bottom, left, right), (0, 0)
         return F.conv2d(padded, self.weight, self.bias, self.stride, padding)
 
     def _padding(self, size: int) -> tuple[int, int]:
@@ -51,26 +53,96 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         """(n, in, h, w) to (n, out, h * stride, w * stride)."""
         if output_size is not None:
             raise ValueError("the output size follows from the stride")
-        y = F.conv_transpose2d(x, self.weight, self.bias, self.stride, self._padding)
+        assert self.bias is not None
+        y = F.conv_transpose2d(x, self.weight, self.bias.detach(), self.stride, self._padding)
+        y = _BiasGradient.apply(y, self.bias)
         return y[:, :, : y.shape[2] - 1, : y.shape[3] - 1] if self._crop else y
 
 
+class ChannelsLastGradient(torch.autograd.Function):
+    """The identity, whose gradient is laid out as channels_last.
+
+    Behind a convolution with one output channel oneDNN returns a gradient in the default layout,
+    and every layer before it would then work several times slower.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].contiguous(memory_format=torch.channels_last)
+
+
+class _BiasGradient(torch.autograd.Function):
+    """The identity for a map that ``bias`` was added to, which gives the bias its gradient.
+
+    The gradient is a sum over all pixels. torch's own, for transposed convolutions on the CPU,
+    takes longer than the convolution itself; a product with ones takes a tenth of that.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, bias: Tensor) -> Tensor:
+        ctx.mark_dirty(y)  # not a view, so that an activation may work in place
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = gradients[0].permute(0, 2, 3, 1).flatten(0, 2)
+        return gradients[0], pixels.new_ones(len(pixels)) @ pixels
+
+
+class _Pad(torch.autograd.Function):
+    """Zero padding that keeps the layout, writes each value once, and whose gradient is a view."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+        count, channels, height, width = x.shape
+        ctx.place = (slice(top, top + height), slice(left, left + width))
+        channels_last = x.is_contiguous(memory_format=torch.channels_last)
+        padded = torch.empty(
+            (count, channels, top + height + bottom, left + width + right),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+        )
+        padded[:, :, :top].zero_()
+        padded[:, :, top + height :].zero_()
+        padded[:, :, :, :left].zero_()
+        padded[:, :, :, left + width :].zero_()
+        padded[:, :, *ctx.place] = x
+        return padded
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        return gradients[0][:, :, *ctx.place], None, None, None, None
+
+
 class Dropout(nn.Module):
-    """Inverted dropout (Srivastava et al., 2014) whose mask comes from an explicit generator."""
+    """Inverted dropout (Srivastava et al., 2014) whose mask comes from an explicit generator.
+
+    Each value is decided by 16 random bits, four values by one number of 64, because a generator
+    on the CPU makes its numbers one after another; the rate is rounded to a multiple of 1 / 65536.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
+        self._dropped = round(rate * 65536)
         self.random: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero a share ``rate`` of the values and scale the rest; the identity in eval mode."""
-        if not self.training or self.rate == 0:
+        """Zero a share of the values and scale the rest; the identity in eval mode."""
+        if not self.training or self._dropped == 0:
             return x
         if self.random is None:
             raise RuntimeError("set Dropout.random to a torch.Generator before training")
-        kept = torch.empty_like(x).bernoulli_(1 - self.rate, generator=self.random)
-        return x * kept.div_(1 - self.rate)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+        words.random_(-(2**63), None, generator=self.random)
+        bits = words.view(torch.int16)[: x.numel()].view(x.shape)  # uniform, -32768 to 32767
+        kept = (bits >= self._dropped - 32768).to(x.dtype)
+        return x * kept.mul_(65536 / (65536 - self._dropped))
 
 
 def initialize_keras(network: nn.Module, random: torch.Generator) -> None:

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.files import write_atomic
-from src.models.layers import Dropout, SameConv2d, SameConvTranspose2d, initialize_keras
+from src.models.layers import (
+    ChannelsLastGradient,
+    Dropout,
+    SameConv2d,
+    SameConvTranspose2d,
+    initialize_keras,
+)
 from src.settings.train import DiscriminatorSettings, GeneratorSettings
 
 
@@ -28,7 +34,8 @@ class Generator(nn.Module):
         super().__init__()
         self.settings = settings
         self.image_size = image_size
-        self._base = (settings.base_channels, *2 * (settings.base_size(image_size),))
+        # As in Keras, the channels come last.
+        self._base = (*2 * (settings.base_size(image_size),), settings.base_channels)
         self.dense = nn.Linear(settings.latent, torch.Size(self._base).numel())
         self.activation = nn.LeakyReLU(settings.slope, inplace=True)
         widths = (settings.base_channels, *settings.channels)
@@ -41,9 +48,11 @@ class Generator(nn.Module):
 
     def forward(self, noise: Tensor) -> Tensor:
         """(n, latent) of N(0, 1) to (n, 1, image_size, image_size) in [-1, 1]."""
-        x = self.activation(self.dense(noise)).view(-1, *self._base)
+        x = self.activation(self.dense(noise)).view(-1, *self._base).permute(0, 3, 1, 2)
         for layer in self.upsampling:
             x = self.activation(layer(x))
+        if x.is_contiguous(memory_format=torch.channels_last):
+            x = ChannelsLastGradient.apply(x)
         return torch.tanh(self.output(x))
 
 
@@ -74,7 +83,7 @@ class Discriminator(nn.Module):
         x = images
         for layer in self.convolutions:
             x = self.activation(layer(x))
-        return self.dense(self.dropout(x.flatten(1))).squeeze(1)
+        return self.dense(self.dropout(x.permute(0, 2, 3, 1).flatten(1))).squeeze(1)
 
 
 def new_generator(
