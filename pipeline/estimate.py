@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.stage import HOME, PARAMS, report_errors
-from src.compute import choose_device
+from src.compute import choose_compute
 from src.data.archive import GIB
 from src.data.classes import CLASSES
 from src.data.sources import PUBLISHED, resolve_archive, survey_archive
@@ -24,7 +24,8 @@ PROBE = 16  # images of the timed batch; larger ones are as fast or a little fas
 def estimate(overrides: Sequence[str]) -> None:
     """Print the estimate for params.yaml with some settings changed."""
     settings = load_settings(PARAMS, overrides)
-    device = choose_device(settings.compute.device)
+    compute = choose_compute(settings.compute)
+    device = compute.device
     if settings.fid.extractor == "inception" and settings.fid.weights:
         weights = HOME / settings.fid.weights
         if not weights.is_file():
@@ -36,7 +37,7 @@ def estimate(overrides: Sequence[str]) -> None:
     ):
         steps = steps_per_epoch(counts[label], train.batch)
         images = train.epochs * steps * train.batch
-        each = seconds_per_image(train, settings.preprocess.size, min(train.batch, PROBE), device)
+        each = seconds_per_image(train, settings.preprocess.size, min(train.batch, PROBE), compute)
         total += each * images
         say(
             f"{label}: {train.epochs} epochs of {steps} batches of {train.batch} at "

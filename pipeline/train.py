@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.stage import Stage, array_path, model_folder, read_array, run_stage
-from src.compute import choose_device
+from src.compute import choose_compute
 from src.files import folder_in_place_of, write_atomic
 from src.grids import png, tile
 from src.models.networks import count_parameters, save_generator
@@ -23,13 +23,15 @@ from src.training.gan import EpochLosses, Observer, steps_per_epoch, train
 def train_class(stage: Stage, name: ClassName) -> None:
     """Write models/<class> and the metrics."""
     settings = stage.settings.train_of(name)
-    device = choose_device(stage.settings.compute.device)
+    compute = choose_compute(stage.settings.compute)
     images = read_array(array_path(name, "train"))
     steps = steps_per_epoch(len(images), settings.batch)
+    for choice, value in compute.describe().items():
+        stage.run.set_tag(f"compute.{choice}", value)
     grids: dict[int, NDArray[np.uint8]] = {}
     say(
         f"{name}: {len(images)} images, {settings.epochs} epochs of {steps} batches of "
-        f"{settings.batch} on {device}"
+        f"{settings.batch} on {compute.device} in {compute.precision}"
     )
 
     def on_epoch(losses: EpochLosses) -> None:
@@ -41,7 +43,7 @@ def train_class(stage: Stage, name: ClassName) -> None:
 
     with Progress(f"train {name}", settings.epochs * steps * settings.batch, "images") as shown:
         observer = Observer(shown.advance, on_epoch, on_samples)
-        result = train(images, settings, device, observer)
+        result = train(images, settings, compute, observer)
 
     folder = model_folder(name)
     history = pd.DataFrame([asdict(losses) for losses in result.history])

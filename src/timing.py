@@ -4,6 +4,7 @@ import time
 
 import torch
 
+from src.compute import Compute
 from src.evaluation.inception import InceptionExtractor
 from src.settings.fid import FidSettings
 from src.settings.train import TrainSettings
@@ -11,10 +12,11 @@ from src.training.gan import Trainer
 
 
 def seconds_per_image(
-    settings: TrainSettings, image_size: int, batch: int, device: torch.device
+    settings: TrainSettings, image_size: int, batch: int, compute: Compute
 ) -> float:
     """Seconds that the three updates take for one image, measured on one batch of noise."""
-    trainer = Trainer(settings, image_size, device)
+    device = compute.device
+    trainer = Trainer(settings, image_size, compute)
     images = torch.rand(batch, 1, image_size, image_size, device=device) * 2 - 1
     trainer.step(images)  # the first step also prepares the kernels
     _wait(device)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
+from src.compute import Compute
 from src.settings.tree import Settings, parse_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +51,12 @@ def _no_user_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cpu() -> torch.device:
     return torch.device("cpu")
+
+
+@pytest.fixture
+def compute() -> Compute:
+    """The CPU in float32."""
+    return Compute(torch.device("cpu"), "fp32", "channels_last", compile=False)
 
 
 @pytest.fixture

@@ -68,10 +68,12 @@ class ChannelsLastGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        """``x``, of shape (n, channels, h, w)."""
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """The gradient, copied if its layout is another."""
         return gradients[0].contiguous(memory_format=torch.channels_last)
 
 

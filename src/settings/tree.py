@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from src.errors import UserError
 from src.settings.base import Section
+from src.settings.compute import ComputeSettings
 from src.settings.data import DataSettings, PreprocessSettings
 from src.settings.fid import FidSettings
 from src.settings.report import ReportSettings
@@ -24,12 +25,6 @@ class ClassesTrainSettings(Section):
 
     normal: TrainSettings
     pneumonia: TrainSettings
-
-
-class ComputeSettings(Section):
-    """What the networks run on."""
-
-    device: Literal["auto", "cpu", "cuda"]
 
 
 class Settings(Section):

@@ -15,11 +15,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.compute import random_stream
+from src.compute import Compute, random_stream
 from src.errors import UserError
 from src.models.layers import Dropout
 from src.models.networks import Discriminator, Generator, new_discriminator, new_generator
 from src.settings.train import AdamSettings, TrainSettings
+
+Network = Callable[[Tensor], Tensor]
 
 # Streams of randomness, told apart by the second number of their keys.
 WEIGHTS, SHUFFLE, NOISE, DROPOUT, SAMPLES = range(5)
@@ -56,21 +58,22 @@ class TrainResult:
 
 
 def train(
-    images: NDArray[np.uint8], settings: TrainSettings, device: torch.device, observer: Observer
+    images: NDArray[np.uint8], settings: TrainSettings, compute: Compute, observer: Observer
 ) -> TrainResult:
     """Train one class's pair of networks.
 
     Args:
         images: real images, uint8 of shape (n, size, size).
         settings: networks and schedule.
-        device: what to train on.
+        compute: what to train on.
         observer: told of steps, epochs and sample grids.
 
     Raises:
         UserError: if a batch is larger than the set.
     """
     batches = steps_per_epoch(len(images), settings.batch)
-    trainer = Trainer(settings, images.shape[-1], device)
+    device = compute.device
+    trainer = Trainer(settings, images.shape[-1], compute)
     real = torch.from_numpy(images).to(device)
     shuffle = random_stream(torch.device("cpu"), settings.seed, SHUFFLE)
     shown = sample_noise(settings, device)
@@ -103,19 +106,25 @@ def steps_per_epoch(images: int, batch: int) -> int:
 class Trainer:
     """Both networks, their optimizers and their sources of randomness."""
 
-    def __init__(self, settings: TrainSettings, image_size: int, device: torch.device) -> None:
+    def __init__(self, settings: TrainSettings, image_size: int, compute: Compute) -> None:
         weights = random_stream(torch.device("cpu"), settings.seed, WEIGHTS)
         self.generator = new_generator(settings.generator, image_size, weights)
         self.discriminator = new_discriminator(settings.discriminator, image_size, weights)
-        for network in (self.generator, self.discriminator):
-            network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        compute.place(self.generator)
+        compute.place(self.discriminator)
+        self._compute = compute
+        # What runs; compiled, a network shares its parameters with the one that is kept.
+        self._g: Network = torch.compile(self.generator) if compute.compile else self.generator
+        self._d: Network = (
+            torch.compile(self.discriminator) if compute.compile else self.discriminator
+        )
+        device = compute.device
         dropout = random_stream(device, settings.seed, DROPOUT)
         for module in self.discriminator.modules():
             if isinstance(module, Dropout):
                 module.random = dropout
         self._noise = random_stream(device, settings.seed, NOISE)
         self._latent = settings.generator.latent
-        self._device = device
         self._adam_g = _adam(self.generator, settings.optimizer.generator)
         self._adam_d = _adam(self.discriminator, settings.optimizer.discriminator)
 
@@ -125,15 +134,20 @@ class Trainer:
         Returns:
             the losses g, d1 (on fake) and d2 (on real), float32 of shape (3,), on the device.
         """
+        with self._compute.autocast():
+            return self._step(real)
+
+    def _step(self, real: Tensor) -> Tensor:
+        """The three updates, at the chosen precision."""
         count = len(real)
         real = real.contiguous(memory_format=torch.channels_last)
         on_real = self._update_discriminator(real, 1.0)
         with torch.no_grad():
-            fake = self.generator(self._draw(count))
+            fake = self._g(self._draw(count))
         on_fake = self._update_discriminator(fake, 0.0)
         # Frozen, the discriminator passes the gradient on without computing its own.
         self.discriminator.requires_grad_(False)
-        loss = _cross_entropy(self.discriminator(self.generator(self._draw(count))), 1.0)
+        loss = _cross_entropy(self._d(self._g(self._draw(count))), 1.0)
         self._adam_g.zero_grad()
         loss.backward()
         self._adam_g.step()
@@ -142,7 +156,7 @@ class Trainer:
 
     def _update_discriminator(self, images: Tensor, target: float) -> Tensor:
         """One update towards ``target``; its loss."""
-        loss = _cross_entropy(self.discriminator(images), target)
+        loss = _cross_entropy(self._d(images), target)
         self._adam_d.zero_grad()
         loss.backward()
         self._adam_d.step()
@@ -150,7 +164,7 @@ class Trainer:
 
     def _draw(self, count: int) -> Tensor:
         """Latent noise, N(0, 1) of shape (count, latent)."""
-        return torch.randn(count, self._latent, generator=self._noise, device=self._device)
+        return torch.randn(count, self._latent, generator=self._noise, device=self._compute.device)
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -192,7 +206,8 @@ def _generate_batches(
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:
-    """Mean binary cross-entropy of sigmoid(logits) against one target for all."""
+    """Mean binary cross-entropy of sigmoid(logits) against one target for all, in float32."""
+    logits = logits.float()
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src.compute import choose_device, random_stream
+from src.compute import choose_compute, random_stream
 from src.data.classes import CLASSES
 from src.data.images import prepare_images
 from src.data.sources import collect_images
@@ -31,13 +31,14 @@ Judge = Callable[[list[Generator]], Verdict]
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], Judge]:
     """The default generators, and a function that judges any pair of generators."""
     settings = load_settings(ROOT / "params.yaml")
-    device = choose_device("cpu")
+    compute = choose_compute(settings.compute)
+    device = compute.device
     folder: Path = tmp_path_factory.mktemp("images")
     table = collect_images(settings.data, folder, folder)
     prepared, kept, _ = prepare_images(table, folder, settings.preprocess)
     arrays = {(part.split, part.label): part.images for part in prepared}
     generators = [
-        train(arrays["train", label], one, device, Observer()).generator
+        train(arrays["train", label], one, compute, Observer()).generator
         for label, one in zip(
             CLASSES, (settings.train.normal, settings.train.pneumonia), strict=True
         )
@@ -87,7 +88,7 @@ def test_untrained_generators_fail_it(trained: tuple[list[Generator], Judge]) ->
     _, judged = trained
     settings = load_settings(ROOT / "params.yaml")
     untrained = [
-        Trainer(one, settings.preprocess.size, torch.device("cpu")).generator
+        Trainer(one, settings.preprocess.size, choose_compute(settings.compute)).generator
         for one in (settings.train.normal, settings.train.pneumonia)
     ]
     assert not judged(untrained).holds

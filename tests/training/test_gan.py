@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from src.compute import Compute
 from src.errors import UserError
 from src.models.layers import Dropout
 from src.settings.train import TrainSettings
@@ -33,29 +34,29 @@ def images() -> NDArray[np.uint8]:
 
 
 def test_the_same_seed_gives_the_same_training_whatever_the_global_state(
-    settings: TrainSettings, images: NDArray[np.uint8], cpu: torch.device
+    settings: TrainSettings, images: NDArray[np.uint8], compute: Compute
 ) -> None:
     torch.manual_seed(1)
-    first = train(images, settings, cpu, Observer())
+    first = train(images, settings, compute, Observer())
     torch.manual_seed(2)
-    again = train(images, settings, cpu, Observer())
+    again = train(images, settings, compute, Observer())
     assert first.history == again.history
     for one, other in zip(
         first.generator.state_dict().values(), again.generator.state_dict().values(), strict=True
     ):
         assert torch.equal(one, other)
     changed = settings.model_copy(update={"seed": settings.seed + 1})
-    assert train(images, changed, cpu, Observer()).history != first.history
+    assert train(images, changed, compute, Observer()).history != first.history
 
 
 def test_observers_see_every_step_and_epoch_and_the_chosen_samples(
-    settings: TrainSettings, images: NDArray[np.uint8], cpu: torch.device
+    settings: TrainSettings, images: NDArray[np.uint8], compute: Compute
 ) -> None:
     steps: list[int] = []
     epochs: list[EpochLosses] = []
     samples: dict[int, NDArray[np.uint8]] = {}
     observer = Observer(steps.append, epochs.append, samples.__setitem__)
-    result = train(images, settings, cpu, observer)
+    result = train(images, settings, compute, observer)
     assert steps == [8] * (3 * 2)  # 20 images are two batches of 8, the remainder dropped
     assert [losses.epoch for losses in epochs] == [1, 2, 3]
     assert epochs == result.history
@@ -72,18 +73,18 @@ def test_a_batch_larger_than_the_set_is_refused() -> None:
         steps_per_epoch(127, 128)
 
 
-def test_untrained_losses_are_near_chance(settings: TrainSettings, cpu: torch.device) -> None:
-    trainer = Trainer(settings, 16, cpu)
+def test_untrained_losses_are_near_chance(settings: TrainSettings, compute: Compute) -> None:
+    trainer = Trainer(settings, 16, compute)
     losses = trainer.step(torch.zeros(8, 1, 16, 16))
     assert losses.shape == (3,)
     assert torch.allclose(losses, torch.full((3,), math.log(2)), atol=0.15)
 
 
 def test_a_step_is_three_adam_updates_of_plain_binary_cross_entropy(
-    settings: TrainSettings, cpu: torch.device
+    settings: TrainSettings, compute: Compute
 ) -> None:
     """Against the step as the thesis states it: sigmoid, cross-entropy, nothing frozen."""
-    ours, plain = Trainer(settings, 16, cpu), Trainer(settings, 16, cpu)
+    ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
     real = torch.rand(8, 1, 16, 16) * 2 - 1
     g, d = plain.generator, plain.discriminator
     adams = {
@@ -115,7 +116,7 @@ def test_a_step_is_three_adam_updates_of_plain_binary_cross_entropy(
 
 
 def test_dropout_is_active_in_all_three_updates(
-    settings: TrainSettings, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+    settings: TrainSettings, compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[bool] = []
     forward = Dropout.forward
@@ -125,14 +126,14 @@ def test_dropout_is_active_in_all_three_updates(
         return forward(self, x)
 
     monkeypatch.setattr(Dropout, "forward", spy)
-    Trainer(settings, 16, cpu).step(torch.zeros(8, 1, 16, 16))
+    Trainer(settings, 16, compute).step(torch.zeros(8, 1, 16, 16))
     assert calls == [True, True, True]
 
 
 def test_the_generator_step_leaves_the_discriminator_as_it_is(
-    settings: TrainSettings, cpu: torch.device
+    settings: TrainSettings, compute: Compute
 ) -> None:
-    trainer = Trainer(settings, 16, cpu)
+    trainer = Trainer(settings, 16, compute)
     trainer.step(torch.zeros(8, 1, 16, 16))
     assert all(parameter.requires_grad for parameter in trainer.discriminator.parameters())
 
@@ -146,9 +147,9 @@ def test_bytes_and_unit_range_are_inverse() -> None:
 
 
 def test_an_image_does_not_depend_on_how_many_are_drawn(
-    settings: TrainSettings, cpu: torch.device
+    settings: TrainSettings, compute: Compute
 ) -> None:
-    generator = Trainer(settings, 16, cpu).generator
+    generator = Trainer(settings, 16, compute).generator
     noise = torch.randn(23, 8, generator=torch.Generator().manual_seed(1))
     whole = generate(generator, noise, batch=10)
     assert whole.shape == (23, 16, 16)
@@ -156,14 +157,14 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(
     assert generator.training  # as it was
 
 
-def test_training_learns_a_simple_distribution(settings: TrainSettings, cpu: torch.device) -> None:
+def test_training_learns_a_simple_distribution(settings: TrainSettings, compute: Compute) -> None:
     """Images of a bright upper half: after some epochs the generated ones have it too."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 40, (64, 16, 16), dtype=np.uint8)
     images[:, :8] += 200
     longer = settings.model_copy(update={"epochs": 60})
     drawn: dict[int, NDArray[np.uint8]] = {}
-    train(images, longer, cpu, Observer(on_samples=drawn.__setitem__))
+    train(images, longer, compute, Observer(on_samples=drawn.__setitem__))
 
     def gap(epoch: int) -> float:
         return float(drawn[epoch][:, :8].mean() - drawn[epoch][:, 8:].mean())

@@ -1,0 +1,232 @@
+"""Training speed against the plain loop and the machine's limit: `make bench`.
+
+Every measurement is a process of its own, so that peak memory is its own, and the variants take
+turns, so that a machine that slows down slows all of them. The limit is the fastest product of
+square matrices in the precision, measured in the same run.
+"""
+
+import argparse
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
+from src.compute import choose_compute, choose_device
+from src.files import write_json
+from src.settings.compute import ComputeSettings
+from src.settings.train import TrainSettings
+from src.settings.tree import load_settings
+from src.training.gan import Trainer
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "reports" / "benchmarks" / "train_throughput.json"
+SIZES = ("thesis", "demo")
+PRECISIONS = ("fp32", "bf16")
+GEMM_SIDES = (1024, 2048, 4096)
+# The thesis's networks and batch, as `make thesis` sets them.
+THESIS = (
+    "generator.base_channels=256",
+    "generator.channels=[128,128,128]",
+    "generator.kernels=[4,4,4]",
+    "generator.strides=[2,2,2]",
+    "generator.output_kernel=3",
+    "discriminator.channels=[128,256,256,512]",
+    "discriminator.kernels=[3,3,3,3]",
+    "discriminator.strides=[1,2,2,2]",
+    "discriminator.dropout=0.4",
+    "batch=128",
+)
+
+
+def settings_of(size: str) -> tuple[TrainSettings, int]:
+    """The training settings of a size, and the side of its images."""
+    overrides = [f"train.normal.{item}" for item in THESIS] if size == "thesis" else []
+    settings = load_settings(ROOT / "params.yaml", [*overrides, "preprocess.size=64"])
+    return settings.train.normal, settings.preprocess.size
+
+
+def flops_table(settings: TrainSettings, image_size: int) -> dict[str, dict[str, float]]:
+    """Nominal floating-point operations for one image: forward of each layer, and each update.
+
+    A multiplication and an addition are two. A layer's gradient with respect to its weights costs
+    what its forward does, that with respect to its input as well.
+    """
+    g, d = settings.generator, settings.discriminator
+    side = g.base_size(image_size)
+    generator = {"dense": 2.0 * g.latent * side * side * g.base_channels}
+    before = g.base_channels
+    for index, (after, kernel, stride) in enumerate(
+        zip(g.channels, g.kernels, g.strides, strict=True), 1
+    ):
+        generator[f"transposed {index}"] = 2.0 * side**2 * kernel**2 * before * after
+        side, before = side * stride, after
+    generator["output"] = 2.0 * side**2 * g.output_kernel**2 * before
+    discriminator: dict[str, float] = {}
+    before = 1
+    for index, (after, kernel, stride) in enumerate(
+        zip(d.channels, d.kernels, d.strides, strict=True), 1
+    ):
+        side //= stride
+        discriminator[f"convolution {index}"] = 2.0 * side**2 * kernel**2 * before * after
+        before = after
+    discriminator["dense"] = 2.0 * side**2 * before
+    forward_g, forward_d = sum(generator.values()), sum(discriminator.values())
+    first_g, first_d = generator["dense"], discriminator["convolution 1"]
+    updates = {
+        "D on real": 3 * forward_d - first_d,  # the image needs no gradient
+        "D on generated": forward_g + 3 * forward_d - first_d,
+        "G": 3 * forward_g - first_g + 2 * forward_d,  # D's weights need none
+    }
+    return {"generator": generator, "discriminator": discriminator, "updates": updates}
+
+
+def measure_step(size: str, variant: str, seconds: float) -> dict[str, float]:
+    """Images a second and the process's peak memory, over about ``seconds``."""
+    settings, image_size = settings_of(size)
+    trainer: PlainTrainer | Trainer
+    if variant == "plain":
+        torch.manual_seed(0)
+        torch.set_num_threads(max(torch.get_num_threads(), 1))
+        trainer = PlainTrainer(
+            settings,
+            PlainGenerator(settings.generator, image_size),
+            PlainDiscriminator(settings.discriminator, image_size),
+        )
+    else:
+        precision: Literal["fp32", "bf16"] = "bf16" if variant == "bf16" else "fp32"
+        chosen = ComputeSettings(
+            device="cpu", precision=precision, memory_format="auto", compile=False
+        )
+        trainer = Trainer(settings, image_size, choose_compute(chosen))
+    real = torch.rand(settings.batch, 1, image_size, image_size) * 2 - 1
+    for _ in range(3):
+        trainer.step(real)
+    steps, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        trainer.step(real)
+        steps += 1
+    rate = steps * settings.batch / (time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"images_per_second": rate, "peak_mib": peak}
+
+
+def measure_gemm(precision: str) -> dict[str, float]:
+    """GFLOP/s of square products, the fastest of several sizes and repetitions."""
+    choose_device("cpu")
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    best = 0.0
+    for side in GEMM_SIDES:
+        a, b = (torch.randn(side, side).to(kind) for _ in range(2))
+        for _ in range(8):
+            start = time.perf_counter()
+            a @ b
+            best = max(best, 2e-9 * side**3 / (time.perf_counter() - start))
+    return {"gflops": best}
+
+
+def in_a_process(*arguments: str) -> dict[str, float]:
+    """One measurement by a new process of this module."""
+    command = [sys.executable, "-m", "benchmarks.train_throughput", "--measure", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    values: dict[str, float] = json.loads(done.stdout)
+    return values
+
+
+def compare(rounds: int, seconds: float) -> dict[str, Any]:
+    """All measurements, in turns; medians of the rates, the highest of peaks."""
+    variants = ("plain", *PRECISIONS)
+    steps: dict[tuple[str, str], list[dict[str, float]]] = {}
+    peaks: dict[str, float] = dict.fromkeys(PRECISIONS, 0.0)
+    for number in range(1, rounds + 1):
+        for precision in PRECISIONS:
+            peaks[precision] = max(peaks[precision], in_a_process("gemm", precision)["gflops"])
+        for size in SIZES:
+            for variant in variants:
+                print(f"round {number} of {rounds}: {size}, {variant}", flush=True)
+                found = in_a_process(size, variant, str(seconds))
+                steps.setdefault((size, variant), []).append(found)
+    result: dict[str, Any] = {
+        "machine": {"threads": torch.get_num_threads(), "torch": torch.__version__},
+        "gemm_peak_gflops": peaks,
+    }
+    for size in SIZES:
+        rate = {
+            variant: statistics.median(run["images_per_second"] for run in steps[size, variant])
+            for variant in variants
+        }
+        memory = {
+            variant: max(run["peak_mib"] for run in steps[size, variant]) for variant in variants
+        }
+        work = sum(flops_table(*settings_of(size))["updates"].values()) / 1e9
+        result[size] = {
+            "gflop_per_image": work,
+            "plain": {"images_per_second": rate["plain"], "peak_mib": memory["plain"]},
+        }
+        for precision in PRECISIONS:
+            result[size][precision] = {
+                "images_per_second": rate[precision],
+                "ratio": rate[precision] / rate["plain"],
+                "gflops": rate[precision] * work,
+                "share_of_peak": rate[precision] * work / peaks[precision],
+                "peak_mib": memory[precision],
+            }
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the tables."""
+    for size in SIZES:
+        settings, image_size = settings_of(size)
+        print(f"\n{size}: nominal MFLOP for one image, batch {settings.batch}")
+        for group, rows in flops_table(settings, image_size).items():
+            print(f"  {group}: " + ", ".join(f"{k} {v / 1e6:.1f}" for k, v in rows.items()))
+    print(f"\n{'':14}{'images/s':>10}{'ratio':>8}{'GFLOP/s':>10}{'of peak':>9}{'MiB':>8}")
+    for size in SIZES:
+        plain = result[size]["plain"]
+        rate, memory = plain["images_per_second"], plain["peak_mib"]
+        gflops = rate * result[size]["gflop_per_image"]
+        share = gflops / result["gemm_peak_gflops"]["fp32"]
+        print(f"{size + ' plain':14}{rate:10.1f}{1:8.2f}{gflops:10.0f}{share:9.1%}{memory:8.0f}")
+        for precision in PRECISIONS:
+            row = result[size][precision]
+            print(
+                f"{size + ' ' + precision:14}{row['images_per_second']:10.1f}{row['ratio']:8.2f}"
+                f"{row['gflops']:10.0f}{row['share_of_peak']:9.1%}{row['peak_mib']:8.0f}"
+            )
+    peaks = ", ".join(f"{key} {value:.0f}" for key, value in result["gemm_peak_gflops"].items())
+    print(f"peak of matrix products, GFLOP/s: {peaks}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark, or one measurement of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.measure:
+        what, *rest = arguments.measure
+        found = (
+            measure_gemm(rest[0]) if what == "gemm" else measure_step(what, rest[0], float(rest[1]))
+        )
+        print(json.dumps(found))
+        return 0
+    result = compare(arguments.rounds, arguments.seconds)
+    assert all(math.isfinite(value) for value in result["gemm_peak_gflops"].values())
+    write_json(RESULT, result)
+    show(result)
+    print(f"written to {RESULT.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
