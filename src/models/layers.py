@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution whose output has ``ceil(input / stride)`` pixels a side."""
+    """Convolution whose output has ``ceil(input / stride)`` pixels a side.
+
+    An odd pixel of padding is at the left and top. That is the mirror image of TensorFlow's
+    layer: turned by 180 degrees, input and kernel give TensorFlow's output, turned as well. torch
+    pads both sides alike, and only here does that cost nothing: behind a stride the last pixel of
+    padding is never reached.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel, stride)
@@ -21,19 +27,19 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, in, h, w) to (n, out, ceil(h / stride), ceil(w / stride))."""
-        top, bottom = self._padding(x.shape[2])
-        left, right = self._padding(x.shape[3])
-        if top == bottom and left == right:
-            padded, padding = x, (top, left)
-        else:
-            padded, padding = _Pad.apply(x, top, bottom, left, right), (0, 0)
-        return F.conv2d(padded, self.weight, self.bias, self.stride, padding)
+        height, width = (-(-size // self._stride) for size in x.shape[2:])
+        above, before = self._missing(x.shape[2], height), self._missing(x.shape[3], width)
+        # A slice, even of everything, would copy the gradient.
+        if min(above, before) < 0:
+            x = x[:, :, max(-above, 0) :, max(-before, 0) :]
+        padding = (max(above + 1, 0) // 2, max(before + 1, 0) // 2)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, padding)
+        # At stride 1 an even kernel makes one pixel more.
+        return y if y.shape[2:] == (height, width) else y[:, :, :height, :width]
 
-    def _padding(self, size: int) -> tuple[int, int]:
-        """Pixels before and after, for ``size`` pixels."""
-        out = -(-size // self._stride)
-        total = max((out - 1) * self._stride + self._kernel - size, 0)
-        return total // 2, total - total // 2
+    def _missing(self, size: int, out: int) -> int:
+        """Pixels that ``size`` lacks for ``out`` windows; negative where some are not used."""
+        return (out - 1) * self._stride + self._kernel - size
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
@@ -93,32 +99,6 @@ class _BiasGradient(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         pixels = gradients[0].permute(0, 2, 3, 1).flatten(0, 2)
         return gradients[0], pixels.new_ones(len(pixels)) @ pixels
-
-
-class _Pad(torch.autograd.Function):
-    """Zero padding that keeps the layout, writes each value once, and whose gradient is a view."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
-        count, channels, height, width = x.shape
-        ctx.place = (slice(top, top + height), slice(left, left + width))
-        channels_last = x.is_contiguous(memory_format=torch.channels_last)
-        padded = torch.empty(
-            (count, channels, top + height + bottom, left + width + right),
-            dtype=x.dtype,
-            device=x.device,
-            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
-        )
-        padded[:, :, :top].zero_()
-        padded[:, :, top + height :].zero_()
-        padded[:, :, :, :left].zero_()
-        padded[:, :, :, left + width :].zero_()
-        padded[:, :, *ctx.place] = x
-        return padded
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        return gradients[0][:, :, *ctx.place], None, None, None, None
 
 
 class Dropout(nn.Module):

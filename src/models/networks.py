@@ -80,7 +80,8 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 1, image_size, image_size) in [-1, 1] to (n,) logits."""
-        x = images
+        # Turned by 180 degrees, since the odd pixel of padding is on the other side here.
+        x = images.flip(2, 3)
         for layer in self.convolutions:
             x = self.activation(layer(x))
         return self.dense(self.dropout(x.permute(0, 2, 3, 1).flatten(1))).squeeze(1)
