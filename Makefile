@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
-.PHONY: help setup demo test test-long check thesis ui summary clean distclean
+.PHONY: help setup demo test test-long check bench thesis ui summary clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -42,6 +42,9 @@ test-long: $(VENV)/dev  ## run the tests that take longer
 
 check: $(VENV)/dev  ## run the formatter, the linter and the type checker
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+bench: setup  ## measure training speed against a plain loop: reports/benchmarks (4 minutes)
+	@$(IN_VENV) python3 -m benchmarks.train_throughput
 
 ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 	@$(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) \

@@ -106,8 +106,8 @@ def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
 def random_stream(device: torch.device, *key: int) -> torch.Generator:
     """An explicit source of randomness on ``device`` that ``key`` names.
 
-    Streams of different keys are independent: the key is hashed into the seed as NumPy's
-    SeedSequence does.
+    Streams of different keys of one length are independent: the key is hashed into the seed as
+    NumPy's SeedSequence does.
     """
     seed = int(SeedSequence(key).generate_state(1, "uint64")[0])
     return torch.Generator(device).manual_seed(seed)

@@ -206,8 +206,8 @@ def _generate_batches(
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:
-    """Mean binary cross-entropy of sigmoid(logits) against one target for all, in float32."""
-    logits = logits.float()
+    """Mean binary cross-entropy of sigmoid(logits) against one target, in float32 or more."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 

@@ -1,0 +1,112 @@
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
+from benchmarks.train_throughput import flops_table, settings_of
+from src.compute import choose_compute, random_stream
+from src.models.layers import Dropout
+from src.models.networks import Discriminator, Generator
+from src.settings.compute import ComputeSettings
+from src.settings.train import OptimizerSettings
+from src.training.gan import DROPOUT, NOISE, Trainer
+
+CPU = torch.device("cpu")
+
+
+class SameDropout(nn.Module):
+    """Drops the same values in the plain discriminator as ours does in its own order."""
+
+    def __init__(self, dropout: Dropout, channels: int) -> None:
+        super().__init__()
+        self.dropout, self.channels = dropout, channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = math.isqrt(x.shape[1] // self.channels)
+        ours = x.view(-1, self.channels, side, side).flip(2, 3).permute(0, 2, 3, 1).flatten(1)
+        dropped = self.dropout(ours).view(-1, side, side, self.channels)
+        return dropped.permute(0, 3, 1, 2).flip(2, 3).flatten(1)
+
+
+@torch.no_grad()
+def copy_generator(ours: Generator, plain: PlainGenerator) -> None:
+    channels, side, _ = plain.base
+    weight = ours.dense.weight.view(side, side, channels, -1).permute(2, 0, 1, 3)
+    plain.dense.weight.copy_(weight.flatten(0, 2))
+    nn.init.zeros_(plain.dense.bias)  # as ours starts
+    for mine, other in zip(ours.upsampling, plain.upsampling, strict=True):
+        other.load_state_dict(mine.state_dict())
+    plain.output.load_state_dict(ours.output.state_dict())
+
+
+@torch.no_grad()
+def copy_discriminator(ours: Discriminator, plain: PlainDiscriminator) -> None:
+    for mine, other in zip(ours.convolutions, plain.convolutions, strict=True):
+        assert isinstance(mine, nn.Conv2d)
+        assert isinstance(other, nn.Conv2d)
+        other.weight.copy_(mine.weight.flip(2, 3))
+    channels = ours.convolutions[-1].out_channels
+    side = math.isqrt(ours.dense.in_features // channels)
+    weight = ours.dense.weight.view(side, side, channels).flip(0, 1).permute(2, 0, 1)
+    plain.dense.weight.copy_(weight.reshape(1, -1))
+    for module in plain.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            module.bias.zero_()  # as ours start
+
+
+@pytest.fixture
+def kind(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
+    """The default type of floating-point numbers."""
+    torch.set_default_dtype(request.param)
+    yield request.param
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], indirect=["kind"]
+)
+def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
+    kind: torch.dtype, tolerance: float
+) -> None:
+    """A small learning rate, since Adam magnifies rounding errors from step to step."""
+    settings, image_size = settings_of("demo")
+    adam = settings.optimizer.generator.model_copy(update={"learning_rate": 2e-5})
+    optimizer = OptimizerSettings(generator=adam, discriminator=adam)
+    settings = settings.model_copy(update={"batch": 8, "optimizer": optimizer})
+    chosen = ComputeSettings(device="cpu", precision="fp32", memory_format="auto", compile=False)
+    fast = Trainer(settings, image_size, choose_compute(chosen))
+    dropout = Dropout(settings.discriminator.dropout)
+    dropout.random = random_stream(CPU, settings.seed, DROPOUT)
+    plain = PlainTrainer(
+        settings,
+        generator := PlainGenerator(settings.generator, image_size),
+        discriminator := PlainDiscriminator(
+            settings.discriminator,
+            image_size,
+            SameDropout(dropout, settings.discriminator.channels[-1]),
+        ),
+    )
+    copy_generator(fast.generator, generator)
+    copy_discriminator(fast.discriminator, discriminator)
+    plain.random = random_stream(CPU, settings.seed, NOISE)
+    # Smooth brightness, rising to the right and bottom.
+    images = torch.rand(20, 8, 1, image_size, image_size, generator=random_stream(CPU, 0))
+    images = images.cumsum(-1).cumsum(-2)
+    images = images / images.amax((-1, -2), keepdim=True) * 2 - 1
+    ours = torch.stack([fast.step(batch) for batch in images])
+    theirs = torch.stack([plain.step(batch) for batch in images])
+    torch.testing.assert_close(ours, theirs.to(ours.dtype), rtol=tolerance, atol=0)
+    assert ours.dtype == kind
+
+
+def test_the_table_of_operations_is_that_of_the_thesis() -> None:
+    """Counted by hand: 2 * kernel^2 * channels in * channels out * pixels."""
+    table = flops_table(*settings_of("thesis"))
+    assert table["generator"]["transposed 3"] == 2 * 16 * 128 * 128 * 32 * 32
+    assert table["discriminator"]["convolution 2"] == 2 * 9 * 128 * 256 * 32 * 32
+    forward = sum(table["generator"].values()) + sum(table["discriminator"].values())
+    assert forward == pytest.approx(1.82e9, rel=0.01)
+    assert sum(table["updates"].values()) == pytest.approx(11.51e9, rel=0.01)
