@@ -94,9 +94,9 @@ thesis: setup  ## train the thesis on real images: make thesis DATA=chest_xray.z
 	set -x; dvc exp run -n "$(NAME)" "$$@" || exit 1; set +x; \
 	python3 -m pipeline.summary
 
-clean:  ## remove what the stages made; DVC's cache, the tracking store and .venv stay
-	rm -rf data models reports/index.html reports/figures reports/fid dvc_plots
+clean:  ## remove models and reports; data, checkpoints, DVC's cache, the tracking store and .venv stay
+	rm -rf models reports/index.html reports/figures reports/fid dvc_plots
 
 distclean: clean  ## remove everything that git does not hold
-	rm -rf $(VENV) .dvc/cache .dvc/tmp mlflow.db* mlartifacts .mlflow.lock
+	rm -rf data .checkpoints $(VENV) .dvc/cache .dvc/tmp mlflow.db* mlartifacts .mlflow.lock
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,7 +2,8 @@
 
 Every measurement is a process of its own, so that peak memory is its own, and the variants take
 turns, so that a machine that slows down slows all of them. The limit is the fastest product of
-square matrices in the precision, measured in the same run.
+square matrices in the precision, measured in the same run. bfloat16 is measured where the processor
+computes in it; elsewhere the result says that it was not.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
-from src.compute import choose_compute, choose_device
+from src.compute import choose_compute, choose_device, computes_in_bf16
 from src.files import write_json
 from src.settings.compute import ComputeSettings
 from src.settings.train import TrainSettings
@@ -155,11 +156,12 @@ def in_a_process(*arguments: str) -> dict[str, float]:
 
 def compare(rounds: int, seconds: float) -> dict[str, Any]:
     """All measurements, in turns; medians of the rates, the highest of peaks."""
-    variants = ("plain", *PRECISIONS)
+    measured = PRECISIONS if computes_in_bf16(torch.device("cpu")) else ("fp32",)
+    variants = ("plain", *measured)
     steps: dict[tuple[str, str], list[dict[str, float]]] = {}
-    peaks: dict[str, float] = dict.fromkeys(PRECISIONS, 0.0)
+    peaks: dict[str, float] = dict.fromkeys(measured, 0.0)
     for number in range(1, rounds + 1):
-        for precision in PRECISIONS:
+        for precision in measured:
             peaks[precision] = max(peaks[precision], in_a_process("gemm", precision)["gflops"])
         for size in SIZES:
             for variant in variants:
@@ -167,7 +169,12 @@ def compare(rounds: int, seconds: float) -> dict[str, Any]:
                 found = in_a_process(size, variant, str(seconds))
                 steps.setdefault((size, variant), []).append(found)
     result: dict[str, Any] = {
-        "machine": {"threads": torch.get_num_threads(), "torch": torch.__version__},
+        "machine": {
+            "processor": processor(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "not_measured": [kind for kind in PRECISIONS if kind not in measured],
+        },
         "gemm_peak_gflops": peaks,
     }
     for size in SIZES:
@@ -183,7 +190,7 @@ def compare(rounds: int, seconds: float) -> dict[str, Any]:
             "gflop_per_image": work,
             "plain": {"images_per_second": rate["plain"], "peak_mib": memory["plain"]},
         }
-        for precision in PRECISIONS:
+        for precision in measured:
             result[size][precision] = {
                 "images_per_second": rate[precision],
                 "ratio": rate[precision] / rate["plain"],
@@ -192,6 +199,14 @@ def compare(rounds: int, seconds: float) -> dict[str, Any]:
                 "peak_mib": memory[precision],
             }
     return result
+
+
+def processor() -> str:
+    """The processor's name and its widest vector instructions."""
+    capabilities = torch.cpu.get_capabilities()
+    known = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2")
+    widest = [name for name in known if capabilities.get(name)][:1]
+    return " ".join([str(capabilities.get("cpu_name", "unknown")), *widest])
 
 
 def show(result: dict[str, Any]) -> None:
@@ -208,7 +223,7 @@ def show(result: dict[str, Any]) -> None:
         gflops = rate * result[size]["gflop_per_image"]
         share = gflops / result["gemm_peak_gflops"]["fp32"]
         print(f"{size + ' plain':14}{rate:10.1f}{1:8.2f}{gflops:10.0f}{share:9.1%}{memory:8.0f}")
-        for precision in PRECISIONS:
+        for precision in result["gemm_peak_gflops"]:
             row = result[size][precision]
             print(
                 f"{size + ' ' + precision:14}{row['images_per_second']:10.1f}{row['ratio']:8.2f}"
@@ -216,6 +231,8 @@ def show(result: dict[str, Any]) -> None:
             )
     peaks = ", ".join(f"{key} {value:.0f}" for key, value in result["gemm_peak_gflops"].items())
     print(f"peak of matrix products, GFLOP/s: {peaks}")
+    for kind in result["machine"]["not_measured"]:
+        print(f"{kind} was not measured: the processor has no instructions for it")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,9 +30,9 @@ from src.evaluation.protocol import compare_sets, describe
 from src.evaluation.verdict import judge
 from src.files import sha256_of_file, write_atomic
 from src.models.networks import Generator, load_generator
+from src.models.sampling import generate
 from src.progress import progress, say
 from src.settings.fid import FidSettings
-from src.training.gan import generate
 
 NOISE = 20  # stream of randomness of the generated images
 

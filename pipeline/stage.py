@@ -1,9 +1,11 @@
 """What every stage does around its work: settings, tracking, errors as one line."""
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.errors import UserError
-from src.files import write_json
+from src.files import write_atomic, write_json
 from src.settings.tree import Settings, flatten, load_settings
 from src.tracking import Run, start_run
 
@@ -49,11 +51,43 @@ def run_stage(name: str, work: Callable[[Stage], None]) -> int:
 
     The parameters are checked and the tracking store is reached before any work starts.
     """
-    return report_errors(lambda: _tracked(name, work))
+    return report_errors(lambda: track(name, load_settings(PARAMS), work))
+
+
+def track(
+    name: str, settings: Settings, work: Callable[[Stage], None], run_file: Path | None = None
+) -> None:
+    """Do a stage's work within an MLflow run.
+
+    Args:
+        name: of the stage.
+        settings: the parameters.
+        work: what to do.
+        run_file: keeps the run's id until the work is done, so that the next call takes up the run
+            of one that was cut off.
+    """
+    params = flatten(settings)
+    experiment = os.environ.get("DVC_EXP_NAME") or "workspace"
+    tags = {
+        "dvc.stage": name,
+        "dvc.experiment": experiment,
+        "params.sha256": hashlib.sha256(json.dumps(params).encode()).hexdigest(),
+    }
+    if name != "fetch":
+        tags["data.sha256"] = str(read_metrics("fetch")["data_sha256"])
+    earlier = run_file.read_text() if run_file and run_file.exists() else None
+    with start_run(f"{name} ({experiment})", HOME, params, tags, earlier) as run:
+        if run_file:
+            write_atomic(run_file, run.run_id)
+        work(Stage(name, settings, run))
+    if run_file:
+        run_file.unlink()
 
 
 def report_errors(work: Callable[[], None]) -> int:
     """Do some work; print what the user can mend as one line, without a traceback."""
+    if "DVC_STAGE" in os.environ:
+        end_with_parent()
     try:
         work()
     except UserError as error:
@@ -71,6 +105,17 @@ def report_errors(work: Callable[[], None]) -> int:
     return 1
 
 
+def end_with_parent() -> None:
+    """Let the system kill this process when the one that started it ends (Linux).
+
+    A dvc that is killed would else leave its stage at work beside that of the next dvc.
+    """
+    PR_SET_PDEATHSIG = 1  # noqa: N806, its name in <sys/prctl.h>
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def read_table(path: Path, index: str | None = None) -> pd.DataFrame:
     """A CSV file of an earlier stage; text columns keep texts such as "NA"."""
     try:
@@ -80,9 +125,9 @@ def read_table(path: Path, index: str | None = None) -> pd.DataFrame:
 
 
 def read_array(path: Path) -> NDArray[np.uint8]:
-    """An array of images of an earlier stage, uint8 (n, size, size)."""
+    """An array of images of an earlier stage, uint8 (n, size, size), mapped and not read yet."""
     try:
-        array: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _unusable(path, error) from error
     return array
@@ -106,22 +151,6 @@ def array_path(label: str, split: str) -> Path:
 def model_folder(label: str) -> Path:
     """Where the generator of a class, its history and its samples lie."""
     return PROJECT / "models" / label.lower()
-
-
-def _tracked(name: str, work: Callable[[Stage], None]) -> None:
-    """The stage's work, within its MLflow run."""
-    settings = load_settings(PARAMS)
-    params = flatten(settings)
-    experiment = os.environ.get("DVC_EXP_NAME") or "workspace"
-    tags = {
-        "dvc.stage": name,
-        "dvc.experiment": experiment,
-        "params.sha256": hashlib.sha256(json.dumps(params).encode()).hexdigest(),
-    }
-    if name != "fetch":
-        tags["data.sha256"] = str(read_metrics("fetch")["data_sha256"])
-    with start_run(f"{name} ({experiment})", HOME, params, tags) as run:
-        work(Stage(name, settings, run))
 
 
 def _numbers(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -1,8 +1,12 @@
-"""Stages train_normal and train_pneumonia: `python -m pipeline.train normal`."""
+"""Stages train_normal and train_pneumonia: `python -m pipeline.train normal`.
+
+With `train.processes` above 1 the stage starts so many on this host. On several hosts torchrun
+starts them: `torchrun --nnodes 2 ... -m pipeline.train normal` on each.
+"""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import get_args
 
@@ -10,28 +14,96 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.stage import Stage, array_path, model_folder, read_array, run_stage
-from src.compute import choose_compute
+from pipeline.checkpoints import RUN, checkpoint_folder, training_key
+from pipeline.processes import Place, launch, place_in_torchrun, stop_requests
+from pipeline.stage import (
+    PARAMS,
+    Stage,
+    array_path,
+    model_folder,
+    read_array,
+    report_errors,
+    track,
+)
+from src.compute import Compute, choose_compute
+from src.errors import UserError
 from src.files import folder_in_place_of, write_atomic
 from src.grids import png, tile
 from src.models.networks import count_parameters, save_generator
 from src.progress import Progress, say
-from src.settings.tree import ClassName
-from src.training.gan import EpochLosses, Observer, steps_per_epoch, train
+from src.settings.tree import ClassName, Settings, load_settings
+from src.training.checkpoint import Checkpoints
+from src.training.gan import EpochLosses, Observer, Safeguards, steps_per_epoch, train
+from src.training.group import ALONE, Group
+
+ALONE_HERE = Place(rank=0, local_rank=0, local_size=1)
 
 
-def train_class(stage: Stage, name: ClassName) -> None:
+def start(name: ClassName, arguments: Sequence[str]) -> None:
+    """Train a class in this process, or in several that it starts or is one of."""
+    settings = load_settings(PARAMS)
+    place = place_in_torchrun()
+    if place is None and settings.train.processes > 1:
+        # What can be refused is refused here, once.
+        training_key(settings, name, choose_compute(settings.compute))
+        steps_per_epoch(len(read_array(array_path(name, "train"))), settings.train_of(name).batch)
+        launch("pipeline.train", arguments, settings.train.processes)
+        return
+    where = place or ALONE_HERE
+    compute = choose_compute(settings.compute, where.local_rank, where.local_size)
+    key = training_key(settings, name, compute)
+    if place is None:
+        lead(settings, name, compute, key, ALONE)
+        return
+    with Group.joined(compute.device) as group:
+        group.check_same("parameters, data and code", key)
+        if group.first:
+            lead(settings, name, compute, key, group)
+        else:
+            follow(settings, name, compute, group)
+
+
+def lead(settings: Settings, name: ClassName, compute: Compute, key: str, group: Group) -> None:
+    """Train as the only or first process, which keeps checkpoints, tracks and writes."""
+    with checkpoint_folder(name, key) as folder:
+        checkpoints = Checkpoints(folder)
+        track(
+            f"train_{name}",
+            settings,
+            lambda stage: train_class(stage, name, compute, checkpoints, group),
+            folder / RUN,
+        )
+        # Not before everything was delivered: a finished training that is asked for starts anew.
+        checkpoints.finish()
+
+
+def follow(settings: Settings, name: ClassName, compute: Compute, group: Group) -> None:
+    """Train as one of the other processes, which write nothing."""
+    images = read_array(array_path(name, "train"))
+    safeguards = _safeguards(settings, None)
+    with stop_requests() as stops:
+        observer = Observer(should_stop=lambda: bool(stops))
+        try:
+            train(images, settings.train_of(name), compute, observer, safeguards, group)
+        except UserError:
+            sys.exit(1)  # the first process meets it too, and tells
+
+
+def train_class(
+    stage: Stage, name: ClassName, compute: Compute, checkpoints: Checkpoints, group: Group
+) -> None:
     """Write models/<class> and the metrics."""
     settings = stage.settings.train_of(name)
-    compute = choose_compute(stage.settings.compute)
     images = read_array(array_path(name, "train"))
     steps = steps_per_epoch(len(images), settings.batch)
     for choice, value in compute.describe().items():
         stage.run.set_tag(f"compute.{choice}", value)
+    stage.run.set_tag("compute.processes", str(group.size))
     grids: dict[int, NDArray[np.uint8]] = {}
+    together = f" in {group.size} processes" if group.size > 1 else ""
     say(
         f"{name}: {len(images)} images, {settings.epochs} epochs of {steps} batches of "
-        f"{settings.batch} on {compute.device} in {compute.precision}"
+        f"{settings.batch} on {compute.device} in {compute.precision}{together}"
     )
 
     def on_epoch(losses: EpochLosses) -> None:
@@ -41,18 +113,32 @@ def train_class(stage: Stage, name: ClassName) -> None:
         grids[epoch] = tile(samples, settings.samples.columns)
         stage.run.log_image("samples", grids[epoch], epoch)
 
-    with Progress(f"train {name}", settings.epochs * steps * settings.batch, "images") as shown:
-        observer = Observer(shown.advance, on_epoch, on_samples)
-        result = train(images, settings, compute, observer)
+    whole = settings.epochs * steps * settings.batch
+    progress = Progress(f"train {name}", whole, "images")
 
-    folder = model_folder(name)
+    def on_resume(epoch: int, batches: int, seen: int) -> None:
+        progress.resume(seen)
+        if seen == whole:
+            say(f"{name}: trained already; only the results were not written")
+        else:
+            say(f"{name}: going on after epoch {epoch - 1}, batch {batches} of the next")
+        stage.run.set_tag("resumed.at", f"epoch {epoch}, batch {batches}")
+
+    with progress, stop_requests() as stops:
+        observer = Observer(
+            progress.advance, on_epoch, on_samples, on_resume, _stopper(stops, checkpoints)
+        )
+        safeguards = _safeguards(stage.settings, checkpoints)
+        result = train(images, settings, compute, observer, safeguards, group)
+
+    place = model_folder(name)
     history = pd.DataFrame([asdict(losses) for losses in result.history])
-    write_atomic(folder / "history.csv", history.to_csv(index=False, lineterminator="\n"))
-    with folder_in_place_of(folder / "samples") as samples_folder:
+    write_atomic(place / "history.csv", history.to_csv(index=False, lineterminator="\n"))
+    with folder_in_place_of(place / "samples") as samples_folder:
         for epoch, grid in grids.items():
             (samples_folder / f"epoch_{epoch:05d}.png").write_bytes(png(grid))
-    save_generator(folder / "generator.pt", result.generator)
-    last = result.history[-1]
+    save_generator(place / "generator.pt", result.generator)
+    final = result.history[-1]
     stage.write_metrics(
         f"train_{name}",
         {
@@ -62,21 +148,42 @@ def train_class(stage: Stage, name: ClassName) -> None:
             "batch": settings.batch,
             "generator_parameters": count_parameters(result.generator),
             "discriminator_parameters": count_parameters(result.discriminator),
-            "last_losses": {"g": last.g, "d1": last.d1, "d2": last.d2},
+            "last_losses": {"g": final.g, "d1": final.d1, "d2": final.d2},
         },
     )
-    stage.run.log_file(folder / "history.csv")
+    stage.run.log_file(place / "history.csv")
     generator = result.generator.eval().cpu()
     stage.run.log_generator(f"generator-{name}", generator, settings.generator.latent)
-    say(f"{name}: last losses g {last.g:.3f}, d1 {last.d1:.3f}, d2 {last.d2:.3f}")
+    say(f"{name}: last losses g {final.g:.3f}, d1 {final.d1:.3f}, d2 {final.d2:.3f}")
+
+
+def _safeguards(settings: Settings, checkpoints: Checkpoints | None) -> Safeguards:
+    """The safeguards that the parameters name."""
+    shared = settings.train
+    return Safeguards(
+        checkpoints, shared.checkpoint_seconds, shared.on_divergence, shared.collapse_batches
+    )
+
+
+def _stopper(stops: list[int], checkpoints: Checkpoints) -> Callable[[], bool]:
+    """Whether to stop; it says so, the first time."""
+    told: list[bool] = []
+
+    def should_stop() -> bool:
+        if stops and not told:
+            told.append(True)
+            say(f"stopping: the state is kept in {checkpoints.folder}; `dvc repro` goes on from it")
+        return bool(stops)
+
+    return should_stop
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage of one class."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.train", description=__doc__)
     parser.add_argument("name", choices=get_args(ClassName), help="the class to train")
-    name = parser.parse_args(argv).name
-    return run_stage(f"train_{name}", lambda stage: train_class(stage, name))
+    name: ClassName = parser.parse_args(argv).name
+    return report_errors(lambda: start(name, [name]))
 
 
 if __name__ == "__main__":

@@ -56,20 +56,25 @@ class Compute:
         }
 
 
-def choose_compute(settings: ComputeSettings) -> Compute:
+def choose_compute(settings: ComputeSettings, local_rank: int = 0, local_size: int = 1) -> Compute:
     """The device and ways that the settings name.
 
     "auto" is bfloat16 where the device computes in it, since it is about twice as fast there, and
     channels_last, which oneDNN and tensor cores work in.
 
+    Args:
+        settings: the compute section.
+        local_rank: this process's number among those that train together on this host.
+        local_size: how many they are; they share the cores, and each has a GPU of its own.
+
     Raises:
         UserError: if the device is not there or cannot do what is asked.
     """
-    device = choose_device(settings.device)
+    device = choose_device(settings.device, local_rank, local_size)
     precision = settings.precision
     if precision == "auto":
-        precision = "bf16" if _computes_in_bf16(device) else "fp32"
-    elif precision == "bf16" and device.type == "cuda" and not _computes_in_bf16(device):
+        precision = "bf16" if computes_in_bf16(device) else "fp32"
+    elif precision == "bf16" and device.type == "cuda" and not computes_in_bf16(device):
         raise UserError("compute.precision: this CUDA device has no bfloat16; set auto or fp32")
     layout = settings.memory_format
     return Compute(
@@ -77,14 +82,16 @@ def choose_compute(settings: ComputeSettings) -> Compute:
     )
 
 
-def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+def choose_device(
+    name: Literal["auto", "cpu", "cuda"], local_rank: int = 0, local_size: int = 1
+) -> torch.device:
     """The device of that name, set up so that the same work gives the same bytes again.
 
     "auto" is CUDA where torch finds it, else the CPU with all the cores that this process may
-    use.
+    use, or its share of them beside ``local_size - 1`` others.
 
     Raises:
-        UserError: if "cuda" is asked for and torch finds none.
+        UserError: if "cuda" is asked for and torch finds none, or fewer than there are processes.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(
@@ -92,7 +99,7 @@ def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
             "of torch (see PIP_ARGS in the README)"
         )
     _keep_freed_memory()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(max(len(os.sched_getaffinity(0)) // local_size, 1))
     # cuBLAS is repeatable only with a fixed workspace, which it reads when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
@@ -100,6 +107,15 @@ def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_size > 1:
+        if torch.cuda.device_count() < local_size:
+            raise UserError(
+                f"train.processes: {local_size} processes need a CUDA device each, and torch finds "
+                f"{torch.cuda.device_count()}"
+            )
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+        return device
     return torch.device(name)
 
 
@@ -113,7 +129,7 @@ def random_stream(device: torch.device, *key: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)
 
 
-def _computes_in_bf16(device: torch.device) -> bool:
+def computes_in_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

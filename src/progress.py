@@ -17,6 +17,7 @@ class Progress:
 
     def __init__(self, label: str, total: float, unit: str) -> None:
         self.total = total  # in ``unit``; 0 if unknown
+        self._earlier = 0.0
         self._label, self._unit = label, unit
         self._bar = None
         if sys.stderr.isatty():
@@ -29,6 +30,12 @@ class Progress:
             )
         self._done = 0.0
         self._start = self._last = time.monotonic()
+
+    def resume(self, amount: float) -> None:
+        """Count ``amount`` as done before; the rate does not count it."""
+        self._earlier += amount
+        if self._bar is not None:
+            self._bar.initial = self._bar.n = amount
 
     def advance(self, amount: float = 1) -> None:
         """Count ``amount`` more as done."""
@@ -43,9 +50,10 @@ class Progress:
             return
         self._last = now
         rate = self._done / elapsed
-        line = f"{self._label}: {self._done:.6g}"
+        done = self._earlier + self._done
+        line = f"{self._label}: {done:.6g}"
         if self.total:
-            left = max(self.total - self._done, 0) / rate
+            left = max(self.total - done, 0) / rate
             line += (
                 f" of {self.total:.6g} {self._unit}, {rate:.3g} a second, {duration(left)} to go"
             )
@@ -81,6 +89,12 @@ def say(message: str) -> None:
     """Print one line at once, above a progress bar if there is one."""
     tqdm.write(message, file=sys.stdout)
     sys.stdout.flush()
+
+
+def warn(message: str) -> None:
+    """Print a warning on stderr at once, above a progress bar if there is one."""
+    tqdm.write(f"warning: {message}", file=sys.stderr)
+    sys.stderr.flush()
 
 
 def duration(seconds: float) -> str:

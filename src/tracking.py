@@ -9,11 +9,13 @@ stop the work: what is queued is tried again, and a warning tells what could not
 import fcntl
 import logging
 import os
+import re
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,21 +36,26 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 import mlflow
 import mlflow.pytorch
-from mlflow.entities import Metric, Param
+from mlflow.entities import LoggedModelStatus, Metric, Param
 from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "chest-xray-gan"
 METRICS_PER_CALL = 1000  # MLflow's limit for one log_batch
 PARAMS_PER_CALL = 100
 SECONDS_BETWEEN_DELIVERIES = 15.0
+# How MLflow names the images of a series.
+IMAGE_FILE = re.compile(r"images/(?P<series>[^+]+)\+step\+(?P<step>[0-9]+)\+.*\.png")
 
 
 class Run:
     """One MLflow run that is being written."""
 
-    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
+    def __init__(
+        self, client: mlflow.MlflowClient, run_id: str, delivered: "Delivered | None" = None
+    ) -> None:
         self.run_id = run_id
         self._client = client
+        self._before = delivered or Delivered()
         self._metrics: list[Metric] = []
         self._queue: list[tuple[str, Callable[[], object]]] = []
         self._delivered = time.monotonic()
@@ -56,12 +63,18 @@ class Run:
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Queue numbers at one step; they are delivered every fifteen seconds and at the end."""
         now = int(time.time() * 1000)
-        self._metrics += [Metric(name, float(value), now, step) for name, value in values.items()]
+        self._metrics += [
+            Metric(name, float(value), now, step)
+            for name, value in values.items()
+            if (name, step) not in self._before.metrics
+        ]
         if time.monotonic() - self._delivered > SECONDS_BETWEEN_DELIVERIES:
             self._deliver()
 
     def log_image(self, series: str, image: NDArray[np.uint8], step: int) -> None:
         """Queue one image, uint8 (h, w), of a series that the UI shows by step."""
+        if (series, step) in self._before.images:
+            return
         picture = Image.fromarray(image)
         self._put(
             f"image {series} at step {step}",
@@ -80,6 +93,8 @@ class Run:
 
     def log_generator(self, name: str, network: "nn.Module", latent: int) -> None:
         """Queue a generator as a model that takes noise (n, latent) with any n."""
+        if name in self._before.models:
+            return
         self._put(f"model {name}", lambda: _log_model(self.run_id, name, network, latent))
 
     def set_tag(self, key: str, value: str) -> None:
@@ -113,9 +128,22 @@ class Run:
         self._delivered = time.monotonic()
 
 
+@dataclass(frozen=True)
+class Delivered:
+    """What a run that is taken up again holds already; it is not delivered a second time."""
+
+    metrics: frozenset[tuple[str, int]] = frozenset()  # name and step
+    images: frozenset[tuple[str, int]] = frozenset()  # series and step
+    models: frozenset[str] = frozenset()
+
+
 @contextmanager
 def start_run(
-    name: str, root: Path, params: Mapping[str, str], tags: Mapping[str, str]
+    name: str,
+    root: Path,
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+    resume: str | None = None,
 ) -> Iterator[Run]:
     """Open a run; it ends as finished, failed or killed, as the block does.
 
@@ -124,6 +152,8 @@ def start_run(
         root: the project's folder, where the default store lies.
         params: logged as the run's parameters.
         tags: logged as the run's tags.
+        resume: id of a run that was cut off. If the store has it, with the same parameters, it is
+            taken up again, and what it holds is not logged twice; else a new run is made.
 
     Raises:
         UserError: if the store cannot be reached.
@@ -134,16 +164,22 @@ def start_run(
             mlflow.set_tracking_uri(uri)
             client = mlflow.MlflowClient(uri)
             experiment = _experiment(client, root)
-        run_id = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
-        items = [Param(key, value) for key, value in params.items()]
-        for start in range(0, len(items), PARAMS_PER_CALL):
-            client.log_batch(run_id, params=items[start : start + PARAMS_PER_CALL])
+        delivered = _take_up(client, resume, params) if resume else None
+        if resume and delivered:
+            run_id = resume
+            for key, value in tags.items():
+                client.set_tag(run_id, key, value)
+        else:
+            run_id = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
+            items = [Param(key, value) for key, value in params.items()]
+            for start in range(0, len(items), PARAMS_PER_CALL):
+                client.log_batch(run_id, params=items[start : start + PARAMS_PER_CALL])
     except (MlflowException, OSError) as error:
         raise UserError(
             f"the MLflow store {uri} cannot be used ({_one_line(error)}); start its server, or "
             "unset MLFLOW_TRACKING_URI for a local store"
         ) from error
-    run = Run(client, run_id)
+    run = Run(client, run_id, delivered)
     status = "FAILED"
     try:
         yield run
@@ -176,6 +212,41 @@ def _experiment(client: mlflow.MlflowClient, root: Path) -> str:
     local = tracking_uri(root).startswith("sqlite:")
     place = (root / "mlartifacts").as_uri() if local else None
     return str(client.create_experiment(name, artifact_location=place))
+
+
+def _take_up(
+    client: mlflow.MlflowClient, run_id: str, params: Mapping[str, str]
+) -> Delivered | None:
+    """Open a run that was cut off again; what it holds, or None if it cannot be this one's.
+
+    A run of other parameters stays as it is, marked as killed if nothing else was said of its end.
+    """
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None  # another store than before, or it was deleted
+        raise
+    if run.info.lifecycle_stage != "active" or run.data.params != dict(params):
+        if run.info.lifecycle_stage == "active" and run.info.status == "RUNNING":
+            client.set_terminated(run_id, "KILLED")
+        return None
+    client.update_run(run_id, status="RUNNING")
+    metrics = {
+        (name, metric.step)
+        for name in run.data.metrics
+        for metric in client.get_metric_history(run_id, name)
+    }
+    images = {
+        (found["series"], int(found["step"]))
+        for file in client.list_artifacts(run_id, "images")
+        if (found := IMAGE_FILE.fullmatch(file.path))
+    }
+    models = client.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'"
+    )
+    ready = {model.name for model in models if model.status == LoggedModelStatus.READY}
+    return Delivered(frozenset(metrics), frozenset(images), frozenset(ready))
 
 
 @contextmanager

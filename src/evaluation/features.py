@@ -36,7 +36,9 @@ def extract_features(
     """
     parts = []
     for start in range(0, len(images), batch):
-        part = torch.from_numpy(images[start : start + batch])
+        part = torch.from_numpy(
+            np.array(images[start : start + batch])
+        )  # the original may be read-only
         padded = F.pad(part, (0, 0, 0, 0, 0, batch - len(part)))
         parts.append(extractor(padded.to(device))[: len(part)].cpu().numpy())
         on_batch(len(part))

@@ -113,6 +113,7 @@ class Dropout(nn.Module):
         self.rate = rate
         self._dropped = round(rate * 65536)
         self.random: torch.Generator | None = None
+        self.part = (0, 1)  # x is this one of so many equal parts of a batch
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero a share of the values and scale the rest; the identity in eval mode."""
@@ -120,9 +121,13 @@ class Dropout(nn.Module):
             return x
         if self.random is None:
             raise RuntimeError("set Dropout.random to a torch.Generator before training")
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+        index, parts = self.part
+        # For the whole batch, so that a value's fate does not depend on how the batch was split.
+        words = torch.empty(-(-x.numel() * parts // 4), dtype=torch.int64, device=x.device)
         words.random_(-(2**63), None, generator=self.random)
-        bits = words.view(torch.int16)[: x.numel()].view(x.shape)  # uniform, -32768 to 32767
+        start = index * x.numel()
+        bits = words.view(torch.int16)[start : start + x.numel()]  # uniform, -32768 to 32767
+        bits = bits.view(x.shape)
         kept = (bits >= self._dropped - 32768).to(x.dtype)
         return x * kept.mul_(65536 / (65536 - self._dropped))
 

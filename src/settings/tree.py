@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from src.errors import UserError
-from src.settings.base import Section
+from src.settings.base import Count, Section
 from src.settings.compute import ComputeSettings
 from src.settings.data import DataSettings, PreprocessSettings
 from src.settings.fid import FidSettings
@@ -21,8 +21,12 @@ ClassName = Literal["normal", "pneumonia"]
 
 
 class ClassesTrainSettings(Section):
-    """One network pair for each class."""
+    """One network pair for each class, and what their trainings share."""
 
+    processes: Count
+    checkpoint_seconds: Annotated[float, Field(ge=0)]
+    on_divergence: Literal["stop", "warn"]
+    collapse_batches: Count
     normal: TrainSettings
     pneumonia: TrainSettings
 
@@ -44,6 +48,11 @@ class Settings(Section):
                 train.check_image_size(self.preprocess.size)
             except ValueError as error:
                 raise ValueError(f"train.{name}: {error}") from error
+            if train.batch % self.train.processes:
+                raise ValueError(
+                    f"train.processes: {self.train.processes} processes cannot share "
+                    f"train.{name}.batch = {train.batch} evenly"
+                )
         smallest = 2 ** len(self.fid.classifier.channels)
         if self.preprocess.size < smallest:
             raise ValueError(

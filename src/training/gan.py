@@ -6,8 +6,11 @@
    Goodfellow et al., 2014, section 3).
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -19,12 +22,20 @@ from src.compute import Compute, random_stream
 from src.errors import UserError
 from src.models.layers import Dropout
 from src.models.networks import Discriminator, Generator, new_discriminator, new_generator
+from src.models.sampling import generate, to_unit_range
+from src.progress import warn
 from src.settings.train import AdamSettings, TrainSettings
+from src.training.batches import RealImages
+from src.training.checkpoint import Checkpoints, decode
+from src.training.divergence import Watch, all_finite, signs_of_collapse
+from src.training.group import ALONE, Group
 
 Network = Callable[[Tensor], Tensor]
 
+CPU = torch.device("cpu")
 # Streams of randomness, told apart by the second number of their keys.
 WEIGHTS, SHUFFLE, NOISE, DROPOUT, SAMPLES = range(5)
+LOSSES = 3  # g, d1 and d2
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,19 @@ class Observer:
     on_samples: Callable[[int, NDArray[np.uint8]], None] = field(
         default=lambda epoch, images: None
     )  # epoch, uint8 (rows * columns, size, size)
+    # Epoch and batches of it that were done before, and images seen in all.
+    on_resume: Callable[[int, int, int], None] = field(default=lambda epoch, batches, images: None)
+    should_stop: Callable[[], bool] = field(default=lambda: False)  # asked after each batch
+
+
+@dataclass(frozen=True)
+class Safeguards:
+    """Where a training's state is kept and how often, and what ends it early."""
+
+    checkpoints: Checkpoints | None = None  # of these images, settings and compute
+    checkpoint_seconds: float = math.inf  # least time between two of them
+    on_divergence: Literal["stop", "warn"] = "stop"
+    collapse_batches: int = 1000  # on end, that show one of divergence.SIGNS
 
 
 @dataclass(frozen=True)
@@ -55,41 +79,160 @@ class TrainResult:
     generator: Generator
     discriminator: Discriminator
     history: list[EpochLosses]
+    samples: dict[int, NDArray[np.uint8]]  # by epoch, (rows * columns, size, size)
 
 
 def train(
-    images: NDArray[np.uint8], settings: TrainSettings, compute: Compute, observer: Observer
+    images: NDArray[np.uint8],
+    settings: TrainSettings,
+    compute: Compute,
+    observer: Observer,
+    safeguards: Safeguards = Safeguards(),
+    group: Group = ALONE,
 ) -> TrainResult:
-    """Train one class's pair of networks.
+    """Train one class's pair of networks, from the newest checkpoint if there is one.
+
+    A training that was killed and resumed ends with the same bytes as one that was not.
 
     Args:
-        images: real images, uint8 of shape (n, size, size).
+        images: real images, uint8 of shape (n, size, size); a memory map is read batch by batch.
         settings: networks and schedule.
         compute: what to train on.
-        observer: told of steps, epochs and sample grids.
+        observer: told of steps, epochs and sample grids; when resuming, of the earlier epochs and
+            grids again. In a group each process has its own; any may stop all of them.
+        safeguards: checkpoints, and what to do about divergence. In a group only the first
+            process's checkpoints are used.
+        group: the processes that train together; each is given all the images.
+
+    Returns:
+        the same in every process of a group, but that only the first one has samples.
 
     Raises:
-        UserError: if a batch is larger than the set.
+        UserError: if a batch is larger than the set, or if the training diverges and
+            ``on_divergence`` says stop; the checkpoints stay.
+        KeyboardInterrupt: if an observer wants to stop; the state has been saved.
     """
     batches = steps_per_epoch(len(images), settings.batch)
-    device = compute.device
-    trainer = Trainer(settings, images.shape[-1], compute)
-    real = torch.from_numpy(images).to(device)
-    shuffle = random_stream(torch.device("cpu"), settings.seed, SHUFFLE)
-    shown = sample_noise(settings, device)
-    history = []
-    for epoch in range(1, settings.epochs + 1):
-        order = torch.randperm(len(images), generator=shuffle)[: batches * settings.batch]
-        total = torch.zeros(3, dtype=torch.float64, device=device)
-        for chosen in order.to(device).split(settings.batch):
-            total += trainer.step(to_unit_range(real[chosen]))
+    share = group.share_of(settings.batch)
+    last = settings.epochs * batches
+    trainer = Trainer(settings, images.shape[-1], compute, group)
+    real = RealImages(images, compute.device)
+    shown = sample_noise(settings, compute.device)
+    checkpoints = safeguards.checkpoints if group.first else None
+
+    place = _Place(random_stream(CPU, settings.seed, SHUFFLE).get_state())
+    content = group.from_first(checkpoints.load(last) if checkpoints else None)
+    if content is not None:
+        state = decode(content)
+        trainer.load_state(state["trainer"])
+        place = _Place.from_state(state["place"])
+        place.forget_samples_but(settings)
+        step = (place.epoch - 1) * batches + place.batch
+        observer.on_resume(place.epoch, place.batch, step * settings.batch)
+        for losses in place.history:
+            observer.on_epoch(losses)
+        for epoch, grid in sorted(place.samples.items()):
+            observer.on_samples(epoch, grid)
+
+    def save() -> None:
+        if checkpoints is not None and trainer.finite():
+            step = (place.epoch - 1) * batches + place.batch
+            checkpoints.save(step, {"trainer": trainer.state(), "place": place.state()})
+
+    warned: set[str] = set()
+    saved = time.monotonic()
+    while place.epoch <= settings.epochs:
+        shuffle = torch.Generator().set_state(place.shuffle)
+        order = torch.randperm(len(images), generator=shuffle)
+        total = torch.tensor(place.total, dtype=torch.float64, device=compute.device)
+        for batch in range(place.batch, batches):
+            chosen = order[batch * settings.batch :][: settings.batch][group.rows(share)]
+            total += trainer.step(to_unit_range(real.batch(chosen)))
+            place.batch += 1
             observer.on_step(settings.batch)
+            stop = group.any(observer.should_stop())
+            if stop or time.monotonic() - saved >= safeguards.checkpoint_seconds:
+                place.total = total.tolist()
+                save()
+                saved = time.monotonic()
+            if stop:
+                raise KeyboardInterrupt
         g, d1, d2 = (total / batches).tolist()
-        history.append(EpochLosses(epoch, g, d1, d2))
-        observer.on_epoch(history[-1])
-        if epoch in settings.samples.epochs or epoch == settings.epochs:
-            observer.on_samples(epoch, generate(trainer.generator, shown))
-    return TrainResult(trainer.generator, trainer.discriminator, history)
+        _check_divergence(trainer, EpochLosses(place.epoch, g, d1, d2), safeguards, group, warned)
+        place.history.append(EpochLosses(place.epoch, g, d1, d2))
+        observer.on_epoch(place.history[-1])
+        if group.first and (
+            place.epoch in settings.samples.epochs or place.epoch == settings.epochs
+        ):
+            place.samples[place.epoch] = generate(trainer.generator, shown)
+            observer.on_samples(place.epoch, place.samples[place.epoch])
+        place.epoch, place.batch, place.total = place.epoch + 1, 0, [0.0] * LOSSES
+        place.shuffle = shuffle.get_state()
+    if not trainer.finite():
+        raise UserError("the networks' weights are not finite numbers, so no image can be drawn")
+    save()
+    return TrainResult(trainer.generator, trainer.discriminator, place.history, place.samples)
+
+
+def _check_divergence(
+    trainer: "Trainer",
+    losses: EpochLosses,
+    safeguards: Safeguards,
+    group: Group,
+    warned: set[str],
+) -> None:
+    """Stop or warn, once for each reason, if the training no longer goes anywhere."""
+    found = ""
+    if not all(math.isfinite(loss) for loss in (losses.g, losses.d1, losses.d2)):
+        sign = "the losses are not finite numbers"
+        found = f"{sign} (g {losses.g:g}, d1 {losses.d1:g}, d2 {losses.d2:g})"
+    elif collapse := trainer.watch.collapse(safeguards.collapse_batches):
+        sign, on_end = collapse
+        found = f"{sign} for {on_end} batches on end"
+    if not found:
+        return
+    message = f"epoch {losses.epoch}: the training has diverged: {found}"
+    if safeguards.on_divergence == "stop":
+        newest = safeguards.checkpoints.newest() if safeguards.checkpoints else None
+        kept = f"; the last good state is {newest}" if newest else ""
+        raise UserError(
+            f"{message}; lower a learning rate or give the discriminator more dropout, or set "
+            f"train.on_divergence to warn to go on{kept}"
+        )
+    if sign not in warned and group.first:
+        warn(message)
+    warned.add(sign)
+
+
+@dataclass
+class _Place:
+    """How far a training has come, between two batches."""
+
+    shuffle: Tensor  # state of the generator of orders at the start of the epoch
+    epoch: int = 1  # the current one
+    batch: int = 0  # batches of it that are done
+    total: list[float] = field(default_factory=lambda: [0.0] * LOSSES)  # sums of their losses
+    history: list[EpochLosses] = field(default_factory=list)
+    samples: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def state(self) -> dict[str, Any]:
+        """As tensors and numbers."""
+        return vars(self) | {
+            "history": [asdict(losses) for losses in self.history],
+            "samples": {epoch: torch.from_numpy(grid) for epoch, grid in self.samples.items()},
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """The inverse of ``state``."""
+        history = [EpochLosses(**losses) for losses in state["history"]]
+        samples = {epoch: grid.numpy() for epoch, grid in state["samples"].items()}
+        return cls(**(state | {"history": history, "samples": samples}))
+
+    def forget_samples_but(self, settings: TrainSettings) -> None:
+        """Drop the grid that a shorter training drew because the epoch was its last."""
+        chosen = {*settings.samples.epochs, settings.epochs}
+        self.samples = {epoch: grid for epoch, grid in self.samples.items() if epoch in chosen}
 
 
 def steps_per_epoch(images: int, batch: int) -> int:
@@ -106,103 +249,120 @@ def steps_per_epoch(images: int, batch: int) -> int:
 class Trainer:
     """Both networks, their optimizers and their sources of randomness."""
 
-    def __init__(self, settings: TrainSettings, image_size: int, compute: Compute) -> None:
-        weights = random_stream(torch.device("cpu"), settings.seed, WEIGHTS)
+    def __init__(
+        self,
+        settings: TrainSettings,
+        image_size: int,
+        compute: Compute,
+        group: Group = ALONE,
+    ) -> None:
+        weights = random_stream(CPU, settings.seed, WEIGHTS)
         self.generator = new_generator(settings.generator, image_size, weights)
         self.discriminator = new_discriminator(settings.discriminator, image_size, weights)
         compute.place(self.generator)
         compute.place(self.discriminator)
-        self._compute = compute
+        group.check_networks((self.generator, self.discriminator), compute.device)
+        self._compute, self._group = compute, group
+        self.watch = Watch(compute.device)
         # What runs; compiled, a network shares its parameters with the one that is kept.
         self._g: Network = torch.compile(self.generator) if compute.compile else self.generator
         self._d: Network = (
             torch.compile(self.discriminator) if compute.compile else self.discriminator
         )
         device = compute.device
-        dropout = random_stream(device, settings.seed, DROPOUT)
+        self._dropout = random_stream(device, settings.seed, DROPOUT)
         for module in self.discriminator.modules():
             if isinstance(module, Dropout):
-                module.random = dropout
+                module.random, module.part = self._dropout, (group.rank, group.size)
         self._noise = random_stream(device, settings.seed, NOISE)
         self._latent = settings.generator.latent
         self._adam_g = _adam(self.generator, settings.optimizer.generator)
         self._adam_d = _adam(self.discriminator, settings.optimizer.discriminator)
 
+    def state(self) -> dict[str, Any]:
+        """All that the next steps depend on: weights, optimizers and states of random streams."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return parts | {name: stream.get_state() for name, stream in self._streams().items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up where ``state`` was taken."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        for name, stream in self._streams().items():
+            stream.set_state(state[name])
+
+    def finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all_finite((self.generator, self.discriminator))
+
+    def _parts(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer | Watch]:
+        return {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "adam_g": self._adam_g,
+            "adam_d": self._adam_d,
+            "watch": self.watch,
+        }
+
+    def _streams(self) -> dict[str, torch.Generator]:
+        return {"noise": self._noise, "dropout": self._dropout}
+
     def step(self, real: Tensor) -> Tensor:
         """The three updates on one batch of real images, (n, 1, size, size) in [-1, 1].
 
+        In a group ``real`` is this process's share of the batch, as large as everyone's.
+
         Returns:
-            the losses g, d1 (on fake) and d2 (on real), float32 of shape (3,), on the device.
+            the batch's losses g, d1 (on fake) and d2 (on real), (3,), on the device.
         """
         with self._compute.autocast():
-            return self._step(real)
+            losses, signs = self._step(real)
+        found = self._group.mean(torch.cat([losses.double(), signs]))
+        self.watch.count(found[LOSSES:])
+        return found[:LOSSES].to(losses.dtype)
 
-    def _step(self, real: Tensor) -> Tensor:
-        """The three updates, at the chosen precision."""
+    def _step(self, real: Tensor) -> tuple[Tensor, Tensor]:
+        """The three updates, at the chosen precision; losses and signs of collapse."""
         count = len(real)
         real = real.contiguous(memory_format=torch.channels_last)
-        on_real = self._update_discriminator(real, 1.0)
+        d2, on_real = self._update_discriminator(real, 1.0)
         with torch.no_grad():
             fake = self._g(self._draw(count))
-        on_fake = self._update_discriminator(fake, 0.0)
+        d1, on_fake = self._update_discriminator(fake, 0.0)
         # Frozen, the discriminator passes the gradient on without computing its own.
         self.discriminator.requires_grad_(False)
-        loss = _cross_entropy(self._d(self._g(self._draw(count))), 1.0)
-        self._adam_g.zero_grad()
-        loss.backward()
-        self._adam_g.step()
+        g = _cross_entropy(self._d(self._g(self._draw(count))), 1.0)
+        self._update(self._adam_g, self.generator, g)
         self.discriminator.requires_grad_(True)
-        return torch.stack([loss.detach(), on_fake, on_real])
+        losses = torch.stack([loss.detach() for loss in (g, d1, d2)])
+        return losses, signs_of_collapse(on_real, on_fake, fake)
 
-    def _update_discriminator(self, images: Tensor, target: float) -> Tensor:
-        """One update towards ``target``; its loss."""
-        loss = _cross_entropy(self._d(images), target)
-        self._adam_d.zero_grad()
+    def _update_discriminator(self, images: Tensor, target: float) -> tuple[Tensor, Tensor]:
+        """One update towards ``target``; its loss, and the logits, (n,)."""
+        logits = self._d(images)
+        loss = _cross_entropy(logits, target)
+        self._update(self._adam_d, self.discriminator, loss)
+        return loss, logits.detach()
+
+    def _update(self, adam: torch.optim.Adam, network: torch.nn.Module, loss: Tensor) -> None:
+        """One step of ``network`` down the gradient of ``loss``."""
+        adam.zero_grad()
         loss.backward()
-        self._adam_d.step()
-        return loss.detach()
+        self._group.average_gradients(network)
+        adam.step()
 
     def _draw(self, count: int) -> Tensor:
-        """Latent noise, N(0, 1) of shape (count, latent)."""
-        return torch.randn(count, self._latent, generator=self._noise, device=self._compute.device)
-
-
-def to_unit_range(images: Tensor) -> Tensor:
-    """uint8 (n, size, size) to float32 (n, 1, size, size) in [-1, 1], the range of tanh."""
-    return images.unsqueeze(1).float().div_(127.5).sub_(1)
-
-
-def to_bytes(images: Tensor) -> Tensor:
-    """float (n, 1, size, size) in [-1, 1] to uint8 (n, size, size), rounded."""
-    return images.squeeze(1).add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
+        """This process's latent noise, N(0, 1) of shape (count, latent)."""
+        shape = (count * self._group.size, self._latent)
+        noise = torch.randn(shape, generator=self._noise, device=self._compute.device)
+        return noise[self._group.rows(count)]
 
 
 def sample_noise(settings: TrainSettings, device: torch.device) -> Tensor:
     """The fixed noise of the sample grids, (rows * columns, latent)."""
     count = settings.samples.rows * settings.samples.columns
-    stream = random_stream(torch.device("cpu"), settings.seed, SAMPLES)
+    stream = random_stream(CPU, settings.seed, SAMPLES)
     return torch.randn(count, settings.generator.latent, generator=stream).to(device)
-
-
-def generate(generator: Generator, noise: Tensor, batch: int = 100) -> NDArray[np.uint8]:
-    """Images from noise (n, latent), as uint8 of shape (n, size, size).
-
-    Batches are of one fixed size, the last one padded, so that an image's bytes do not depend on
-    how many are drawn together.
-    """
-    return np.concatenate(list(_generate_batches(generator, noise, batch)))
-
-
-@torch.no_grad()
-def _generate_batches(
-    generator: Generator, noise: Tensor, batch: int
-) -> Iterator[NDArray[np.uint8]]:
-    was_training = generator.training
-    generator.eval()
-    for part in noise.split(batch):
-        padded = F.pad(part, (0, 0, 0, batch - len(part)))
-        yield to_bytes(generator(padded)[: len(part)]).cpu().numpy()
-    generator.train(was_training)
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:

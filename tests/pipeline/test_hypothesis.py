@@ -18,8 +18,9 @@ from src.evaluation.features import extract_features
 from src.evaluation.protocol import compare_sets
 from src.evaluation.verdict import Verdict, judge
 from src.models.networks import Generator
+from src.models.sampling import generate
 from src.settings.tree import load_settings
-from src.training.gan import Observer, Trainer, generate, train
+from src.training.gan import Observer, Trainer, train
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.long

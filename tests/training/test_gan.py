@@ -11,16 +11,7 @@ from src.errors import UserError
 from src.models.layers import Dropout
 from src.settings.train import TrainSettings
 from src.settings.tree import Settings
-from src.training.gan import (
-    EpochLosses,
-    Observer,
-    Trainer,
-    generate,
-    steps_per_epoch,
-    to_bytes,
-    to_unit_range,
-    train,
-)
+from src.training.gan import EpochLosses, Observer, Trainer, steps_per_epoch, train
 
 
 @pytest.fixture
@@ -136,25 +127,6 @@ def test_the_generator_step_leaves_the_discriminator_as_it_is(
     trainer = Trainer(settings, 16, compute)
     trainer.step(torch.zeros(8, 1, 16, 16))
     assert all(parameter.requires_grad for parameter in trainer.discriminator.parameters())
-
-
-def test_bytes_and_unit_range_are_inverse() -> None:
-    every = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
-    unit = to_unit_range(every)
-    assert unit.shape == (1, 1, 16, 16)
-    assert (float(unit.min()), float(unit.max())) == (-1.0, 1.0)
-    assert torch.equal(to_bytes(unit), every)
-
-
-def test_an_image_does_not_depend_on_how_many_are_drawn(
-    settings: TrainSettings, compute: Compute
-) -> None:
-    generator = Trainer(settings, 16, compute).generator
-    noise = torch.randn(23, 8, generator=torch.Generator().manual_seed(1))
-    whole = generate(generator, noise, batch=10)
-    assert whole.shape == (23, 16, 16)
-    np.testing.assert_array_equal(whole[:7], generate(generator, noise[:7], batch=10))
-    assert generator.training  # as it was
 
 
 def test_training_learns_a_simple_distribution(settings: TrainSettings, compute: Compute) -> None:

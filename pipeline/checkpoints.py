@@ -1,0 +1,94 @@
+"""Where the checkpoints of a training lie: `.checkpoints/<class>/<key>`, beside DVC's outputs.
+
+The key is a hash of all that dvc.yaml says the training depends on, code, data and parameters, but
+for `epochs`; so a changed parameter never goes on from another's state, and a longer training goes
+on from a shorter one.
+"""
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from ruamel.yaml import YAML
+
+from pipeline.stage import HOME, PROJECT
+from src.compute import Compute
+from src.errors import UserError
+from src.files import sha256_of_file
+from src.settings.tree import ClassName, Settings
+
+ROOT = HOME / ".checkpoints"
+KEPT = 8  # trainings of a class, those last used
+LOCK = "lock"
+RUN = "mlflow_run"  # the id of the MLflow run of a training under way
+
+
+def training_key(settings: Settings, name: ClassName, compute: Compute) -> str:
+    """What names the trainings of a class that one checkpoint may serve, 32 hexadecimal digits.
+
+    Raises:
+        UserError: if something that the training depends on is missing.
+    """
+    stages = YAML(typ="safe", pure=True).load(PROJECT / "dvc.yaml")["stages"]
+    try:
+        files = {dep: sha256_of_file(PROJECT / dep) for dep in stages[f"train_{name}"]["deps"]}
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: it is missing; `dvc repro` makes it") from error
+    parts = {
+        "files": files,
+        "settings": settings.train_of(name).model_dump(mode="json", exclude={"epochs"}),
+        "compute": [
+            compute.device.type,
+            compute.precision,
+            compute.memory_format,
+            compute.compile,
+        ],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def checkpoint_folder(name: ClassName, key: str) -> Iterator[Path]:
+    """The folder of a key, for this process alone.
+
+    Where another process is training the same (a queue of experiments may do so), there is a
+    second folder, and so on. Those that were not used for longest are removed.
+    """
+    number = 1
+    while True:
+        folder = ROOT / name / (key if number == 1 else f"{key}-{number}")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _locked(folder)
+        if lock is not None:
+            break
+        number += 1
+    with lock:
+        (folder / LOCK).touch()  # the time of its last use
+        _prune(ROOT / name)
+        yield folder
+
+
+def _locked(folder: Path) -> IO[str] | None:
+    """The folder's lock, held until it is closed or the process ends; None if it is taken."""
+    lock = (folder / LOCK).open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+def _prune(parent: Path) -> None:
+    """Remove all but the folders last used, and none that is in use."""
+    locks = sorted(parent.glob(f"*/{LOCK}"), key=lambda lock: lock.stat().st_mtime, reverse=True)
+    for path in locks[KEPT:]:
+        lock = _locked(path.parent)
+        if lock is not None:
+            with lock:
+                shutil.rmtree(path.parent)

@@ -1,0 +1,97 @@
+"""Several processes that train together: started here on one host, or by torchrun on many."""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from src.errors import UserError
+
+INTERRUPTED = 130  # exit status of a process that was asked to stop
+SECONDS_TO_STOP = 120  # that the processes get to finish a batch and save
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process's place among those that torchrun started."""
+
+    rank: int
+    local_rank: int
+    local_size: int
+
+
+def place_in_torchrun() -> Place | None:
+    """Where torchrun has put this process, or None if it was started alone."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    values = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    return Place(*values)
+
+
+def launch(module: str, arguments: Sequence[str], processes: int) -> None:
+    """Run `python -m module` in so many processes on this host, as torchrun does, to the end.
+
+    Raises:
+        UserError: naming a process that was killed.
+        SystemExit: if one failed and has said why itself.
+        KeyboardInterrupt: if the processes were asked to stop.
+    """
+    # torch has words of its own for the end of a process, and pages of them.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each sets its number of threads itself
+    with tempfile.TemporaryDirectory(prefix="torchrun-") as logs:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            run_id=str(os.getpid()),
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+            shutdown_timeout=SECONDS_TO_STOP,
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", module, *arguments)
+        except SignalException as error:
+            raise KeyboardInterrupt from error
+        except ChildFailedError as error:
+            ends = {rank: failure.exitcode for rank, failure in error.failures.items()}
+            if INTERRUPTED in ends.values():
+                raise KeyboardInterrupt from None
+            # The others end because that one did.
+            killed = {rank: status for rank, status in ends.items() if status < 0}
+            if not killed:
+                sys.exit(1)  # a process has said why
+            rank, status = min(killed.items(), key=lambda end: end[1] == -signal.SIGTERM)
+            raise UserError(
+                f"process {rank} of {processes} was ended by {signal.Signals(-status).name}, so "
+                "all have ended; the checkpoints are kept"
+            ) from None
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list, instead of ending at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in STOPPING}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,26 @@
+import numpy as np
+import torch
+
+from src.models.networks import new_generator
+from src.models.sampling import generate, to_bytes, to_unit_range
+from src.settings.tree import Settings
+
+
+def test_bytes_and_unit_range_are_inverse() -> None:
+    every = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
+    unit = to_unit_range(every)
+    assert unit.shape == (1, 1, 16, 16)
+    assert (float(unit.min()), float(unit.max())) == (-1.0, 1.0)
+    assert torch.equal(to_bytes(unit), every)
+
+
+def test_an_image_does_not_depend_on_how_many_are_drawn(
+    tiny_settings: Settings,
+) -> None:
+    random = torch.Generator().manual_seed(1)
+    generator = new_generator(tiny_settings.train.normal.generator, 16, random)
+    noise = torch.randn(23, 8, generator=torch.Generator().manual_seed(1))
+    whole = generate(generator, noise, batch=10)
+    assert whole.shape == (23, 16, 16)
+    np.testing.assert_array_equal(whole[:7], generate(generator, noise[:7], batch=10))
+    assert generator.training  # as it was
