@@ -118,11 +118,13 @@ def train_class(
 
     def on_resume(epoch: int, batches: int, seen: int) -> None:
         progress.resume(seen)
-        if seen == whole:
-            say(f"{name}: trained already; only the results were not written")
-        else:
-            say(f"{name}: going on after epoch {epoch - 1}, batch {batches} of the next")
-        stage.run.set_tag("resumed.at", f"epoch {epoch}, batch {batches}")
+        if checkpoints.continues_finished:
+            say(f"{name}: going on from the finished training of {epoch - 1} epochs")
+            stage.run.set_tag("continues.epochs", str(epoch - 1))
+            return
+        done = f"{batches} of {steps} batches of epoch {epoch}" if seen < whole else "all epochs"
+        say(f"{name}: going on from a checkpoint, with {done} done")
+        stage.run.set_tag("resumed.after", done)
 
     with progress, stop_requests() as stops:
         observer = Observer(

@@ -24,6 +24,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.continues_finished = False  # whether ``load`` gave the state of a finished training
         self._last: int | None = None  # batches of the one saved last
 
     def save(self, step: int, state: dict[str, Any]) -> None:
@@ -52,6 +53,7 @@ class Checkpoints:
         for path in sorted(usable, key=_step_of, reverse=True):
             content = path.read_bytes()
             if hashlib.sha256(content[DIGEST:]).digest() == content[:DIGEST]:
+                self.continues_finished = path.name.startswith("finished")
                 return content[DIGEST:]
             warn(f"{path} is damaged; going back to the checkpoint before it")
         return None

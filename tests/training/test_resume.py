@@ -1,0 +1,206 @@
+"""A training that was cut off and went on ends as one that was not."""
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from src.compute import Compute
+from src.errors import UserError
+from src.settings.train import OptimizerSettings, TrainSettings
+from src.settings.tree import Settings
+from src.training import gan
+from src.training.checkpoint import Checkpoints
+from src.training.gan import EpochLosses, Observer, Safeguards, Trainer, TrainResult, train
+
+Images = NDArray[np.uint8]
+STEPS = 6  # three epochs of two batches
+
+
+@pytest.fixture
+def settings(tiny_settings: Settings) -> TrainSettings:
+    return tiny_settings.train.normal
+
+
+@pytest.fixture
+def images() -> Images:
+    return np.random.default_rng(0).integers(0, 256, (20, 16, 16), dtype=np.uint8)
+
+
+class KilledError(Exception):
+    """Instead of SIGKILL."""
+
+
+def killed_after(steps: int) -> Observer:
+    counter = itertools.count(1)
+
+    def on_step(images: int) -> None:
+        if next(counter) == steps:
+            raise KilledError
+
+    return Observer(on_step)
+
+
+def stopped_after(steps: int) -> Observer:
+    counter = itertools.count(1)
+    return Observer(should_stop=lambda: next(counter) == steps)
+
+
+def same(one: TrainResult, other: TrainResult) -> None:
+    """Every byte."""
+    assert one.history == other.history
+    assert sorted(one.samples) == sorted(other.samples)
+    for epoch, grid in one.samples.items():
+        np.testing.assert_array_equal(grid, other.samples[epoch])
+    for network in ("generator", "discriminator"):
+        states = [getattr(result, network).state_dict() for result in (one, other)]
+        assert all(torch.equal(a, b) for a, b in zip(*map(dict.values, states), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_stopped_anywhere_and_resumed_it_is_the_same(
+    settings: TrainSettings, images: Images, tmp_path: Path, step: int, precision: Any
+) -> None:
+    compute = Compute(torch.device("cpu"), precision, "channels_last", compile=False)
+    whole = train(images, settings, compute, Observer())
+    kept = Safeguards(Checkpoints(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        train(images, settings, compute, stopped_after(step), kept)
+    seen: list[tuple[int, ...]] = []
+    observer = Observer(on_resume=lambda *place: seen.append(place))
+    same(train(images, settings, compute, observer, kept), whole)
+    epoch, batch = (step - 1) // 2 + 1, (step - 1) % 2 + 1
+    assert seen == [(epoch, batch, 8 * step)]
+
+
+@pytest.mark.parametrize("cuts", [(1,), (2, 1, 1), (5, 1), (3, 2)])
+def test_killed_it_goes_on_from_the_last_checkpoint(
+    settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path, cuts: tuple[int, ...]
+) -> None:
+    whole = train(images, settings, compute, Observer())
+    kept = Safeguards(Checkpoints(tmp_path), checkpoint_seconds=0)
+    for steps in cuts:
+        with pytest.raises(KilledError):
+            train(images, settings, compute, killed_after(steps), kept)
+    same(train(images, settings, compute, Observer(), kept), whole)
+
+
+def test_what_was_seen_before_is_told_again(
+    settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
+) -> None:
+    kept = Safeguards(Checkpoints(tmp_path), checkpoint_seconds=0)
+    with pytest.raises(KilledError):
+        train(images, settings, compute, killed_after(5), kept)
+    epochs: list[EpochLosses] = []
+    drawn: dict[int, Images] = {}
+    observer = Observer(on_epoch=epochs.append, on_samples=drawn.__setitem__)
+    result = train(images, settings, compute, observer, kept)
+    assert epochs == result.history
+    assert [losses.epoch for losses in epochs] == [1, 2, 3]
+    assert sorted(drawn) == [1, 3]
+
+
+def test_a_longer_training_goes_on_from_a_finished_one_and_is_the_same(
+    settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    longer = settings.model_copy(update={"epochs": 5})
+    whole = train(images, longer, compute, Observer())
+    train(images, settings, compute, Observer(), Safeguards(checkpoints))
+    checkpoints.finish()
+    resumed: list[int] = []
+    observer = Observer(on_resume=lambda epoch, batch, seen: resumed.append(epoch))
+    result = train(images, longer, compute, observer, Safeguards(checkpoints))
+    assert resumed == [4]
+    assert 3 not in result.samples  # drawn only because the shorter one ended there
+    same(result, whole)
+
+
+def test_a_finished_training_that_is_asked_for_again_starts_anew(
+    settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    train(images, settings, compute, Observer(), Safeguards(checkpoints))
+    checkpoints.finish()
+    steps: list[int] = []
+    train(images, settings, compute, Observer(steps.append), Safeguards(checkpoints))
+    assert len(steps) == STEPS
+
+
+def explosive(settings: TrainSettings) -> TrainSettings:
+    adam = settings.optimizer.generator.model_copy(update={"learning_rate": 1e30})
+    return settings.model_copy(
+        update={"optimizer": OptimizerSettings(generator=adam, discriminator=adam)}
+    )
+
+
+def test_losses_that_are_not_finite_stop_with_the_last_good_state(
+    settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
+) -> None:
+    kept = Safeguards(Checkpoints(tmp_path), checkpoint_seconds=0)
+    with pytest.raises(UserError, match="epoch 1: the training has diverged: the losses are not"):
+        train(images, explosive(settings), compute, Observer(), kept)
+    for file in tmp_path.glob("*.pt"):
+        state = torch.load(__import__("io").BytesIO(file.read_bytes()[32:]), weights_only=True)
+        weights = state["trainer"]["discriminator"].values()
+        assert all(bool(value.isfinite().all()) for value in weights)
+
+
+def test_weights_that_are_not_finite_give_no_result_even_where_only_a_warning_is_asked(
+    settings: TrainSettings,
+    images: Images,
+    compute: Compute,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    going_on = Safeguards(on_divergence="warn")
+    with pytest.raises(UserError, match="weights are not finite"):
+        train(images, explosive(settings), compute, Observer(), going_on)
+    assert capsys.readouterr().err.count("warning: epoch ") == 1  # once, not each epoch
+
+
+@pytest.fixture
+def collapsing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A discriminator that is never wrong from the second batch on."""
+    counter = itertools.count()
+
+    def signs(*tensors: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([float(next(counter) > 0), 0.0, 0.0], dtype=torch.float64)
+
+    monkeypatch.setattr(gan, "signs_of_collapse", signs)
+
+
+@pytest.mark.usefixtures("collapsing")
+def test_collapse_stops_at_the_end_of_the_epoch_and_names_the_last_state(
+    settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
+) -> None:
+    kept = Safeguards(Checkpoints(tmp_path), 0, collapse_batches=3)
+    message = r"epoch 2: .* told every real image .* for 3 batches on end; .*step_000000000004\.pt"
+    with pytest.raises(UserError, match=message):
+        train(images, settings, compute, Observer(), kept)
+
+
+@pytest.mark.usefixtures("collapsing")
+def test_collapse_is_only_warned_of_where_that_is_asked(
+    settings: TrainSettings, images: Images, compute: Compute, capsys: pytest.CaptureFixture[str]
+) -> None:
+    going_on = Safeguards(on_divergence="warn", collapse_batches=3)
+    assert len(train(images, settings, compute, Observer(), going_on).history) == 3
+    assert capsys.readouterr().err.count("warning: ") == 1
+
+
+def test_a_discriminator_without_weights_is_seen_to_give_one_score(
+    settings: TrainSettings, compute: Compute
+) -> None:
+    trainer = Trainer(settings, 16, compute)
+    for parameter in trainer.discriminator.parameters():
+        torch.nn.init.zeros_(parameter)
+        parameter.requires_grad_(False)
+    on_real, on_fake = (trainer.discriminator(torch.rand(4, 1, 16, 16)) for _ in range(2))
+    assert gan.signs_of_collapse(on_real, on_fake, torch.rand(4, 1, 16, 16)).tolist()[1] == 1
+    assert math.isclose(float(on_real[0]), 0)
