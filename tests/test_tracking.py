@@ -173,3 +173,57 @@ def test_two_processes_may_open_a_new_store_at_once(tmp_path: Path) -> None:
     experiment = client(tmp_path).get_experiment_by_name("chest-xray-gan")
     assert experiment is not None
     assert len(client(tmp_path).search_runs([experiment.experiment_id])) == 2
+
+
+def log_some(run: tracking.Run, epochs: int) -> None:
+    for epoch in range(1, epochs + 1):
+        run.log_metrics({"g": float(epoch), "d1": 0.5}, epoch)
+    for epoch in range(1, epochs + 1, 2):
+        run.log_image("samples", np.full((8, 8), epoch, dtype=np.uint8), epoch)
+
+
+def test_a_run_that_was_cut_off_is_taken_up_and_nothing_is_logged_twice(
+    tmp_path: Path, tiny_settings: Settings
+) -> None:
+    network = new_generator(
+        tiny_settings.train.normal.generator, 16, torch.Generator().manual_seed(1)
+    ).eval()
+
+    def cut_off() -> None:
+        with start_run("train", tmp_path, {"a": "1"}, {"dvc.experiment": "x"}) as run:
+            log_some(run, 4)
+            run.log_generator("generator", network, 8)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_off()
+    first = only_run(tmp_path).info.run_id
+    with start_run("train", tmp_path, {"a": "1"}, {"dvc.experiment": "x"}, first) as second:
+        assert only_run(tmp_path).info.status == "RUNNING"
+        log_some(second, 6)
+        second.log_generator("generator", network, 8)
+    found = only_run(tmp_path)
+    assert found.info.run_id == first
+    assert found.info.status == "FINISHED"
+    for name in ("g", "d1"):
+        history = client(tmp_path).get_metric_history(found.info.run_id, name)
+        assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]
+    files = [f.path for f in client(tmp_path).list_artifacts(found.info.run_id, "images")]
+    assert len([file for file in files if file.endswith(".png")]) == 3
+    (model,) = client(tmp_path).search_logged_models([found.info.experiment_id])
+    assert model.name == "generator"
+
+
+def test_a_run_of_other_parameters_is_not_taken_up_and_its_end_is_told(tmp_path: Path) -> None:
+    with start_run("a", tmp_path, {"epochs": "1"}, {}) as run:
+        cut_off = run.run_id
+    client(tmp_path).update_run(cut_off, status="RUNNING")  # as one that was killed leaves it
+    with start_run("a", tmp_path, {"epochs": "2"}, {}, cut_off) as run:
+        assert run.run_id != cut_off
+    assert client(tmp_path).get_run(cut_off).info.status == "KILLED"
+
+
+def test_a_run_that_the_store_does_not_have_is_made_anew(tmp_path: Path) -> None:
+    with start_run("a", tmp_path, {}, {}, "0123456789abcdef0123456789abcdef") as run:
+        pass
+    assert only_run(tmp_path).info.run_id == run.run_id
