@@ -5,25 +5,34 @@
 
 import argparse
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from pipeline.stage import HOME, PROJECT, Stage, report_errors, run_stage
 from src.data.classes import CLASSES, SPLITS
-from src.data.sources import collect_images
-from src.files import folder_in_place_of, sha256_of_file, sha256_of_path, write_atomic
+from src.data.sources import ImageRecord, collect_images
+from src.data.tables import Fingerprints, table_in_place_of
+from src.files import folder_in_place_of, sha256_of_file, sha256_of_path
 from src.progress import say
 
 
 def fetch(stage: Stage) -> None:
     """Write data/images, data/images.csv and the metrics."""
     settings = stage.settings.data
-    with folder_in_place_of(PROJECT / "data" / "images") as folder:
-        table = collect_images(settings, HOME, folder)
     path = PROJECT / "data" / "images.csv"
-    write_atomic(path, table.to_csv(index=False, lineterminator="\n"))
-    counts = table.groupby(["split", "label"]).size()
-    patients = table.groupby(["split", "label"])["patient"].nunique()
+    columns = [field.name for field in fields(ImageRecord)]
+    images: Counter[tuple[str, str]] = Counter()
+    patients: defaultdict[tuple[str, str], Fingerprints] = defaultdict(Fingerprints)
+    with (
+        folder_in_place_of(PROJECT / "data" / "images") as folder,
+        table_in_place_of(path, columns) as table,
+    ):
+        for record in collect_images(settings, HOME, folder):
+            table.writerow(asdict(record))
+            images[record.split, record.label] += 1
+            patients[record.split, record.label].add(record.patient)
     checksum = sha256_of_file(path)
     stage.run.set_tag("data.sha256", checksum)
     stage.write_metrics(
@@ -31,12 +40,12 @@ def fetch(stage: Stage) -> None:
         {
             "source": settings.source,
             "data_sha256": checksum,
-            "images": {s: {c: int(counts[s, c]) for c in CLASSES} for s in SPLITS},
-            "patients": {s: {c: int(patients[s, c]) for c in CLASSES} for s in SPLITS},
+            "images": {s: {c: images[s, c] for c in CLASSES} for s in SPLITS},
+            "patients": {s: {c: patients[s, c].distinct() for c in CLASSES} for s in SPLITS},
         },
     )
     stage.run.log_file(path)
-    say(f"{len(table)} images of {len(CLASSES)} classes in data/images")
+    say(f"{images.total()} images of {len(CLASSES)} classes in data/images")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

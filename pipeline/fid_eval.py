@@ -16,17 +16,17 @@ from pipeline.stage import (
     array_path,
     model_folder,
     read_array,
-    read_table,
     run_stage,
 )
 from src.compute import choose_device, random_stream
 from src.data.classes import CLASSES
 from src.data.download import download_inception
+from src.data.tables import rows_of
 from src.errors import UserError
 from src.evaluation.classifier import train_classifier
 from src.evaluation.features import FeatureExtractor, extract_features
 from src.evaluation.inception import load_inception
-from src.evaluation.protocol import compare_sets, describe
+from src.evaluation.protocol import RealFeatures, compare_sets, describe, rows_to_draw
 from src.evaluation.verdict import judge
 from src.files import sha256_of_file, write_atomic
 from src.models.networks import Generator, load_generator
@@ -43,12 +43,7 @@ def fid_eval(stage: Stage) -> None:
     device = choose_device(stage.settings.compute.device)
     generators = [load_generator(model_folder(c) / "generator.pt", device) for c in CLASSES]
     extractor, known = _extractor(settings, stage, device)
-    real = {
-        name: extract_features(
-            extractor, read_array(array_path(label, "test")), settings.batch, device
-        )
-        for name, label in zip(("RN", "RP"), CLASSES, strict=True)
-    }
+    real = _real_features(extractor, settings, device)
 
     def fake(name: str, iteration: int) -> NDArray[np.float32]:
         label = ("FN", "FP").index(name)
@@ -82,6 +77,26 @@ def fid_eval(stage: Stage) -> None:
     say(verdict.sentence())
 
 
+def _real_features(
+    extractor: FeatureExtractor, settings: FidSettings, device: torch.device
+) -> dict[str, RealFeatures]:
+    """Features of the real test images that the protocol draws."""
+    images = {
+        name: read_array(array_path(label, "test"))
+        for name, label in zip(("RN", "RP"), CLASSES, strict=True)
+    }
+    counts = {name: len(part) for name, part in images.items()}
+    rows = rows_to_draw(counts, settings.iterations, settings.sample_size, settings.seed)
+    return {
+        name: RealFeatures(
+            counts[name],
+            rows[name],
+            extract_features(extractor, part, settings.batch, device, rows[name]),
+        )
+        for name, part in images.items()
+    }
+
+
 def _extractor(
     settings: FidSettings, stage: Stage, device: torch.device
 ) -> tuple[FeatureExtractor, dict[str, Any]]:
@@ -93,13 +108,14 @@ def _extractor(
         if settings.weights_sha256 not in ("", checksum):
             raise UserError(f"fid.weights_sha256: {path} has the checksum {checksum}")
         return inception, {"weights_sha256": checksum}
-    table = read_table(PROJECT / "data" / "arrays" / "table.csv")
-    train = table[table["split"] == "train"]
-    patients = [train.loc[train["label"] == label, "patient"].tolist() for label in CLASSES]
+    patients: dict[str, list[str]] = {label: [] for label in CLASSES}
+    for row in rows_of(PROJECT / "data" / "arrays" / "table.csv"):
+        if row["split"] == "train":
+            patients[row["label"]].append(sys.intern(row["patient"]))
     images = [read_array(array_path(label, "train")) for label in CLASSES]
     trained = train_classifier(
         (images[0], images[1]),
-        (patients[0], patients[1]),
+        (patients[CLASSES[0]], patients[CLASSES[1]]),
         settings.classifier,
         settings.dims,
         settings.seed,

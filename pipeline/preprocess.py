@@ -1,47 +1,43 @@
 """Stage preprocess: from image files to arrays of one size, and the table of what is where."""
 
-import io
 import sys
 
-import numpy as np
-
-from pipeline.stage import PROJECT, Stage, array_path, read_table, run_stage
+from pipeline.stage import PROJECT, Stage, run_stage
 from src.data.images import prepare_images
-from src.files import write_atomic
+from src.errors import UserError
+from src.files import folder_in_place_of
 from src.progress import say
 
 
 def preprocess(stage: Stage) -> None:
     """Write data/arrays and the metrics."""
-    table = read_table(PROJECT / "data" / "images.csv")
-    folder = PROJECT / "data" / "images"
-    prepared, kept, quality = prepare_images(table, folder, stage.settings.preprocess)
-    for part in prepared:
-        buffer = io.BytesIO()
-        np.save(buffer, part.images, allow_pickle=False)
-        write_atomic(array_path(part.label, part.split), buffer.getvalue())
-    path = PROJECT / "data" / "arrays" / "table.csv"
-    write_atomic(path, kept.to_csv(index=False, lineterminator="\n"))
-    means = {f"{part.split}_{part.label}": float(part.images.mean()) for part in prepared}
+    data = PROJECT / "data"
+    table = data / "images.csv"
+    if not table.is_file():
+        raise UserError("data/images.csv: it is missing; `dvc repro` makes it")
+    with folder_in_place_of(data / "arrays") as folder:
+        prepared = prepare_images(table, data / "images", stage.settings.preprocess, folder)
     stage.write_metrics(
         "preprocess",
         {
-            "images": {f"{part.split}_{part.label}": len(part.images) for part in prepared},
-            "mean_grey": {name: round(mean, 4) for name, mean in means.items()},
-            "identical_within": quality.identical_within,
-            "identical_across": quality.identical_across,
-            "patients_across": quality.patients_across,
-            "bad_images": len(quality.bad),
-            "bad": quality.bad,
+            "images": {"_".join(place): count for place, count in prepared.images.items()},
+            "mean_grey": {
+                "_".join(place): round(mean, 4) for place, mean in prepared.mean_grey.items()
+            },
+            "identical_within": prepared.identical_within,
+            "identical_across": prepared.identical_across,
+            "patients_across": prepared.patients_across,
+            "bad_images": len(prepared.bad),
+            "bad": prepared.bad,
         },
     )
-    stage.run.log_file(path)
-    for name, reason in quality.bad.items():
+    stage.run.log_file(data / "arrays" / "table.csv")
+    for name, reason in prepared.bad.items():
         say(f"skipped {name}: {reason}")
     say(
-        f"{len(kept)} images prepared, {len(quality.bad)} skipped; identical files: "
-        f"{quality.identical_within} within and {quality.identical_across} across the splits; "
-        f"patients in both splits: {quality.patients_across}"
+        f"{sum(prepared.images.values())} images prepared, {len(prepared.bad)} skipped; identical "
+        f"files: {prepared.identical_within} within and {prepared.identical_across} across the "
+        f"splits; patients in both splits: {prepared.patients_across}"
     )
 
 

@@ -43,11 +43,11 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> None:
 
     Raises:
         UserError: naming a process that was killed.
-        SystemExit: if one failed and has said why itself.
-        KeyboardInterrupt: if the processes were asked to stop.
+        SystemExit: if they failed or were asked to stop, which the first one has told.
     """
-    # torch has words of its own for the end of a process, and pages of them.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    # torch has words of its own for the end of a process, and pages of them. This process logs
+    # nothing else.
+    logging.disable(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each sets its number of threads itself
     with tempfile.TemporaryDirectory(prefix="torchrun-") as logs:
         config = LaunchConfig(
@@ -64,16 +64,14 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> None:
         )
         try:
             elastic_launch(config, sys.executable)("-m", module, *arguments)
-        except SignalException as error:
-            raise KeyboardInterrupt from error
+        except SignalException:
+            sys.exit(INTERRUPTED)  # the first process has said so
         except ChildFailedError as error:
             ends = {rank: failure.exitcode for rank, failure in error.failures.items()}
-            if INTERRUPTED in ends.values():
-                raise KeyboardInterrupt from None
             # The others end because that one did.
             killed = {rank: status for rank, status in ends.items() if status < 0}
-            if not killed:
-                sys.exit(1)  # a process has said why
+            if not killed:  # the first process has said why
+                sys.exit(INTERRUPTED if INTERRUPTED in ends.values() else 1)
             rank, status = min(killed.items(), key=lambda end: end[1] == -signal.SIGTERM)
             raise UserError(
                 f"process {rank} of {processes} was ended by {signal.Signals(-status).name}, so "

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.checkpoints import RUN, checkpoint_folder, training_key
-from pipeline.processes import Place, launch, place_in_torchrun, stop_requests
+from pipeline.processes import INTERRUPTED, Place, launch, place_in_torchrun, stop_requests
 from pipeline.stage import (
     PARAMS,
     Stage,
@@ -85,8 +85,10 @@ def follow(settings: Settings, name: ClassName, compute: Compute, group: Group) 
         observer = Observer(should_stop=lambda: bool(stops))
         try:
             train(images, settings.train_of(name), compute, observer, safeguards, group)
-        except UserError:
-            sys.exit(1)  # the first process meets it too, and tells
+        except UserError:  # the first process meets these too, and tells
+            sys.exit(1)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 def train_class(

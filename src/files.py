@@ -35,6 +35,27 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         raise
 
 
+@contextmanager
+def file_in_place_of(path: Path) -> Iterator[Path]:
+    """Give a path beside ``path`` for a file that takes its place when the block ends well.
+
+    For files that are too large for ``write_atomic``. If the block fails the new file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-new-")
+    os.close(handle)
+    fresh = Path(name)
+    try:
+        yield fresh
+        with fresh.open("rb") as stream:
+            os.fsync(stream.fileno())
+        fresh.chmod(0o666 & ~_umask())
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with a final newline; NaN and infinity are refused."""
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -2,16 +2,24 @@
 
 import io
 import os
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from ruamel.yaml import YAML
 
 from src.compute import Compute
+from src.data.classes import CLASSES, SPLITS
+from src.data.images import Prepared, prepare_images
+from src.data.sources import collect_images
+from src.settings.data import DataSettings, PreprocessSettings
 from src.settings.tree import Settings, parse_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +84,26 @@ def _given(variable: str) -> Path:
     if not value:
         pytest.skip(f"{variable} is not set")
     return Path(value)
+
+
+def collected(settings: DataSettings, root: Path, folder: Path) -> pd.DataFrame:
+    """The table of the images that a source gives."""
+    return pd.DataFrame([asdict(record) for record in collect_images(settings, root, folder)])
+
+
+def prepared_from(
+    table: pd.DataFrame, folder: Path, settings: PreprocessSettings
+) -> tuple[dict[tuple[str, str], NDArray[np.uint8]], pd.DataFrame, Prepared]:
+    """The arrays that a table's images give, by split and class; their table; what was found."""
+    table.to_csv(folder / "images.csv", index=False)
+    out = Path(tempfile.mkdtemp(dir=folder))
+    prepared = prepare_images(folder / "images.csv", folder, settings, out)
+    arrays = {
+        (split, label): np.load(out / label.lower() / f"{split}.npy")
+        for split in SPLITS
+        for label in CLASSES
+    }
+    return arrays, pd.read_csv(out / "table.csv"), prepared
 
 
 def shrink(params: dict[str, Any]) -> None:

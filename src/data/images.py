@@ -1,19 +1,28 @@
 """From image files to grey arrays of one size."""
 
+import csv
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from src.data.classes import CLASSES, SPLITS
+from src.data.tables import (
+    ArrayWriter,
+    Fingerprints,
+    count_rows,
+    rows_of,
+    table_in_place_of,
+)
 from src.errors import UserError
+from src.parallel import map_in_order
 from src.progress import progress
 from src.settings.data import PreprocessSettings
 
@@ -29,66 +38,86 @@ FILTERS = {
 # resize filter needs.
 DRAFT_MARGIN = 2
 LARGEST_PIXELS = 100_000_000  # of one original; more is taken for a decompression bomb
+IMAGES_AHEAD = 32  # of each worker that are at work or wait to be used
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, MemoryError)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One split and class: uint8 images of shape (n, size, size), in the order of ``table``."""
+    """What was prepared, and what a reader of the images should know about them."""
 
-    split: str
-    label: str
-    images: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Quality:
-    """What a reader of the images should know about them."""
-
+    images: dict[tuple[str, str], int]  # by split and class
+    mean_grey: dict[tuple[str, str], float]
     bad: dict[str, str]  # file -> reason
     identical_within: int  # files whose bytes another file of the same split has
     identical_across: int  # files of the test split whose bytes the train split has
     patients_across: int  # patients with images in both splits of one class
 
 
-def prepare_images(
-    table: pd.DataFrame, folder: Path, settings: PreprocessSettings
-) -> tuple[list[Prepared], pd.DataFrame, Quality]:
-    """Decode, grey and resize every image of ``table`` (see ``src.data.sources``), on all cores.
+def prepare_images(table: Path, folder: Path, settings: PreprocessSettings, out: Path) -> Prepared:
+    """Decode, grey and resize every image of a table (see ``src.data.sources``), on all cores.
 
-    Returns:
-        the arrays of each split and class; the table with each image's ``row`` in its array
-        (bad images left out); and the quality.
+    Writes the images of each split and class to ``out/<class>/<split>.npy``, uint8 of shape
+    (n, size, size), in the order of the table; and ``out/table.csv``, the table with each image's
+    ``row`` in its array, bad images left out. One image at a time is in memory.
+
+    Args:
+        table: a CSV file with the columns of ``ImageRecord``.
+        folder: where its files lie.
+        settings: how to prepare them.
+        out: an existing empty folder.
 
     Raises:
         UserError: if images are bad and ``on_bad_image`` is "refuse" (the first ones are named),
             or if nothing is left of a split and class.
     """
-    table = table.sort_values(["split", "label", "file"], ignore_index=True)
-    files = [folder / name for name in table["file"]]
-    arrays: list[NDArray[np.uint8]] = []
+    places = [(split, label) for split in SPLITS for label in CLASSES]
+    totals = dict.fromkeys(places, 0)
+    contents = {split: Fingerprints() for split in SPLITS}
+    patients = {place: Fingerprints() for place in places}
     bad: dict[str, str] = {}
-    for name, result in zip(table["file"], _decode_all(files, settings), strict=True):
-        if isinstance(result, str):
-            bad[name] = result
-        else:
-            arrays.append(result)
-    if bad and settings.on_bad_image == "refuse":
-        first = "; ".join(f"{name}: {reason}" for name, reason in list(bad.items())[:5])
-        more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
-        raise UserError(
-            f"{len(bad)} bad images: {first}{more} (preprocess.on_bad_image = skip leaves them out)"
-        )
-    kept = table[~table["file"].isin(bad)].reset_index(drop=True)
-    kept["row"] = kept.groupby(["split", "label"]).cumcount()
-    prepared = []
-    for split in SPLITS:
-        for label in CLASSES:
-            rows = kept.index[(kept["split"] == split) & (kept["label"] == label)]
-            if rows.empty:
+    with table.open(encoding="utf-8", newline="") as stream:
+        columns = [*next(csv.reader(stream)), "row"]
+    with ExitStack() as stack:
+        kept = stack.enter_context(table_in_place_of(out / "table.csv", columns))
+        arrays = {
+            (split, label): stack.enter_context(
+                ArrayWriter(out / label.lower() / f"{split}.npy", 2 * (settings.size,))
+            )
+            for split, label in places
+        }
+        for row, result in _decode_all(table, folder, settings):
+            if isinstance(result, str):
+                bad[row["file"]] = result
+                continue
+            place = row["split"], row["label"]
+            kept.writerow(row | {"row": arrays[place].rows})
+            arrays[place].append(result)
+            totals[place] += int(result.sum())
+            contents[row["split"]].add(row["sha256"])
+            patients[place].add(row["patient"])
+        if bad and settings.on_bad_image == "refuse":
+            first = "; ".join(f"{name}: {reason}" for name, reason in list(bad.items())[:5])
+            more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
+            raise UserError(
+                f"{len(bad)} bad images: {first}{more} (preprocess.on_bad_image = skip leaves "
+                "them out)"
+            )
+        for (split, label), array in arrays.items():
+            if not array.rows:
                 raise UserError(f"no usable image is left in {split}/{label}")
-            prepared.append(Prepared(split, label, np.stack([arrays[row] for row in rows])))
-    return prepared, kept, _quality(kept, bad)
+    counts = {place: array.rows for place, array in arrays.items()}
+    train, test = SPLITS
+    return Prepared(
+        images=counts,
+        mean_grey={place: totals[place] / counts[place] / settings.size**2 for place in places},
+        bad=bad,
+        identical_within=sum(found.repeated() for found in contents.values()),
+        identical_across=contents[test].among(contents[train]),
+        patients_across=sum(
+            patients[test, label].distinct_among(patients[train, label]) for label in CLASSES
+        ),
+    )
 
 
 def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
@@ -121,22 +150,21 @@ def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
 
 
 def _decode_all(
-    files: list[Path], settings: PreprocessSettings
-) -> Iterable[NDArray[np.uint8] | str]:
-    """Each file's array, or the reason why it is bad, in order."""
+    table: Path, folder: Path, settings: PreprocessSettings
+) -> Iterator[tuple[dict[str, str], NDArray[np.uint8] | str]]:
+    """Each row of the table with its array, or the reason why it is bad, in order."""
 
-    def decode(file: Path) -> NDArray[np.uint8] | str:
+    def decode(row: dict[str, str]) -> tuple[dict[str, str], NDArray[np.uint8] | str]:
         try:
-            return decode_image(file, settings)
+            return row, decode_image(folder / row["file"], settings)
         except ValueError as error:
-            return str(error)
+            return row, str(error)
 
-    def results() -> Iterator[NDArray[np.uint8] | str]:
-        # Pillow decodes and resizes without the interpreter's lock, so threads use all cores.
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            yield from pool.map(decode, files)
-
-    return progress(results(), "preparing images", len(files), "images")
+    # Pillow decodes and resizes without the interpreter's lock, so threads use all cores.
+    workers = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(workers) as pool:
+        results = map_in_order(pool, decode, rows_of(table), IMAGES_AHEAD * workers)
+        yield from progress(results, "preparing images", count_rows(table), "images")
 
 
 def _grey(image: Image.Image) -> Image.Image:
@@ -152,18 +180,3 @@ def _grey(image: Image.Image) -> Image.Image:
         black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, coloured).convert("L")
     return image.convert("L")
-
-
-def _quality(table: pd.DataFrame, bad: dict[str, str]) -> Quality:
-    """Count identical files and patients that cross the splits."""
-    train, test = table[table["split"] == "train"], table[table["split"] == "test"]
-    across = 0
-    for label in CLASSES:
-        patients = [set(part.loc[part["label"] == label, "patient"]) for part in (train, test)]
-        across += len(patients[0] & patients[1])
-    return Quality(
-        bad=bad,
-        identical_within=int(table.duplicated(["split", "sha256"]).sum()),
-        identical_across=int(test["sha256"].isin(set(train["sha256"])).sum()),
-        patients_across=across,
-    )

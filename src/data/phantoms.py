@@ -33,6 +33,7 @@ from PIL import Image
 from scipy import ndimage
 
 from src.data.classes import CLASSES, SPLITS
+from src.parallel import chunks, map_in_order
 from src.settings.data import PhantomSettings
 
 Map = NDArray[np.floating[Any]]  # float32 throughout; NumPy's types cannot tell
@@ -47,6 +48,7 @@ FLUID = 3.1
 PHOTONS = 6.0e4  # that reach a detector pixel without a patient
 RIB_PAIRS = 10
 PATIENTS_PER_TASK = 8
+TASKS_AHEAD = 4  # tasks of each worker that are under way or wait to be used
 # Slope, length and radius of the vessels that leave each hilum.
 VESSELS = ((-0.9, 0.30, 0.026), (0.1, 0.33, 0.024), (0.8, 0.36, 0.030), (2.0, 0.30, 0.026))
 
@@ -108,12 +110,16 @@ def draw_phantoms(settings: PhantomSettings) -> Iterator[tuple[str, str, str, by
     Yields:
         (split, class, file name, PNG of one grey channel) in a fixed order.
     """
-    jobs = [job for split in SPLITS for label in CLASSES for job in _plan(settings, split, label)]
+    patients = (
+        job for split in SPLITS for label in CLASSES for job in _plan(settings, split, label)
+    )
     # Processes, because arrays this small leave most of the time to the interpreter's lock.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool:
-        for patient in pool.map(_draw_patient, jobs, chunksize=PATIENTS_PER_TASK):
-            yield from patient
+    workers = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        tasks = chunks(patients, PATIENTS_PER_TASK)
+        for files in map_in_order(pool, _draw_patients, tasks, TASKS_AHEAD * workers):
+            yield from files
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,11 @@ def _plan(settings: PhantomSettings, split: str, label: str) -> Iterator[_Patien
         seed = (settings.seed, *place, number)
         yield _Patient(split, label, number, done + 1, images, settings.size, seed)
         done += images
+
+
+def _draw_patients(patients: list[_Patient]) -> list[tuple[str, str, str, bytes]]:
+    """All images of some patients."""
+    return [file for patient in patients for file in _draw_patient(patient)]
 
 
 def _draw_patient(patient: _Patient) -> list[tuple[str, str, str, bytes]]:

@@ -7,11 +7,10 @@ of those files, so that the rest of the pipeline cannot tell where they came fro
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from PIL import Image
 
 from src.data.archive import GIB, Entry, list_entries, read_entry
@@ -68,8 +67,8 @@ class Survey:
         return _counts((split, label) for split, label, _ in self.images)
 
 
-def collect_images(settings: DataSettings, root: Path, folder: Path) -> pd.DataFrame:
-    """Write the source's images below ``folder`` and return their table.
+def collect_images(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
+    """Write the source's images below ``folder``, and describe each in turn.
 
     Args:
         settings: the data section.
@@ -80,10 +79,9 @@ def collect_images(settings: DataSettings, root: Path, folder: Path) -> pd.DataF
         UserError: if the source cannot be reached or used. The source is never changed silently.
     """
     if settings.source == "phantom":
-        records = _collect_phantoms(settings.phantom, folder)
+        yield from _collect_phantoms(settings.phantom, folder)
     else:
-        records = _collect_kermany(settings, root, folder)
-    return pd.DataFrame([asdict(record) for record in records])
+        yield from _collect_kermany(settings, root, folder)
 
 
 def survey_archive(path: Path, max_bytes: int) -> Survey:
@@ -147,7 +145,7 @@ def count_table(counts: dict[str, dict[str, int]]) -> str:
     return "\n".join(lines)
 
 
-def _collect_kermany(settings: DataSettings, root: Path, folder: Path) -> list[ImageRecord]:
+def _collect_kermany(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
     """Copy the archive's images."""
     path = resolve_archive(settings, root)
     survey = survey_archive(path, round(settings.max_unpacked_gib * GIB))
@@ -157,18 +155,15 @@ def _collect_kermany(settings: DataSettings, root: Path, folder: Path) -> list[I
         f"repeated images, {survey.other} other files"
     )
     items = progress(survey.images.items(), "reading images", len(survey.images), "images")
-    return [
-        _write(folder, split, label, name, read_entry(entry))
-        for (split, label, name), entry in items
-    ]
+    for (split, label, name), entry in items:
+        yield _write(folder, split, label, name, read_entry(entry))
 
 
-def _collect_phantoms(settings: PhantomSettings, folder: Path) -> list[ImageRecord]:
+def _collect_phantoms(settings: PhantomSettings, folder: Path) -> Iterator[ImageRecord]:
     """Draw the phantoms."""
     total = len(CLASSES) * (settings.train_per_class + settings.test_per_class)
-    files = progress(draw_phantoms(settings), "drawing phantoms", total, "images")
-    records = [_write(folder, *file) for file in files]
-    return sorted(records, key=lambda record: (record.split, record.label, record.file))
+    for file in progress(draw_phantoms(settings), "drawing phantoms", total, "images"):
+        yield _write(folder, *file)
 
 
 def _write(folder: Path, split: str, label: str, name: str, content: bytes) -> ImageRecord:

@@ -73,7 +73,7 @@ def train_classifier(
     """Train on real images, both classes weighing the same, and test on held-out patients.
 
     Args:
-        images: NORMAL and PNEUMONIA, uint8 (n, size, size) each.
+        images: NORMAL and PNEUMONIA, uint8 (n, size, size) each; memory maps are read by batch.
         patients: the patient of each image.
         settings: network and schedule; ``held_out`` is the share of patients kept for the test.
         dims: width of the features.
@@ -85,13 +85,22 @@ def train_classifier(
         UserError: if a class has too few patients to hold any out.
     """
     kept, held = [], []
-    for label, (part, names) in enumerate(zip(images, patients, strict=True)):
+    for label, names in enumerate(patients):
         inside = _held_out(names, settings.held_out, (seed, SPLIT, label))
-        kept.append(part[~inside])
-        held.append(part[inside])
+        kept.append(np.flatnonzero(~inside))
+        held.append(np.flatnonzero(inside))
     network = _new_network(settings, dims, seed).to(device)
-    x = torch.from_numpy(np.concatenate(kept)).to(device)
+    count = sum(len(places) for places in kept)
     y = torch.tensor([0.0] * len(kept[0]) + [1.0] * len(kept[1]), device=device)
+
+    def batch_of(chosen: NDArray[np.int64]) -> Tensor:
+        """The kept images at some places, NORMAL ones counted first."""
+        part = np.empty((len(chosen), *images[0].shape[1:]), dtype=np.uint8)
+        sick = chosen >= len(kept[0])
+        part[~sick] = images[0][kept[0][chosen[~sick]]]
+        part[sick] = images[1][kept[1][chosen[sick] - len(kept[0])]]
+        return torch.from_numpy(part).to(device)
+
     # Each class weighs the same, however many images it has.
     weight = torch.where(y > 0, len(y) / (2 * len(kept[1])), len(y) / (2 * len(kept[0])))
     shuffle = random_stream(torch.device("cpu"), seed, SHUFFLE)
@@ -100,10 +109,10 @@ def train_classifier(
     network.train()
     for epoch in range(1, settings.epochs + 1):
         total = torch.zeros((), dtype=torch.float64, device=device)
-        for chosen in torch.randperm(len(x), generator=shuffle).split(settings.batch):
+        for chosen in torch.randperm(count, generator=shuffle).split(settings.batch):
             if len(chosen) < 2:  # batch normalisation needs two
                 continue
-            disturbed = _disturbed(x[chosen.to(device)], disturbance)
+            disturbed = _disturbed(batch_of(chosen.numpy()), disturbance)
             loss = F.binary_cross_entropy_with_logits(
                 network.classify(disturbed), y[chosen], weight[chosen]
             )
@@ -111,13 +120,16 @@ def train_classifier(
             loss.backward()
             adam.step()
             total += loss.detach() * len(chosen)
-        on_epoch(epoch, float(total) / len(x))
+        on_epoch(epoch, float(total) / count)
     network.eval()
-    accuracy = [_share_positive(network, part, device, settings.batch) for part in held]
+    accuracy = [
+        _share_positive(network, part, places, device, settings.batch)
+        for part, places in zip(images, held, strict=True)
+    ]
     return TrainedClassifier(
         extractor=network,
         held_out_accuracy=(1 - accuracy[0] + accuracy[1]) / 2,
-        held_out_images=sum(len(part) for part in held),
+        held_out_images=sum(len(places) for places in held),
     )
 
 
@@ -164,9 +176,15 @@ def _held_out(patients: list[str], share: float, key: tuple[int, ...]) -> NDArra
 
 @torch.no_grad()
 def _share_positive(
-    network: ClassifierExtractor, images: NDArray[np.uint8], device: torch.device, batch: int
+    network: ClassifierExtractor,
+    images: NDArray[np.uint8],
+    places: NDArray[np.int64],
+    device: torch.device,
+    batch: int,
 ) -> float:
-    """Share of the images that are called pneumonia."""
-    parts = torch.from_numpy(images).split(batch)
-    positive = sum(int((network.classify(part.to(device)) > 0).sum()) for part in parts)
-    return positive / len(images)
+    """Share of the images at some places that are called pneumonia."""
+    positive = 0
+    for start in range(0, len(places), batch):
+        part = torch.from_numpy(images[places[start : start + batch]])
+        positive += int((network.classify(part.to(device)) > 0).sum())
+    return positive / len(places)

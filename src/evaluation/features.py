@@ -1,6 +1,5 @@
 """What every feature extractor offers, and how a set of images goes through one."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -27,19 +26,25 @@ def extract_features(
     images: NDArray[np.uint8],
     batch: int,
     device: torch.device,
-    on_batch: Callable[[int], None] = lambda images: None,
+    rows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
     """Features of uint8 images (n, size, size), as float32 of shape (n, dims).
 
     Float32 networks give slightly different features for different batch sizes, so every batch
     has ``batch`` images, the last one padded with black.
+
+    Args:
+        extractor: the network.
+        images: an array, or a memory map, which is read batch by batch.
+        batch: images that go through the network at once.
+        device: the extractor's.
+        rows: places of the images that are wanted; all of them if None.
     """
-    parts = []
-    for start in range(0, len(images), batch):
-        part = torch.from_numpy(
-            np.array(images[start : start + batch])
-        )  # the original may be read-only
+    wanted = np.arange(len(images)) if rows is None else rows
+    features = np.empty((len(wanted), extractor.dims), dtype=np.float32)
+    for start in range(0, len(wanted), batch):
+        part = torch.from_numpy(images[wanted[start : start + batch]])
         padded = F.pad(part, (0, 0, 0, 0, 0, batch - len(part)))
-        parts.append(extractor(padded.to(device))[: len(part)].cpu().numpy())
-        on_batch(len(part))
-    return np.concatenate(parts)
+        found = extractor(padded.to(device))[: len(part)]
+        features[start : start + len(part)] = found.cpu().numpy()
+    return features

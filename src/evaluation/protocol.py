@@ -8,6 +8,7 @@ as few images.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
@@ -31,8 +32,64 @@ KINDS: dict[str, Kind] = {**PAIRS, **dict.fromkeys(FLOORS, "floor")}
 FakeFeatures = Callable[[str, int], NDArray[np.float32]]
 
 
+@dataclass(frozen=True)
+class RealFeatures:
+    """Features of those images of a real set that are ever drawn."""
+
+    images: int  # in the whole set
+    rows: NDArray[np.int64]  # which of them are drawn, ascending, (m,)
+    features: NDArray[np.float32]  # theirs, (m, dims)
+
+    def of(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Features of the images at the places ``chosen`` in the whole set."""
+        return self.features[np.searchsorted(self.rows, chosen)]
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """The places in one real set that one iteration compares."""
+
+    sample: NDArray[np.int64]
+    halves: tuple[NDArray[np.int64], NDArray[np.int64]]  # disjoint, for the floor
+
+
+def rows_to_draw(
+    images: Mapping[str, int], iterations: int, sample_size: int, seed: int
+) -> dict[str, NDArray[np.int64]]:
+    """Which images of each real set any iteration draws, ascending.
+
+    Of a large set these are few, and only their features are needed.
+
+    Args:
+        images: how many images RN and RP have.
+        iterations: as for ``compare_sets``, like the rest.
+        sample_size: images of each set in a draw.
+        seed: names the randomness.
+    """
+    needed = {name: np.zeros(count, dtype=np.bool_) for name, count in images.items()}
+    for iteration in range(iterations):
+        for name, draw in _draws(images, iteration, sample_size, seed).items():
+            for part in (draw.sample, *draw.halves):
+                needed[name][part] = True
+    return {name: np.flatnonzero(drawn) for name, drawn in needed.items()}
+
+
+def _draws(
+    images: Mapping[str, int], iteration: int, sample_size: int, seed: int
+) -> dict[str, _Draw]:
+    """What one iteration draws of each real set."""
+    rng = np.random.default_rng([seed, iteration])
+    samples = {name: rng.permutation(count)[:sample_size] for name, count in images.items()}
+    draws = {}
+    for name, count in images.items():
+        size = min(sample_size, count // 2)
+        order = rng.permutation(count)
+        draws[name] = _Draw(samples[name], (order[:size], order[size : 2 * size]))
+    return draws
+
+
 def compare_sets(
-    real: Mapping[str, NDArray[np.float32]],
+    real: Mapping[str, RealFeatures],
     fake: FakeFeatures,
     iterations: int,
     sample_size: int,
@@ -41,7 +98,7 @@ def compare_sets(
     """Run the protocol; yield the rows of each iteration: iteration, pair, distance, n.
 
     Args:
-        real: features of the real test images, under "RN" and "RP", (n, dims) each.
+        real: features of the real test images, under "RN" and "RP", of ``rows_to_draw``.
         fake: given "FN" or "FP" and the iteration, features of new images, (sample_size, dims).
         iterations: how many times to draw.
         sample_size: images of each set in a draw. The floors' draws are as large, or half of the
@@ -51,18 +108,15 @@ def compare_sets(
     Raises:
         UserError: if a real set is smaller than ``sample_size``.
     """
-    for name, features in real.items():
-        if len(features) < sample_size:
+    images = {name: features.images for name, features in real.items()}
+    for name, count in images.items():
+        if count < sample_size:
             raise UserError(
-                f"fid.sample_size: {sample_size} is more than the {len(features)} test images "
-                f"of {name}"
+                f"fid.sample_size: {sample_size} is more than the {count} test images of {name}"
             )
     for iteration in range(iterations):
-        rng = np.random.default_rng([seed, iteration])
-        orders = {name: rng.permutation(len(features)) for name, features in real.items()}
-        drawn = {
-            name: FeatureSet(real[name][order[:sample_size]]) for name, order in orders.items()
-        }
+        draws = _draws(images, iteration, sample_size, seed)
+        drawn = {name: FeatureSet(real[name].of(draw.sample)) for name, draw in draws.items()}
         drawn |= {name: FeatureSet(fake(name, iteration)) for name in ("FN", "FP")}
         rows = []
         for first, second in combinations(SETS, 2):
@@ -70,11 +124,9 @@ def compare_sets(
             rows.append(_row(iteration, f"{first}x{second}", distance, sample_size))
         for floor in FLOORS:
             name = floor[:2]
-            size = min(sample_size, len(real[name]) // 2)
-            order = rng.permutation(len(real[name]))
-            halves = [real[name][part] for part in (order[:size], order[size : 2 * size])]
-            distance = frechet_distance(FeatureSet(halves[0]), FeatureSet(halves[1]))
-            rows.append(_row(iteration, floor, distance, size))
+            one, other = (FeatureSet(real[name].of(half)) for half in draws[name].halves)
+            distance = frechet_distance(one, other)
+            rows.append(_row(iteration, floor, distance, len(draws[name].halves[0])))
         yield rows
 
 

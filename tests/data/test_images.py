@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from src.data.images import decode_image, prepare_images
+from src.data.images import decode_image
 from src.errors import UserError
 from src.files import sha256_of_path
 from src.settings.data import PreprocessSettings
-from tests.conftest import png_bytes
+from tests.conftest import png_bytes, prepared_from
 
 
 def settings(**changes: Any) -> PreprocessSettings:
@@ -123,17 +123,19 @@ def test_a_bad_image_is_named_and_refused_or_skipped(tmp_path: Path, kind: str) 
     files = good_files() | {"train/NORMAL/bad-1.png": bad_bytes(kind)}
     table = table_of(tmp_path, files)
     with pytest.raises(UserError, match=r"train/NORMAL/bad-1\.png: .*on_bad_image"):
-        prepare_images(table, tmp_path, settings())
-    prepared, kept, quality = prepare_images(table, tmp_path, settings(on_bad_image="skip"))
+        prepared_from(table, tmp_path, settings())
+    arrays, kept, quality = prepared_from(table, tmp_path, settings(on_bad_image="skip"))
     assert list(quality.bad) == ["train/NORMAL/bad-1.png"]
-    assert [len(part.images) for part in prepared] == [3, 3, 3, 3]
+    assert [len(images) for images in arrays.values()] == [3, 3, 3, 3]
+    assert set(quality.images.values()) == {3}
     assert "train/NORMAL/bad-1.png" not in set(kept["file"])
 
 
 def test_the_table_tells_which_row_shows_which_file(tmp_path: Path) -> None:
     files = good_files()
-    prepared, kept, _ = prepare_images(table_of(tmp_path, files), tmp_path, settings())
-    arrays = {(part.split, part.label): part.images for part in prepared}
+    arrays, kept, found = prepared_from(table_of(tmp_path, files), tmp_path, settings())
+    for place, images in arrays.items():
+        assert found.mean_grey[place] == pytest.approx(images.mean())
     for row in kept.itertuples():
         expected = decode_image(tmp_path / str(row.file), settings())
         np.testing.assert_array_equal(arrays[row.split, row.label][row.row], expected)
@@ -145,7 +147,7 @@ def test_nothing_left_of_a_class_is_refused(tmp_path: Path) -> None:
         for name, content in good_files().items()
     }
     with pytest.raises(UserError, match="no usable image is left in test/NORMAL"):
-        prepare_images(table_of(tmp_path, files), tmp_path, settings(on_bad_image="skip"))
+        prepared_from(table_of(tmp_path, files), tmp_path, settings(on_bad_image="skip"))
 
 
 def test_identical_images_and_crossing_patients_are_counted(tmp_path: Path) -> None:
@@ -153,15 +155,16 @@ def test_identical_images_and_crossing_patients_are_counted(tmp_path: Path) -> N
     files["train/NORMAL/again-1.png"] = files["train/NORMAL/trainNORMAL0-1.png"]
     files["test/NORMAL/leak-1.png"] = files["train/NORMAL/trainNORMAL1-1.png"]
     files["test/PNEUMONIA/trainPNEUMONIA2-9.png"] = png_bytes(999)
-    _, _, quality = prepare_images(table_of(tmp_path, files), tmp_path, settings())
+    _, _, quality = prepared_from(table_of(tmp_path, files), tmp_path, settings())
     assert quality.identical_within == 1
     assert quality.identical_across == 1
     assert quality.patients_across == 1
 
 
-def test_the_order_of_the_table_does_not_matter(tmp_path: Path) -> None:
+def test_the_order_of_the_images_is_that_of_the_table(tmp_path: Path) -> None:
     table = table_of(tmp_path, good_files())
-    first, _, _ = prepare_images(table, tmp_path, settings())
-    again, _, _ = prepare_images(table[::-1], tmp_path, settings())
-    for one, other in zip(first, again, strict=True):
-        np.testing.assert_array_equal(one.images, other.images)
+    first, _, _ = prepared_from(table, tmp_path, settings())
+    again, _, _ = prepared_from(table[::-1], tmp_path, settings())
+    for place, images in first.items():
+        assert images.shape == (3, 16, 16)
+        np.testing.assert_array_equal(images[::-1], again[place])

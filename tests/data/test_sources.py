@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from src.data.sources import collect_images, count_table, survey_archive
+from src.data.sources import count_table, survey_archive
 from src.errors import UserError
 from src.files import sha256_of_path
 from src.settings.data import DataSettings
 from src.settings.tree import parse_settings
-from tests.conftest import kaggle_files, png_bytes
+from tests.conftest import collected, kaggle_files, png_bytes
 from tests.data.test_archive import write_folder, write_zip
 
 LIMIT = 1 << 30
@@ -55,7 +55,7 @@ def test_every_layout_gives_the_same_images(
     path = (write_zip if packed else write_folder)(tmp_path / "archive.zip", files)
     out = tmp_path / "out"
     out.mkdir()
-    table = collect_images(data_settings(params, path=str(path)), tmp_path, out)
+    table = collected(data_settings(params, path=str(path)), tmp_path, out)
     assert table.groupby(["split", "label"]).size().tolist() == [2, 2, 2, 2]
     found = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
     assert found == set(table["file"])
@@ -99,24 +99,24 @@ def test_changed_content_is_seen_by_its_checksum(tmp_path: Path, params: dict[st
     out = tmp_path / "out"
     out.mkdir()
     settings = data_settings(params, path=str(path), sha256=sha256_of_path(path))
-    assert len(collect_images(settings, tmp_path, out)) == 8
+    assert len(collected(settings, tmp_path, out)) == 8
     next(path.rglob("*.jpeg")).write_bytes(b"other")
     with pytest.raises(UserError, match=r"data\.sha256: .* has the checksum"):
-        collect_images(settings, tmp_path, out)
+        collected(settings, tmp_path, out)
 
 
 def test_a_relative_path_starts_at_the_project(tmp_path: Path, params: dict[str, Any]) -> None:
     write_zip(tmp_path / "archive.zip", kaggle_files())
     out = tmp_path / "out"
     out.mkdir()
-    assert len(collect_images(data_settings(params, path="archive.zip"), tmp_path, out)) == 8
+    assert len(collected(data_settings(params, path="archive.zip"), tmp_path, out)) == 8
 
 
 def test_a_missing_archive_never_becomes_phantoms(tmp_path: Path, params: dict[str, Any]) -> None:
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(UserError, match=r"data\.path: .*absent\.zip"):
-        collect_images(data_settings(params, path="absent.zip"), tmp_path, out)
+        collected(data_settings(params, path="absent.zip"), tmp_path, out)
     assert not list(out.iterdir())
 
 
@@ -128,7 +128,7 @@ def test_an_undecodable_image_is_kept_for_preprocess_to_name(
     out = tmp_path / "out"
     out.mkdir()
     path = write_zip(tmp_path / "a.zip", files)
-    table = collect_images(data_settings(params, path=str(path)), tmp_path, out)
+    table = collected(data_settings(params, path=str(path)), tmp_path, out)
     row = table.set_index("file").loc["train/NORMAL/IM-0009-0001.jpeg"]
     assert (row["width"], row["height"], row["mode"]) == (0, 0, "")
 

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from src.data.images import decode_image
-from src.data.sources import collect_images
 from src.errors import UserError
 from src.evaluation.features import extract_features
 from src.evaluation.frechet import FeatureSet, frechet_distance
 from src.evaluation.inception import InceptionExtractor, _average, load_inception
 from src.settings.tree import parse_settings
+from tests.conftest import collected
 
 
 def test_the_average_pool_leaves_padding_out_of_the_count() -> None:
@@ -113,7 +113,7 @@ def test_the_measured_distance_between_the_real_classes_comes_out_again(
     """Known: 100 against 100 test images at 64 features, 0.127 +- 0.029; at 192, 1.49 +- 0.20."""
     params["data"].update(source="kermany", path=str(archive))
     settings = parse_settings(params)
-    table = collect_images(settings.data, tmp_path, tmp_path)
+    table = collected(settings.data, tmp_path, tmp_path)
     test = table[table["split"] == "test"]
     features = {}
     for label in ("NORMAL", "PNEUMONIA"):

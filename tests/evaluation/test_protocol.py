@@ -7,7 +7,14 @@ from numpy.typing import NDArray
 
 from src.errors import UserError
 from src.evaluation.frechet import FeatureSet, frechet_distance
-from src.evaluation.protocol import FLOORS, PAIRS, compare_sets, describe
+from src.evaluation.protocol import (
+    FLOORS,
+    PAIRS,
+    RealFeatures,
+    compare_sets,
+    describe,
+    rows_to_draw,
+)
 from src.evaluation.thesis import published_description
 from src.evaluation.verdict import judge
 
@@ -20,7 +27,11 @@ def gaussian(name: str, n: int, seed: int) -> NDArray[np.float32]:
     return (rng.standard_normal((n, 4)) + CENTRES[name]).astype(np.float32)
 
 
-REAL = {"RN": gaussian("RN", 50, 1), "RP": gaussian("RP", 31, 2)}
+def all_drawn(features: NDArray[np.float32]) -> RealFeatures:
+    return RealFeatures(len(features), np.arange(len(features)), features)
+
+
+REAL = {"RN": all_drawn(gaussian("RN", 50, 1)), "RP": all_drawn(gaussian("RP", 31, 2))}
 
 
 def good_fake(name: str, iteration: int) -> NDArray[np.float32]:
@@ -78,6 +89,19 @@ def test_the_seed_names_the_draws_and_more_iterations_do_not_change_the_first() 
     pd.testing.assert_frame_equal(run(), run())
     pd.testing.assert_frame_equal(run(iterations=4), run(iterations=10)[: 4 * 8])
     assert not run(seed=6)["distance"].equals(run()["distance"])
+
+
+def test_of_a_large_set_only_the_images_that_are_drawn_are_needed() -> None:
+    features = {"RN": gaussian("RN", 5000, 1), "RP": gaussian("RP", 400, 2)}
+    counts = {name: len(part) for name, part in features.items()}
+    rows = rows_to_draw(counts, 3, 20, 5)
+    assert len(rows["RN"]) <= 3 * 3 * 20
+    real = {name: RealFeatures(counts[name], rows[name], features[name][rows[name]])
+            for name in counts}  # fmt: skip
+    whole = {name: all_drawn(part) for name, part in features.items()}
+    assert list(compare_sets(real, good_fake, 3, 20, 5)) == list(
+        compare_sets(whole, good_fake, 3, 20, 5)
+    )
 
 
 def test_a_set_that_is_too_small_is_named() -> None:

@@ -11,21 +11,23 @@ from numpy.typing import NDArray
 
 from src.compute import choose_compute, random_stream
 from src.data.classes import CLASSES
-from src.data.images import prepare_images
-from src.data.sources import collect_images
 from src.evaluation.classifier import train_classifier
 from src.evaluation.features import extract_features
-from src.evaluation.protocol import compare_sets
+from src.evaluation.protocol import RealFeatures, compare_sets
 from src.evaluation.verdict import Verdict, judge
 from src.models.networks import Generator
 from src.models.sampling import generate
 from src.settings.tree import load_settings
 from src.training.gan import Observer, Trainer, train
-from tests.conftest import ROOT
+from tests.conftest import ROOT, collected, prepared_from
 
 pytestmark = pytest.mark.long
 
 Judge = Callable[[list[Generator]], Verdict]
+
+
+def all_drawn(features: NDArray[np.float32]) -> RealFeatures:
+    return RealFeatures(len(features), np.arange(len(features)), features)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], 
     compute = choose_compute(settings.compute)
     device = compute.device
     folder: Path = tmp_path_factory.mktemp("images")
-    table = collect_images(settings.data, folder, folder)
-    prepared, kept, _ = prepare_images(table, folder, settings.preprocess)
-    arrays = {(part.split, part.label): part.images for part in prepared}
+    table = collected(settings.data, folder, folder)
+    arrays, kept, _ = prepared_from(table, folder, settings.preprocess)
     generators = [
         train(arrays["train", label], one, compute, Observer()).generator
         for label, one in zip(
@@ -56,7 +57,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], 
         device,
     ).extractor
     real = {
-        name: extract_features(extractor, arrays["test", label], fid.batch, device)
+        name: all_drawn(extract_features(extractor, arrays["test", label], fid.batch, device))
         for name, label in zip(("RN", "RP"), CLASSES, strict=True)
     }
 

@@ -1,8 +1,6 @@
 """The whole pipeline in a temporary clone, as a user runs it."""
 
 import json
-import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,78 +10,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from ruamel.yaml import YAML
 
-from tests.conftest import ROOT, kaggle_files, shrink
+from tests.conftest import kaggle_files
 from tests.data.test_archive import write_zip
+from tests.pipeline.project import STAGES, Project, set_value
 
 pytestmark = pytest.mark.long
-
-STAGES = ["fetch", "preprocess", "train_normal", "train_pneumonia", "fid_eval", "report"]
-
-
-class Project:
-    """A clone with tiny parameters."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        files = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        )
-        for name in files.stdout.decode().split("\0"):
-            source = ROOT / name
-            if name and source.is_file() and name != "dvc.lock":
-                (path / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, path / name)
-        self.change(shrink)
-        self.git("init", "-q")
-        self.git("add", "-A")
-        self.git("commit", "-qm", "tiny")
-
-    def git(self, *arguments: str) -> None:
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        subprocess.run(["git", *identity, *arguments], cwd=self.path, check=True)
-
-    def change(self, edit: Any) -> None:
-        """Edit the parameters in place."""
-        yaml = YAML()
-        file = self.path / "params.yaml"
-        params = yaml.load(file)
-        edit(params)
-        yaml.dump(params, file)
-
-    def run(self, *command: str, good: bool = True, **environment: str) -> str:
-        """Run a command with this interpreter first on the path; its output."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            command,
-            cwd=self.path,
-            capture_output=True,
-            text=True,
-            env=clean | {"PATH": path, "DVC_NO_ANALYTICS": "1"} | environment,
-        )
-        output = done.stdout + done.stderr
-        assert (done.returncode == 0) == good, output
-        return output
-
-    def repro(self, *arguments: str, good: bool = True, **environment: str) -> str:
-        return self.run("dvc", "repro", *arguments, good=good, **environment)
-
-    def changed_stages(self) -> list[str]:
-        """The stages whose own code, parameters or inputs are not those of the last run."""
-        output = self.repro("--dry")
-        return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
-
-    def hashes(self) -> dict[str, str]:
-        """Content of every output, by path."""
-        lock = YAML(typ="safe").load(self.path / "dvc.lock")
-        return {
-            out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]
-        }
 
 
 @pytest.fixture(scope="module")
@@ -134,15 +66,6 @@ def test_the_same_seed_gives_the_same_bytes(project: Project, tmp_path: Path) ->
     again = Project(tmp_path / "again")
     again.repro()
     assert again.hashes() == project.hashes()
-
-
-def set_value(*place: str, value: Any) -> Any:
-    def edit(params: Any) -> None:
-        for key in place[:-1]:
-            params = params[key]
-        params[place[-1]] = value
-
-    return edit
 
 
 @pytest.mark.parametrize(

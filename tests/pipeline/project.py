@@ -1,0 +1,115 @@
+"""A clone with tiny parameters, in which tests run stages as a user does."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT, shrink
+
+STAGES = ["fetch", "preprocess", "train_normal", "train_pneumonia", "fid_eval", "report"]
+
+
+class Project:
+    """A clone with tiny parameters."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        files = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        )
+        for name in files.stdout.decode().split("\0"):
+            source = ROOT / name
+            if name and source.is_file() and name != "dvc.lock":
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, path / name)
+        self.change(shrink)
+        self.git("init", "-q")
+        self.git("add", "-A")
+        self.git("commit", "-qm", "tiny")
+
+    def git(self, *arguments: str) -> None:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=self.path, check=True)
+
+    def change(self, edit: Any) -> None:
+        """Edit the parameters in place."""
+        yaml = YAML()
+        file = self.path / "params.yaml"
+        params = yaml.load(file)
+        edit(params)
+        yaml.dump(params, file)
+
+    def run(self, *command: str, good: bool = True, **environment: str) -> str:
+        """Run a command with this interpreter first on the path; its output."""
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            capture_output=True,
+            text=True,
+            env=_environment() | environment,
+        )
+        output = done.stdout + done.stderr
+        assert (done.returncode == 0) == good, output
+        return output
+
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """Start a command; what it prints goes on being readable as ``stdout``."""
+        return subprocess.Popen(
+            command,
+            cwd=self.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=_environment(),
+        )
+
+    def processes(self) -> list[int]:
+        """The ids of the processes that work in the clone."""
+        found = []
+        for place in Path("/proc").glob("[0-9]*/cwd"):
+            with contextlib.suppress(OSError):  # it has ended
+                if place.readlink() == self.path:
+                    found.append(int(place.parent.name))
+        return found
+
+    def repro(self, *arguments: str, good: bool = True, **environment: str) -> str:
+        return self.run("dvc", "repro", *arguments, good=good, **environment)
+
+    def changed_stages(self) -> list[str]:
+        """The stages whose own code, parameters or inputs are not those of the last run."""
+        output = self.repro("--dry")
+        return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
+
+    def hashes(self) -> dict[str, str]:
+        """Content of every output, by path."""
+        lock = YAML(typ="safe").load(self.path / "dvc.lock")
+        return {
+            out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]
+        }
+
+
+def _environment() -> dict[str, str]:
+    """With this interpreter first on the path, and nothing of a surrounding DVC."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return clean | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+
+
+def set_value(*place: str, value: Any) -> Any:
+    """An edit of the parameters for ``Project.change``."""
+
+    def edit(params: Any) -> None:
+        for key in place[:-1]:
+            params = params[key]
+        params[place[-1]] = value
+
+    return edit

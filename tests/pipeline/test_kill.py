@@ -1,0 +1,170 @@
+"""Real trainings that are killed, and end with the same bytes as one that was not."""
+
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.project import Project, set_value
+
+pytestmark = pytest.mark.long
+
+KILLS = 22
+STAGE = ("python3", "-m", "pipeline.train", "normal")
+
+
+def prepared(path: Path) -> Project:
+    """A clone that is ready to train, long enough to be killed many times."""
+    path.mkdir()
+    project = Project(path)
+    project.change(set_value("train", "checkpoint_seconds", value=0.05))
+    project.change(set_value("train", "normal", "epochs", value=500))
+    project.repro("preprocess")
+    return project
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a training leaves that nobody disturbs."""
+    project = prepared(tmp_path_factory.mktemp("undisturbed") / "clone")
+    project.repro("train_normal")
+    return results(project)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    yield (made := prepared(tmp_path / "clone"))
+    assert made.processes() == []
+
+
+def results(project: Project) -> dict[str, bytes]:
+    """The bytes of all outputs of the training."""
+    folder = project.path / "models" / "normal"
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*.*")}
+    return {name: files[name].read_bytes() for name in sorted(files)}
+
+
+def kill_after_start(process: "subprocess.Popen[str]", seconds: float) -> None:
+    """Wait until it trains, then so long, and kill it."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epochs of" in line:
+            break
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def runs(project: Project) -> list[tuple[str, str]]:
+    """Id and status of each MLflow run of the training."""
+    with sqlite3.connect(project.path / "mlflow.db") as store:
+        return store.execute(
+            "select r.run_uuid, r.status from runs r join tags t on r.run_uuid = t.run_uuid "
+            "where t.key = 'dvc.stage' and t.value = 'train_normal'"
+        ).fetchall()
+
+
+def test_killed_at_many_random_moments_it_ends_with_the_same_bytes(
+    project: Project, whole: dict[str, bytes]
+) -> None:
+    moments = random.Random(2021)
+    for number in range(KILLS):
+        process = project.start(*STAGE)
+        if number % 4 == 0:  # while it starts
+            time.sleep(moments.uniform(0, 6))
+            process.kill()
+            process.communicate()
+        else:
+            kill_after_start(process, moments.uniform(0, 1.5))
+    output = project.repro("train_normal")
+    assert "going on from a checkpoint" in output
+    assert results(project) == whole
+    ((run, status),) = runs(project)
+    assert status == "FINISHED"
+    with sqlite3.connect(project.path / "mlflow.db") as store:
+        steps = [
+            row[0]
+            for row in store.execute(
+                "select step from metrics where key = 'g' and run_uuid = ? order by step", (run,)
+            )
+        ]
+    assert steps == list(range(1, 501))
+    pictures = list((project.path / "mlartifacts").rglob("samples+step+*.png"))
+    assert len(pictures) == 2  # after the first and the last epoch
+
+
+def test_a_killed_dvc_takes_its_stage_along_and_the_next_one_goes_on(
+    project: Project, whole: dict[str, bytes]
+) -> None:
+    kill_after_start(project.start("dvc", "repro", "train_normal"), 2)
+    deadline = time.monotonic() + 10
+    while project.processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert project.processes() == []
+    assert "going on from a checkpoint" in project.repro("train_normal")
+    assert results(project) == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_saves_and_leaves(
+    project: Project, whole: dict[str, bytes], number: signal.Signals
+) -> None:
+    project.change(set_value("train", "checkpoint_seconds", value=1e6))
+    process = project.start(*STAGE)
+    assert process.stdout is not None
+    while "epochs of" not in process.stdout.readline():
+        pass
+    time.sleep(2)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert output.splitlines()[-2].startswith("stopping: the state is kept in ")
+    assert output.splitlines()[-1] == "interrupted"
+    assert [status for _, status in runs(project)] == ["KILLED"]
+    assert "going on from a checkpoint" in project.repro("train_normal")
+    assert results(project) == whole
+
+
+def test_forced_again_it_trains_from_the_start_and_with_more_epochs_it_goes_on(
+    project: Project, whole: dict[str, bytes]
+) -> None:
+    project.change(set_value("train", "normal", "epochs", value=400))
+    project.repro("train_normal")
+    assert "going on" not in project.repro("-f", "train_normal")
+    project.change(set_value("train", "normal", "epochs", value=500))
+    output = project.repro("train_normal")
+    assert "going on from the finished training of 400 epochs" in output
+    assert results(project) == whole
+
+
+def test_one_of_several_processes_that_dies_ends_all_with_its_message(project: Project) -> None:
+    project.change(set_value("train", "processes", value=2))
+    process = project.start(*STAGE)
+    assert process.stdout is not None
+    while "in 2 processes" not in process.stdout.readline():
+        pass
+    time.sleep(1)
+    last = max(project.processes())
+    subprocess.run(["kill", "-KILL", str(last)], check=True)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "of 2 was ended by SIGKILL" in output
+    assert "Traceback" not in output
+    assert "going on from a checkpoint" in project.repro("train_normal")
+
+
+def test_a_training_that_diverges_says_so_in_one_line(project: Project) -> None:
+    for network in ("generator", "discriminator"):
+        place = ("train", "normal", "optimizer", network, "learning_rate")
+        project.change(set_value(*place, value=1e30))
+    output = project.repro("train_normal", good=False)
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert "epoch 1: the training has diverged: the losses are not finite numbers" in line
+    assert "train.on_divergence" in line
+    assert "Traceback" not in output
