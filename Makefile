@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
-.PHONY: help setup demo test test-long check bench thesis ui summary clean distclean
+.PHONY: help setup demo test test-long check bench bench-processes bench-large thesis ui summary clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(VENV)/runtime: requirements.txt requirements-lock.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -45,6 +45,12 @@ check: $(VENV)/dev  ## run the formatter, the linter and the type checker
 
 bench: setup  ## measure training speed against a plain loop: reports/benchmarks (4 minutes)
 	@$(IN_VENV) python3 -m benchmarks.train_throughput
+
+bench-processes: setup  ## measure training in 1, 2 and 4 processes: reports/benchmarks (3 minutes)
+	@$(IN_VENV) python3 -m benchmarks.processes
+
+bench-large: setup  ## measure memory and time as the data grow: reports/benchmarks (15 minutes)
+	@$(IN_VENV) python3 -m benchmarks.large_data
 
 ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 	@$(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) \

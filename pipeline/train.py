@@ -20,6 +20,7 @@ from pipeline.stage import (
     PARAMS,
     Stage,
     array_path,
+    end_with_parent,
     model_folder,
     read_array,
     report_errors,
@@ -43,6 +44,8 @@ def start(name: ClassName, arguments: Sequence[str]) -> None:
     """Train a class in this process, or in several that it starts or is one of."""
     settings = load_settings(PARAMS)
     place = place_in_torchrun()
+    if place is not None:
+        end_with_parent()
     if place is None and settings.train.processes > 1:
         # What can be refused is refused here, once.
         training_key(settings, name, choose_compute(settings.compute))

@@ -1,0 +1,162 @@
+"""Whether memory and time for each image stay flat as the data set grows: `make bench-large`.
+
+For several sizes a copy of the project runs its stages on so many phantoms: fetch, preprocess, one
+epoch of each class, fid_eval. Memory is what the stage and its workers hold of their own (anonymous
+pages, the highest sum in the run); pages of mapped files, which the system may drop, do not count.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from benchmarks.train_throughput import processor
+from src.files import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "reports" / "benchmarks" / "large_data.json"
+SIZES = (4_000, 16_000, 64_000)
+STAGES = {
+    "fetch": ("pipeline.fetch",),
+    "preprocess": ("pipeline.preprocess",),
+    "train_normal": ("pipeline.train", "normal"),
+    "train_pneumonia": ("pipeline.train", "pneumonia"),
+    "fid_eval": ("pipeline.fid_eval",),
+}
+TEST_SHARE = 0.1  # of the images
+POLL = 0.05  # seconds between two looks at the memory
+
+
+def copy_project(folder: Path) -> None:
+    """The files that git holds or would hold."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+
+
+def set_size(folder: Path, images: int) -> None:
+    """Parameters for a set of so many small phantoms and one epoch of everything."""
+    yaml = YAML()
+    file = folder / "params.yaml"
+    params = yaml.load(file)
+    test = round(images * TEST_SHARE / 2)
+    params["data"]["phantom"].update(
+        train_per_class=images // 2 - test, test_per_class=test, size=32
+    )
+    params["preprocess"].update(size=32)
+    for name in ("normal", "pneumonia"):
+        train = params["train"][name]
+        train["generator"].update(base_channels=16, channels=[16, 8], kernels=[4, 4])
+        train["generator"].update(strides=[2, 2])
+        train["discriminator"].update(channels=[8, 16], kernels=[4, 4], strides=[2, 2])
+        train.update(batch=32, epochs=1)
+    params["fid"]["classifier"].update(epochs=1)
+    yaml.dump(params, file)
+
+
+def run_stage(folder: Path, module: Sequence[str]) -> tuple[float, float]:
+    """Seconds that a stage takes, and the most MiB that it and its workers hold."""
+    start = time.perf_counter()
+    stage = subprocess.Popen([sys.executable, "-m", *module], cwd=folder, stdout=subprocess.DEVNULL)
+    peak = 0.0
+    while stage.poll() is None:
+        peak = max(peak, sum(_anonymous_mib(pid) for pid in _family(stage.pid)))
+        time.sleep(POLL)
+    if stage.returncode:
+        raise SystemExit(f"{module} ended with status {stage.returncode}")
+    return time.perf_counter() - start, peak
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that it has started."""
+    found = [pid]
+    with suppress(OSError):  # it has ended
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in children.read_text().split():
+                found += _family(int(child))
+    return found
+
+
+def _anonymous_mib(pid: int) -> float:
+    """Memory of a process that no file backs."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def measure(sizes: Sequence[int]) -> dict[str, Any]:
+    """All stages at all sizes; lines through seconds and MiB against images."""
+    rows: dict[str, list[dict[str, float]]] = {stage: [] for stage in STAGES}
+    for images in sizes:
+        with tempfile.TemporaryDirectory(prefix="large-data-") as name:
+            folder = Path(name)
+            copy_project(folder)
+            set_size(folder, images)
+            for stage, module in STAGES.items():
+                seconds, peak = run_stage(folder, module)
+                rows[stage].append({"images": images, "seconds": seconds, "peak_mib": peak})
+                print(f"{images:8} images, {stage:16} {seconds:8.1f} s {peak:8.0f} MiB", flush=True)
+    stages = {}
+    for stage, found in rows.items():
+        count = [row["images"] for row in found]
+        time_line = np.polyfit(count, [row["seconds"] for row in found], 1)
+        memory_line = np.polyfit(count, [row["peak_mib"] for row in found], 1)
+        stages[stage] = {
+            "runs": found,
+            "ms_per_image": 1e3 * float(time_line[0]),
+            "seconds_to_start": float(time_line[1]),
+            "mib_per_100000_images": 1e5 * float(memory_line[0]),
+            "mib_to_start": float(memory_line[1]),
+        }
+    return {
+        "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0))},
+        "stages": stages,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the slopes."""
+    print(f"\n{'':18}{'ms an image':>12}{'MiB to start':>14}{'MiB per 100,000 images':>24}")
+    for stage, found in result["stages"].items():
+        print(
+            f"{stage:18}{found['ms_per_image']:12.2f}{found['mib_to_start']:14.0f}"
+            f"{found['mib_per_100000_images']:24.1f}"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=SIZES, help="images of each set, two or more"
+    )
+    arguments = parser.parse_args(argv)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # each copy has a store of its own
+    result = measure(arguments.sizes)
+    write_json(RESULT, result)
+    show(result)
+    print(f"written to {RESULT.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

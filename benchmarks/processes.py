@@ -1,0 +1,119 @@
+"""Training in several processes against one, on the cores of this machine: `make bench-processes`.
+
+The same batch is split among 1, 2 and 4 processes, which share the cores, so on one machine the
+ratio shows what splitting costs: 1.0 is no cost at all. Each step also tells how many bytes of
+gradients the processes exchange.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.train_throughput import SIZES, processor, settings_of
+from src.compute import choose_compute
+from src.files import write_json
+from src.models.networks import count_parameters
+from src.settings.compute import ComputeSettings
+from src.training.gan import Trainer
+from src.training.group import ALONE, Group
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "reports" / "benchmarks" / "processes.json"
+COUNTS = (1, 2, 4)
+
+
+def measure(size: str, processes: int, seconds: float) -> dict[str, float]:
+    """Images a second of the whole group, over about ``seconds``; in each of its processes."""
+    settings, image_size = settings_of(size)
+    chosen = ComputeSettings(device="cpu", precision="auto", memory_format="auto", compile=False)
+    rank = int(os.environ.get("RANK", "0"))
+    compute = choose_compute(chosen, rank, processes)
+    if processes == 1:
+        return _steps(Trainer(settings, image_size, compute), settings.batch, seconds, ALONE)
+    with Group.joined(compute.device) as group:
+        trainer = Trainer(settings, image_size, compute, group)
+        return _steps(trainer, settings.batch, seconds, group)
+
+
+def _steps(trainer: Trainer, batch: int, seconds: float, group: Group) -> dict[str, float]:
+    side = trainer.generator.image_size
+    real = torch.rand(group.share_of(batch), 1, side, side) * 2 - 1
+    for _ in range(2):
+        trainer.step(real)
+    steps, start = 0, time.perf_counter()
+    # The first process's clock decides for all.
+    while not group.any(group.first and time.perf_counter() - start > seconds):
+        trainer.step(real)
+        steps += 1
+    rate = steps * batch / (time.perf_counter() - start)
+    sent = 4 * (2 * count_parameters(trainer.discriminator) + count_parameters(trainer.generator))
+    return {"images_per_second": rate, "mib_of_gradients": sent / 2**20}
+
+
+def in_processes(size: str, processes: int, seconds: float) -> dict[str, float]:
+    """One measurement, by new processes; the first one's word counts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "benchmarks.processes", "--measure", size]
+    command += [str(processes), str(seconds)]
+    place = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(processes)
+    ]
+    outputs = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit(f"{size} in {processes} processes failed")
+    values: dict[str, float] = json.loads(outputs[0])
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark, or one process of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.measure:
+        size, processes, seconds = arguments.measure
+        print(json.dumps(measure(size, int(processes), float(seconds))))
+        return 0
+    result: dict[str, Any] = {
+        "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0))}
+    }
+    print(f"{'':16}{'images/s':>10}{'ratio':>8}{'MiB a step':>12}")
+    for size in SIZES:
+        result[size] = {}
+        for processes in COUNTS:
+            found = in_processes(size, processes, arguments.seconds)
+            one = result[size].get("1", found)["images_per_second"]
+            found["ratio"] = found["images_per_second"] / one
+            result[size][str(processes)] = found
+            print(
+                f"{size + ', ' + str(processes):16}{found['images_per_second']:10.1f}"
+                f"{found['ratio']:8.2f}{found['mib_of_gradients']:12.1f}",
+                flush=True,
+            )
+    write_json(RESULT, result)
+    print(f"written to {RESULT.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
