@@ -46,6 +46,22 @@ def test_a_missing_cuda_device_is_refused_with_the_way_out(
         choose_compute(compute_settings(device="cuda"))
 
 
+def test_processes_on_one_host_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    threads = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    for processes in (1, 3, 16):
+        choose_compute(compute_settings(), 0, processes)
+    assert threads == [8, 2, 1]
+
+
+def test_more_processes_than_cuda_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"train\.processes: 2 processes need a CUDA device each"):
+        choose_compute(compute_settings(device="cuda"), 0, 2)
+
+
 def test_what_was_chosen_is_described() -> None:
     described = choose_compute(compute_settings(precision="bf16")).describe()
     assert described["precision"] == "bf16"

@@ -46,6 +46,19 @@ def test_away_from_a_terminal_lines_tell_rate_and_time_left(
     ]
 
 
+def test_what_was_done_before_counts_but_not_for_the_rate(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress("train", 100, "images") as shown:
+        shown.resume(60)
+        clock.now += 12
+        shown.advance(12)
+    assert capsys.readouterr().out.splitlines() == [
+        "train: 72 of 100 images, 1 a second, 28.0 s to go",
+        "train: 12 images in 12.0 s",
+    ]
+
+
 def test_long_work_gets_fewer_lines(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("train", 0, "images") as shown:
         for _ in range(24 * 360):

@@ -68,6 +68,19 @@ def test_dropout_keeps_the_mean_and_comes_from_its_generator() -> None:
     assert torch.equal(layer(x), first)
 
 
+def test_the_parts_of_a_batch_drop_what_the_whole_one_does() -> None:
+    x = torch.ones(6, 3, 5)  # no multiple of four values a part
+    layer = Dropout(0.4).train()
+    layer.random = torch.Generator().manual_seed(5)
+    whole = layer(x)
+    parts = []
+    for index in range(3):
+        layer.random = torch.Generator().manual_seed(5)
+        layer.part = (index, 3)
+        parts.append(layer(x[:2]))
+    assert torch.equal(torch.cat(parts), whole)
+
+
 def test_dropout_does_nothing_in_eval_mode_and_refuses_to_train_without_a_source() -> None:
     layer = Dropout(0.4)
     x = torch.ones(3)

@@ -79,6 +79,27 @@ def test_every_fault_is_named_at_once(params: dict[str, Any]) -> None:
         parse_settings(params)
 
 
+@pytest.mark.parametrize(("key", "value"), [
+    ("processes", 0), ("processes", 1.5), ("checkpoint_seconds", -1), ("collapse_batches", 0),
+    ("on_divergence", "ignore"), ("checkpoint_second", 60),
+])  # fmt: skip
+def test_what_the_trainings_share_is_checked(
+    params: dict[str, Any], key: str, value: object
+) -> None:
+    params["train"][key] = value
+    with pytest.raises(UserError, match=rf"params\.yaml: train\.{key}: "):
+        parse_settings(params)
+
+
+def test_processes_share_a_batch_evenly(params: dict[str, Any]) -> None:
+    params["train"]["processes"] = 4
+    params["train"]["pneumonia"]["batch"] = 16
+    assert parse_settings(params).train.processes == 4
+    params["train"]["pneumonia"]["batch"] = 18
+    with pytest.raises(UserError, match=r"train\.processes: 4 .* train\.pneumonia\.batch = 18"):
+        parse_settings(params)
+
+
 def test_inception_has_only_its_own_widths(params: dict[str, Any]) -> None:
     params["fid"].update(extractor="inception", dims=100)
     with pytest.raises(UserError, match="64, 192, 768, 2048"):
