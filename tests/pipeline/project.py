@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ruamel.yaml import YAML
 
@@ -20,6 +20,10 @@ class Project:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @classmethod
+    def cloned(cls, path: Path) -> Self:
+        """Copy the files that git holds or would hold, and commit them with tiny parameters."""
         files = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -31,10 +35,12 @@ class Project:
             if name and source.is_file() and name != "dvc.lock":
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, path / name)
-        self.change(shrink)
-        self.git("init", "-q")
-        self.git("add", "-A")
-        self.git("commit", "-qm", "tiny")
+        project = cls(path)
+        project.change(shrink)
+        project.git("init", "-q")
+        project.git("add", "-A")
+        project.git("commit", "-qm", "tiny")
+        return project
 
     def git(self, *arguments: str) -> None:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]

@@ -1,6 +1,7 @@
 """Real trainings that are killed, and end with the same bytes as one that was not."""
 
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,31 +16,39 @@ from tests.pipeline.project import Project, set_value
 pytestmark = pytest.mark.long
 
 KILLS = 22
+EPOCHS = 250
 STAGE = ("python3", "-m", "pipeline.train", "normal")
 
 
-def prepared(path: Path) -> Project:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A clone that is ready to train, long enough to be killed many times."""
-    path.mkdir()
-    project = Project(path)
+    project = Project.cloned(tmp_path_factory.mktemp("template"))
     project.change(set_value("train", "checkpoint_seconds", value=0.05))
-    project.change(set_value("train", "normal", "epochs", value=500))
+    project.change(set_value("train", "normal", "epochs", value=EPOCHS))
     project.repro("preprocess")
     return project
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def whole(template: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a training leaves that nobody disturbs."""
-    project = prepared(tmp_path_factory.mktemp("undisturbed") / "clone")
+    project = copy_of(template, tmp_path_factory.mktemp("undisturbed") / "clone")
     project.repro("train_normal")
     return results(project)
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    yield (made := prepared(tmp_path / "clone"))
+def project(template: Project, tmp_path: Path) -> Iterator[Project]:
+    yield (made := copy_of(template, tmp_path / "clone"))
     assert made.processes() == []
+
+
+def copy_of(project: Project, path: Path) -> Project:
+    """The same clone elsewhere, with a tracking store of its own."""
+    ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
+    shutil.copytree(project.path, path, symlinks=True, ignore=ignored)
+    return Project(path)
 
 
 def results(project: Project) -> dict[str, bytes]:
@@ -77,11 +86,11 @@ def test_killed_at_many_random_moments_it_ends_with_the_same_bytes(
     for number in range(KILLS):
         process = project.start(*STAGE)
         if number % 4 == 0:  # while it starts
-            time.sleep(moments.uniform(0, 6))
+            time.sleep(moments.uniform(0, 4))
             process.kill()
             process.communicate()
         else:
-            kill_after_start(process, moments.uniform(0, 1.5))
+            kill_after_start(process, moments.uniform(0, 0.5))
     output = project.repro("train_normal")
     assert "going on from a checkpoint" in output
     assert results(project) == whole
@@ -94,7 +103,7 @@ def test_killed_at_many_random_moments_it_ends_with_the_same_bytes(
                 "select step from metrics where key = 'g' and run_uuid = ? order by step", (run,)
             )
         ]
-    assert steps == list(range(1, 501))
+    assert steps == list(range(1, EPOCHS + 1))
     pictures = list((project.path / "mlartifacts").rglob("samples+step+*.png"))
     assert len(pictures) == 2  # after the first and the last epoch
 
@@ -134,12 +143,12 @@ def test_asked_to_stop_it_saves_and_leaves(
 def test_forced_again_it_trains_from_the_start_and_with_more_epochs_it_goes_on(
     project: Project, whole: dict[str, bytes]
 ) -> None:
-    project.change(set_value("train", "normal", "epochs", value=400))
+    project.change(set_value("train", "normal", "epochs", value=EPOCHS - 50))
     project.repro("train_normal")
     assert "going on" not in project.repro("-f", "train_normal")
-    project.change(set_value("train", "normal", "epochs", value=500))
+    project.change(set_value("train", "normal", "epochs", value=EPOCHS))
     output = project.repro("train_normal")
-    assert "going on from the finished training of 400 epochs" in output
+    assert f"going on from the finished training of {EPOCHS - 50} epochs" in output
     assert results(project) == whole
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("a clone with spaces"))
+    project = Project.cloned(tmp_path_factory.mktemp("a clone with spaces"))
     project.repro()
     project.git("add", "-A")
     project.git("commit", "-qm", "run")
@@ -63,7 +63,7 @@ def test_nothing_is_done_again(project: Project) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(project: Project, tmp_path: Path) -> None:
-    again = Project(tmp_path / "again")
+    again = Project.cloned(tmp_path / "again")
     again.repro()
     assert again.hashes() == project.hashes()
 
