@@ -17,6 +17,7 @@ from pipeline.stage import (
     model_folder,
     read_array,
     run_stage,
+    unusable,
 )
 from src.compute import choose_device, random_stream
 from src.data.classes import CLASSES
@@ -109,9 +110,13 @@ def _extractor(
             raise UserError(f"fid.weights_sha256: {path} has the checksum {checksum}")
         return inception, {"weights_sha256": checksum}
     patients: dict[str, list[str]] = {label: [] for label in CLASSES}
-    for row in rows_of(PROJECT / "data" / "arrays" / "table.csv"):
-        if row["split"] == "train":
-            patients[row["label"]].append(sys.intern(row["patient"]))
+    table = PROJECT / "data" / "arrays" / "table.csv"
+    try:
+        for row in rows_of(table):
+            if row["split"] == "train":
+                patients[row["label"]].append(sys.intern(row["patient"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise unusable(table, error) from error
     images = [read_array(array_path(label, "train")) for label in CLASSES]
     trained = train_classifier(
         (images[0], images[1]),

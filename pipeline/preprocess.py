@@ -2,9 +2,8 @@
 
 import sys
 
-from pipeline.stage import PROJECT, Stage, run_stage
+from pipeline.stage import PROJECT, Stage, run_stage, unusable
 from src.data.images import prepare_images
-from src.errors import UserError
 from src.files import folder_in_place_of
 from src.progress import say
 
@@ -14,7 +13,7 @@ def preprocess(stage: Stage) -> None:
     data = PROJECT / "data"
     table = data / "images.csv"
     if not table.is_file():
-        raise UserError("data/images.csv: it is missing; `dvc repro` makes it")
+        raise unusable(table, FileNotFoundError())
     with folder_in_place_of(data / "arrays") as folder:
         prepared = prepare_images(table, data / "images", stage.settings.preprocess, folder)
     stage.write_metrics(

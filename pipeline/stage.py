@@ -121,7 +121,7 @@ def read_table(path: Path, index: str | None = None) -> pd.DataFrame:
     try:
         return pd.read_csv(path, index_col=index, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
 
 
 def read_array(path: Path) -> NDArray[np.uint8]:
@@ -129,7 +129,7 @@ def read_array(path: Path) -> NDArray[np.uint8]:
     try:
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     return array
 
 
@@ -139,7 +139,7 @@ def read_metrics(name: str) -> dict[str, Any]:
     try:
         metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     return metrics
 
 
@@ -164,7 +164,7 @@ def _numbers(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, float
     return found
 
 
-def _unusable(path: Path, error: Exception) -> UserError:
+def unusable(path: Path, error: Exception) -> UserError:
     """A file of an earlier stage that is missing or damaged."""
     if isinstance(error, FileNotFoundError):
         reason = "it is missing"
