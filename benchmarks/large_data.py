@@ -7,7 +7,6 @@ pages, the highest sum in the run); pages of mapped files, which the system may 
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,9 +20,9 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from benchmarks.train_throughput import processor
+from benchmarks.workspace import ROOT, copy_project
 from src.files import write_json
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "reports" / "benchmarks" / "large_data.json"
 SIZES = (4_000, 16_000, 64_000)
 STAGES = {
@@ -35,20 +34,6 @@ STAGES = {
 }
 TEST_SHARE = 0.1  # of the images
 POLL = 0.05  # seconds between two looks at the memory
-
-
-def copy_project(folder: Path) -> None:
-    """The files that git holds or would hold."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in listed.stdout.decode().split("\0"):
-        if name and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
 
 
 def set_size(folder: Path, images: int) -> None:

@@ -13,12 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.train_throughput import SIZES, processor, settings_of
+from benchmarks.workspace import ROOT
 from src.compute import choose_compute
 from src.files import write_json
 from src.models.networks import count_parameters
@@ -26,7 +26,6 @@ from src.settings.compute import ComputeSettings
 from src.training.gan import Trainer
 from src.training.group import ALONE, Group
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "reports" / "benchmarks" / "processes.json"
 COUNTS = (1, 2, 4)
 

@@ -15,13 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
+from benchmarks.workspace import ROOT
 from src.compute import choose_compute, choose_device, computes_in_bf16
 from src.files import write_json
 from src.settings.compute import ComputeSettings
@@ -29,7 +29,6 @@ from src.settings.train import TrainSettings
 from src.settings.tree import load_settings
 from src.training.gan import Trainer
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "reports" / "benchmarks" / "train_throughput.json"
 SIZES = ("thesis", "demo")
 PRECISIONS = ("fp32", "bf16")

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any, Self
 
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT, shrink
+from benchmarks.workspace import copy_project
+from tests.conftest import shrink
 
 STAGES = ["fetch", "preprocess", "train_normal", "train_pneumonia", "fid_eval", "report"]
 
@@ -24,17 +24,7 @@ class Project:
     @classmethod
     def cloned(cls, path: Path) -> Self:
         """Copy the files that git holds or would hold, and commit them with tiny parameters."""
-        files = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        )
-        for name in files.stdout.decode().split("\0"):
-            source = ROOT / name
-            if name and source.is_file() and name != "dvc.lock":
-                (path / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, path / name)
+        copy_project(path, without=["dvc.lock"])
         project = cls(path)
         project.change(shrink)
         project.git("init", "-q")

@@ -58,16 +58,20 @@ def results(project: Project) -> dict[str, bytes]:
     return {name: files[name].read_bytes() for name in sorted(files)}
 
 
-def kill_after_start(process: "subprocess.Popen[str]", seconds: float) -> None:
-    """Wait until it trains, then so long, and kill it."""
+def wait_until_it_trains(process: "subprocess.Popen[str]", seconds: float) -> None:
+    """Wait until the training begins, and then so long."""
     assert process.stdout is not None
     for line in process.stdout:
         if "epochs of" in line:
             break
     time.sleep(seconds)
+
+
+def kill_after_start(process: "subprocess.Popen[str]", seconds: float) -> None:
+    """Wait until it trains, then so long, and kill it."""
+    wait_until_it_trains(process, seconds)
     process.kill()
-    process.wait()
-    process.stdout.close()
+    process.communicate()
 
 
 def runs(project: Project) -> list[tuple[str, str]]:
@@ -126,10 +130,7 @@ def test_asked_to_stop_it_saves_and_leaves(
 ) -> None:
     project.change(set_value("train", "checkpoint_seconds", value=1e6))
     process = project.start(*STAGE)
-    assert process.stdout is not None
-    while "epochs of" not in process.stdout.readline():
-        pass
-    time.sleep(2)
+    wait_until_it_trains(process, 2)
     process.send_signal(number)
     output, _ = process.communicate()
     assert process.returncode == 130
@@ -155,10 +156,7 @@ def test_forced_again_it_trains_from_the_start_and_with_more_epochs_it_goes_on(
 def test_one_of_several_processes_that_dies_ends_all_with_its_message(project: Project) -> None:
     project.change(set_value("train", "processes", value=2))
     process = project.start(*STAGE)
-    assert process.stdout is not None
-    while "in 2 processes" not in process.stdout.readline():
-        pass
-    time.sleep(1)
+    wait_until_it_trains(process, 1)
     last = max(project.processes())
     subprocess.run(["kill", "-KILL", str(last)], check=True)
     output, _ = process.communicate(timeout=60)

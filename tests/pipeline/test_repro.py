@@ -223,3 +223,19 @@ def test_a_source_that_is_not_there_leaves_nothing(edited: Project) -> None:
     assert not list((edited.path / "data").glob(".images*"))
     edited.git("checkout", "-q", "--", ".")
     edited.run("dvc", "checkout")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "it is missing"), (b"split\n\xff\n", "it cannot be read")]
+)
+def test_a_table_that_is_missing_or_damaged_is_named(
+    project: Project, content: bytes | None, reason: str
+) -> None:
+    table = project.path / "data" / "arrays" / "table.csv"
+    table.unlink()
+    if content is not None:
+        table.write_bytes(content)
+    output = project.run("python3", "-m", "pipeline.fid_eval", good=False)
+    project.run("dvc", "checkout", "--force", "preprocess")
+    assert f"error: data/arrays/table.csv: {reason}" in output
+    assert "Traceback" not in output
