@@ -23,8 +23,8 @@ from src.compute import choose_compute
 from src.files import write_json
 from src.models.networks import count_parameters
 from src.settings.compute import ComputeSettings
-from src.training.gan import Trainer
 from src.training.group import ALONE, Group
+from src.training.trainer import Trainer
 
 RESULT = ROOT / "reports" / "benchmarks" / "processes.json"
 COUNTS = (1, 2, 4)

@@ -24,10 +24,11 @@ from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
 from benchmarks.workspace import ROOT
 from src.compute import choose_compute, choose_device, computes_in_bf16
 from src.files import write_json
+from src.models.flops import discriminator_flops, generator_flops, update_flops
 from src.settings.compute import ComputeSettings
 from src.settings.train import TrainSettings
 from src.settings.tree import load_settings
-from src.training.gan import Trainer
+from src.training.trainer import Trainer
 
 RESULT = ROOT / "reports" / "benchmarks" / "train_throughput.json"
 SIZES = ("thesis", "demo")
@@ -56,38 +57,12 @@ def settings_of(size: str) -> tuple[TrainSettings, int]:
 
 
 def flops_table(settings: TrainSettings, image_size: int) -> dict[str, dict[str, float]]:
-    """Nominal floating-point operations for one image: forward of each layer, and each update.
-
-    A multiplication and an addition are two. A layer's gradient with respect to its weights costs
-    what its forward does, that with respect to its input as well.
-    """
-    g, d = settings.generator, settings.discriminator
-    side = g.base_size(image_size)
-    generator = {"dense": 2.0 * g.latent * side * side * g.base_channels}
-    before = g.base_channels
-    for index, (after, kernel, stride) in enumerate(
-        zip(g.channels, g.kernels, g.strides, strict=True), 1
-    ):
-        generator[f"transposed {index}"] = 2.0 * side**2 * kernel**2 * before * after
-        side, before = side * stride, after
-    generator["output"] = 2.0 * side**2 * g.output_kernel**2 * before
-    discriminator: dict[str, float] = {}
-    before = 1
-    for index, (after, kernel, stride) in enumerate(
-        zip(d.channels, d.kernels, d.strides, strict=True), 1
-    ):
-        side //= stride
-        discriminator[f"convolution {index}"] = 2.0 * side**2 * kernel**2 * before * after
-        before = after
-    discriminator["dense"] = 2.0 * side**2 * before
-    forward_g, forward_d = sum(generator.values()), sum(discriminator.values())
-    first_g, first_d = generator["dense"], discriminator["convolution 1"]
-    updates = {
-        "D on real": 3 * forward_d - first_d,  # the image needs no gradient
-        "D on generated": forward_g + 3 * forward_d - first_d,
-        "G": 3 * forward_g - first_g + 2 * forward_d,  # D's weights need none
+    """Nominal floating-point operations for one image: forward of each layer, and each update."""
+    return {
+        "generator": generator_flops(settings.generator, image_size),
+        "discriminator": discriminator_flops(settings.discriminator, image_size),
+        "updates": update_flops(settings, image_size),
     }
-    return {"generator": generator, "discriminator": discriminator, "updates": updates}
 
 
 def measure_step(size: str, variant: str, seconds: float) -> dict[str, float]:

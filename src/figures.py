@@ -43,8 +43,9 @@ def loss_curves(histories: Mapping[str, pd.DataFrame]) -> bytes:
                 style = "--" if column == "d2" else "-"
                 epochs, losses = history["epoch"], history[column]
                 ax.plot(epochs, losses, style, label=name, color=colour, marker=marker)
-            ax.set(title=label, xlabel="epoch", ylim=(0, None))
-        axes[0].set_ylabel("binary cross-entropy")
+            ax.set(title=label, xlabel="epoch")
+        lowest = min(history[list(LOSSES)].min().min() for history in histories.values())
+        axes[0].set(ylabel="loss", ylim=(0, None) if lowest >= 0 else None)
         axes[-1].legend(frameon=False)
         return _as_png(figure)
 

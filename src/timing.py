@@ -8,7 +8,7 @@ from src.compute import Compute
 from src.evaluation.inception import InceptionExtractor
 from src.settings.fid import FidSettings
 from src.settings.train import TrainSettings
-from src.training.gan import Trainer
+from src.training.trainer import Trainer
 
 
 def seconds_per_image(

@@ -44,6 +44,27 @@ def tiny_settings(tiny: dict[str, Any]) -> Settings:
     return parse_settings(tiny)
 
 
+@pytest.fixture
+def fancy(tiny: dict[str, Any]) -> dict[str, Any]:
+    """Tiny parameters with a choice of everything that draws chance or keeps a state."""
+    train = tiny["train"]["normal"]
+    train["generator"].update(upsampling="nearest", normalization="spectral")
+    train["discriminator"].update(normalization="spectral")
+    train.update(
+        loss="wasserstein",
+        gradient_penalty=10.0,
+        discriminator_updates="together",
+        augmentation=["brightness", "contrast", "translation", "cutout"],
+        average=0.9,
+    )
+    return tiny
+
+
+@pytest.fixture
+def fancy_settings(fancy: dict[str, Any]) -> Settings:
+    return parse_settings(fancy)
+
+
 @pytest.fixture(autouse=True)
 def _no_user_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the tests from the user's cache, tokens and tracking server."""

@@ -21,6 +21,7 @@ HARNESS = {
     "src/files.py",
     "src/progress.py",
     "src/settings/base.py",
+    "src/settings/choices.py",
     "src/settings/tree.py",
     "src/tracking.py",
 }

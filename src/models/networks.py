@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.files import write_atomic
 from src.models.layers import (
+    UPSAMPLINGS,
     ChannelsLastGradient,
     Dropout,
     SameConv2d,
-    SameConvTranspose2d,
-    initialize_keras,
+    initialize,
+    normalize,
 )
 from src.settings.train import DiscriminatorSettings, GeneratorSettings
 
@@ -26,8 +27,8 @@ from src.settings.train import DiscriminatorSettings, GeneratorSettings
 class Generator(nn.Module):
     """From latent noise to grey images.
 
-    A dense layer makes a small map, transposed convolutions enlarge it, and a convolution makes
-    one channel; LeakyReLU in between, tanh at the end.
+    A dense layer makes a small map, layers of ``UPSAMPLINGS`` enlarge it, and a convolution makes
+    one channel; normalisation and LeakyReLU in between, tanh at the end.
     """
 
     def __init__(self, settings: GeneratorSettings, image_size: int) -> None:
@@ -36,19 +37,26 @@ class Generator(nn.Module):
         self.image_size = image_size
         # As in Keras, the channels come last.
         self._base = (*2 * (settings.base_size(image_size),), settings.base_channels)
-        self.dense = nn.Linear(settings.latent, torch.Size(self._base).numel())
+        kind = settings.normalization
+        self.dense = normalize(nn.Linear(settings.latent, torch.Size(self._base).numel()), kind)
+        self.normalization = (
+            nn.BatchNorm2d(settings.base_channels) if kind == "batch" else nn.Identity()
+        )
         self.activation = nn.LeakyReLU(settings.slope, inplace=True)
         widths = (settings.base_channels, *settings.channels)
         shapes = zip(pairwise(widths), settings.kernels, settings.strides, strict=True)
+        upsampling = UPSAMPLINGS[settings.upsampling]
         self.upsampling = nn.ModuleList(
-            SameConvTranspose2d(before, after, kernel, stride)
+            normalize(upsampling(before, after, kernel, stride), kind)
             for (before, after), kernel, stride in shapes
         )
-        self.output = SameConv2d(widths[-1], 1, settings.output_kernel)
+        output = SameConv2d(widths[-1], 1, settings.output_kernel)
+        self.output = normalize(output, "none" if kind == "batch" else kind)
 
     def forward(self, noise: Tensor) -> Tensor:
         """(n, latent) of N(0, 1) to (n, 1, image_size, image_size) in [-1, 1]."""
-        x = self.activation(self.dense(noise)).view(-1, *self._base).permute(0, 3, 1, 2)
+        x = self.dense(noise).view(-1, *self._base).permute(0, 3, 1, 2)
+        x = self.activation(self.normalization(x))
         for layer in self.upsampling:
             x = self.activation(layer(x))
         if x.is_contiguous(memory_format=torch.channels_last):
@@ -68,15 +76,21 @@ class Discriminator(nn.Module):
         settings.check_image_size(image_size)
         widths = (1, *settings.channels)
         shapes = zip(pairwise(widths), settings.kernels, settings.strides, strict=True)
+        kind = settings.normalization
         self.convolutions = nn.ModuleList(
-            SameConv2d(before, after, kernel, stride) for (before, after), kernel, stride in shapes
+            # Batch normalisation of the first layer would hide the images' brightness.
+            normalize(
+                SameConv2d(before, after, kernel, stride),
+                "none" if kind == "batch" and index == 0 else kind,
+            )
+            for index, ((before, after), kernel, stride) in enumerate(shapes)
         )
         self.activation = nn.LeakyReLU(settings.slope, inplace=True)
         self.dropout = Dropout(settings.dropout)
         side = image_size
         for stride in settings.strides:
             side //= stride
-        self.dense = nn.Linear(settings.channels[-1] * side * side, 1)
+        self.dense = normalize(nn.Linear(settings.channels[-1] * side * side, 1), kind)
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 1, image_size, image_size) in [-1, 1] to (n,) logits."""
@@ -88,20 +102,20 @@ class Discriminator(nn.Module):
 
 
 def new_generator(
-    settings: GeneratorSettings, image_size: int, random: torch.Generator
+    settings: GeneratorSettings, image_size: int, initialization: str, random: torch.Generator
 ) -> Generator:
-    """A generator with Keras's initialisation, drawn from ``random``."""
+    """A generator with weights drawn from ``random``; see ``layers.INITIALIZATIONS``."""
     network = Generator(settings, image_size)
-    initialize_keras(network, random)
+    initialize(network, initialization, random)
     return network
 
 
 def new_discriminator(
-    settings: DiscriminatorSettings, image_size: int, random: torch.Generator
+    settings: DiscriminatorSettings, image_size: int, initialization: str, random: torch.Generator
 ) -> Discriminator:
-    """A discriminator with Keras's initialisation, drawn from ``random``."""
+    """A discriminator with weights drawn from ``random``; see ``layers.INITIALIZATIONS``."""
     network = Discriminator(settings, image_size)
-    initialize_keras(network, random)
+    initialize(network, initialization, random)
     return network
 
 

@@ -1,7 +1,7 @@
 """Settings of the networks and of their training."""
 
 import math
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,22 +13,21 @@ Slope = Annotated[float, Field(ge=0, lt=1)]
 
 
 class GeneratorSettings(Section):
-    """The generator: dense to a small map, transposed convolutions, one convolution to grey."""
+    """The generator: dense to a small map, layers that enlarge it, one convolution to grey."""
 
     latent: Count
     base_channels: Count
     channels: Layers
     kernels: Layers
     strides: Strides
+    upsampling: str
     output_kernel: Count
+    normalization: str
     slope: Slope
 
     @model_validator(mode="after")
     def _lists_agree(self) -> Self:
         _same_length(self.channels, self.kernels, self.strides)
-        for kernel, stride in zip(self.kernels, self.strides, strict=True):
-            if kernel < stride:
-                raise ValueError(f"a kernel of {kernel} leaves holes at stride {stride}")
         return self
 
     def base_size(self, image_size: int) -> int:
@@ -52,6 +51,7 @@ class DiscriminatorSettings(Section):
     channels: Layers
     kernels: Layers
     strides: Strides
+    normalization: str
     slope: Slope
     dropout: Probability
 
@@ -70,20 +70,21 @@ class DiscriminatorSettings(Section):
             )
 
 
-class AdamSettings(Section):
-    """One network's Adam optimizer (Kingma and Ba, 2015)."""
+class OptimizerSettings(Section):
+    """One network's optimizer; see ``src.training.optimizers``."""
 
+    name: str
     learning_rate: Annotated[float, Field(gt=0)]
     beta1: Probability
     beta2: Probability
     epsilon: Annotated[float, Field(gt=0)]
 
 
-class OptimizerSettings(Section):
+class OptimizersSettings(Section):
     """The optimizers of the two networks."""
 
-    generator: AdamSettings
-    discriminator: AdamSettings
+    generator: OptimizerSettings
+    discriminator: OptimizerSettings
 
 
 class SampleSettings(Section):
@@ -95,11 +96,18 @@ class SampleSettings(Section):
 
 
 class TrainSettings(Section):
-    """One class's networks and schedule."""
+    """One class's networks and schedule; ``choices.py`` knows the names that may be chosen."""
 
     generator: GeneratorSettings
     discriminator: DiscriminatorSettings
-    optimizer: OptimizerSettings
+    initialization: str
+    loss: str
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
+    gradient_penalty: Annotated[float, Field(ge=0)]
+    discriminator_updates: Literal["apart", "together"]
+    augmentation: tuple[str, ...]
+    average: Probability
+    optimizer: OptimizersSettings
     batch: Count
     epochs: Count
     seed: Seed

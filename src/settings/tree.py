@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from src.errors import UserError
 from src.settings.base import Count, Section
+from src.settings.choices import check_choices
 from src.settings.compute import ComputeSettings
 from src.settings.data import DataSettings, PreprocessSettings
 from src.settings.fid import FidSettings
@@ -42,8 +43,12 @@ class Settings(Section):
     compute: ComputeSettings
 
     @model_validator(mode="after")
-    def _networks_fit_the_images(self) -> Self:
+    def _trainings_make_sense(self) -> Self:
         for name, train in (("normal", self.train.normal), ("pneumonia", self.train.pneumonia)):
+            try:
+                check_choices(train)
+            except ValueError as error:
+                raise ValueError(f"train.{name}.{error}") from error
             try:
                 train.check_image_size(self.preprocess.size)
             except ValueError as error:

@@ -14,6 +14,7 @@ SIGNS = (
     "the discriminator has given every image the same score",
     "all generated images of a batch have been alike",
 )
+TOLD_APART = 0  # the place of the first
 GREY_LEVEL = 2 / 255  # in the range of tanh
 
 

@@ -1,10 +1,4 @@
-"""The thesis's training: three updates a batch, each with binary cross-entropy and Adam.
-
-1. the discriminator on real images, target 1;
-2. the discriminator on generated images, target 0;
-3. the generator through the frozen discriminator, target 1 (the non-saturating loss of
-   Goodfellow et al., 2014, section 3).
-"""
+"""The training of one class: epochs of steps, checkpoints, samples, and what ends it early."""
 
 import math
 import time
@@ -14,27 +8,20 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from src.compute import Compute, random_stream
 from src.errors import UserError
-from src.models.layers import Dropout
-from src.models.networks import Discriminator, Generator, new_discriminator, new_generator
+from src.models.networks import Discriminator, Generator
 from src.models.sampling import generate, to_unit_range
 from src.progress import warn
-from src.settings.train import AdamSettings, TrainSettings
+from src.settings.train import TrainSettings
 from src.training.batches import RealImages
 from src.training.checkpoint import Checkpoints, decode
-from src.training.divergence import Watch, all_finite, signs_of_collapse
 from src.training.group import ALONE, Group
+from src.training.trainer import CPU, SHUFFLE, Trainer, sample_noise
 
-Network = Callable[[Tensor], Tensor]
-
-CPU = torch.device("cpu")
-# Streams of randomness, told apart by the second number of their keys.
-WEIGHTS, SHUFFLE, NOISE, DROPOUT, SAMPLES = range(5)
 LOSSES = 3  # g, d1 and d2
 
 
@@ -76,7 +63,7 @@ class Safeguards:
 class TrainResult:
     """What a training leaves."""
 
-    generator: Generator
+    generator: Generator  # the average, where one was kept
     discriminator: Discriminator
     history: list[EpochLosses]
     samples: dict[int, NDArray[np.uint8]]  # by epoch, (rows * columns, size, size)
@@ -164,18 +151,18 @@ def train(
         if group.first and (
             place.epoch in settings.samples.epochs or place.epoch == settings.epochs
         ):
-            place.samples[place.epoch] = generate(trainer.generator, shown)
+            place.samples[place.epoch] = generate(trainer.drawing, shown)
             observer.on_samples(place.epoch, place.samples[place.epoch])
         place.epoch, place.batch, place.total = place.epoch + 1, 0, [0.0] * LOSSES
         place.shuffle = shuffle.get_state()
     if not trainer.finite():
         raise UserError("the networks' weights are not finite numbers, so no image can be drawn")
     save()
-    return TrainResult(trainer.generator, trainer.discriminator, place.history, place.samples)
+    return TrainResult(trainer.drawing, trainer.discriminator, place.history, place.samples)
 
 
 def _check_divergence(
-    trainer: "Trainer",
+    trainer: Trainer,
     losses: EpochLosses,
     safeguards: Safeguards,
     group: Group,
@@ -244,139 +231,3 @@ def steps_per_epoch(images: int, batch: int) -> int:
     if batch > images:
         raise UserError(f"batch: {batch} is more than the {images} images of the train split")
     return images // batch
-
-
-class Trainer:
-    """Both networks, their optimizers and their sources of randomness."""
-
-    def __init__(
-        self,
-        settings: TrainSettings,
-        image_size: int,
-        compute: Compute,
-        group: Group = ALONE,
-    ) -> None:
-        weights = random_stream(CPU, settings.seed, WEIGHTS)
-        self.generator = new_generator(settings.generator, image_size, weights)
-        self.discriminator = new_discriminator(settings.discriminator, image_size, weights)
-        compute.place(self.generator)
-        compute.place(self.discriminator)
-        group.check_networks((self.generator, self.discriminator), compute.device)
-        self._compute, self._group = compute, group
-        self.watch = Watch(compute.device)
-        # What runs; compiled, a network shares its parameters with the one that is kept.
-        self._g: Network = torch.compile(self.generator) if compute.compile else self.generator
-        self._d: Network = (
-            torch.compile(self.discriminator) if compute.compile else self.discriminator
-        )
-        device = compute.device
-        self._dropout = random_stream(device, settings.seed, DROPOUT)
-        for module in self.discriminator.modules():
-            if isinstance(module, Dropout):
-                module.random, module.part = self._dropout, (group.rank, group.size)
-        self._noise = random_stream(device, settings.seed, NOISE)
-        self._latent = settings.generator.latent
-        self._adam_g = _adam(self.generator, settings.optimizer.generator)
-        self._adam_d = _adam(self.discriminator, settings.optimizer.discriminator)
-
-    def state(self) -> dict[str, Any]:
-        """All that the next steps depend on: weights, optimizers and states of random streams."""
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        return parts | {name: stream.get_state() for name, stream in self._streams().items()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take up where ``state`` was taken."""
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        for name, stream in self._streams().items():
-            stream.set_state(state[name])
-
-    def finite(self) -> bool:
-        """Whether every weight is a finite number."""
-        return all_finite((self.generator, self.discriminator))
-
-    def _parts(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer | Watch]:
-        return {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "adam_g": self._adam_g,
-            "adam_d": self._adam_d,
-            "watch": self.watch,
-        }
-
-    def _streams(self) -> dict[str, torch.Generator]:
-        return {"noise": self._noise, "dropout": self._dropout}
-
-    def step(self, real: Tensor) -> Tensor:
-        """The three updates on one batch of real images, (n, 1, size, size) in [-1, 1].
-
-        In a group ``real`` is this process's share of the batch, as large as everyone's.
-
-        Returns:
-            the batch's losses g, d1 (on fake) and d2 (on real), (3,), on the device.
-        """
-        with self._compute.autocast():
-            losses, signs = self._step(real)
-        found = self._group.mean(torch.cat([losses.double(), signs]))
-        self.watch.count(found[LOSSES:])
-        return found[:LOSSES].to(losses.dtype)
-
-    def _step(self, real: Tensor) -> tuple[Tensor, Tensor]:
-        """The three updates, at the chosen precision; losses and signs of collapse."""
-        count = len(real)
-        real = real.contiguous(memory_format=torch.channels_last)
-        d2, on_real = self._update_discriminator(real, 1.0)
-        with torch.no_grad():
-            fake = self._g(self._draw(count))
-        d1, on_fake = self._update_discriminator(fake, 0.0)
-        # Frozen, the discriminator passes the gradient on without computing its own.
-        self.discriminator.requires_grad_(False)
-        g = _cross_entropy(self._d(self._g(self._draw(count))), 1.0)
-        self._update(self._adam_g, self.generator, g)
-        self.discriminator.requires_grad_(True)
-        losses = torch.stack([loss.detach() for loss in (g, d1, d2)])
-        return losses, signs_of_collapse(on_real, on_fake, fake)
-
-    def _update_discriminator(self, images: Tensor, target: float) -> tuple[Tensor, Tensor]:
-        """One update towards ``target``; its loss, and the logits, (n,)."""
-        logits = self._d(images)
-        loss = _cross_entropy(logits, target)
-        self._update(self._adam_d, self.discriminator, loss)
-        return loss, logits.detach()
-
-    def _update(self, adam: torch.optim.Adam, network: torch.nn.Module, loss: Tensor) -> None:
-        """One step of ``network`` down the gradient of ``loss``."""
-        adam.zero_grad()
-        loss.backward()
-        self._group.average_gradients(network)
-        adam.step()
-
-    def _draw(self, count: int) -> Tensor:
-        """This process's latent noise, N(0, 1) of shape (count, latent)."""
-        shape = (count * self._group.size, self._latent)
-        noise = torch.randn(shape, generator=self._noise, device=self._compute.device)
-        return noise[self._group.rows(count)]
-
-
-def sample_noise(settings: TrainSettings, device: torch.device) -> Tensor:
-    """The fixed noise of the sample grids, (rows * columns, latent)."""
-    count = settings.samples.rows * settings.samples.columns
-    stream = random_stream(CPU, settings.seed, SAMPLES)
-    return torch.randn(count, settings.generator.latent, generator=stream).to(device)
-
-
-def _cross_entropy(logits: Tensor, target: float) -> Tensor:
-    """Mean binary cross-entropy of sigmoid(logits) against one target, in float32 or more."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-
-
-def _adam(network: torch.nn.Module, settings: AdamSettings) -> torch.optim.Adam:
-    """Adam (Kingma and Ba, 2015), in torch's fused form."""
-    return torch.optim.Adam(
-        network.parameters(),
-        lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.epsilon,
-        fused=True,
-    )

@@ -11,8 +11,8 @@ from src.compute import choose_compute, random_stream
 from src.models.layers import Dropout
 from src.models.networks import Discriminator, Generator
 from src.settings.compute import ComputeSettings
-from src.settings.train import OptimizerSettings
-from src.training.gan import DROPOUT, NOISE, Trainer
+from src.settings.train import OptimizersSettings
+from src.training.trainer import DROPOUT, NOISE, Trainer
 
 CPU = torch.device("cpu")
 
@@ -74,7 +74,7 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
     """A small learning rate, since Adam magnifies rounding errors from step to step."""
     settings, image_size = settings_of("demo")
     adam = settings.optimizer.generator.model_copy(update={"learning_rate": 2e-5})
-    optimizer = OptimizerSettings(generator=adam, discriminator=adam)
+    optimizer = OptimizersSettings(generator=adam, discriminator=adam)
     settings = settings.model_copy(update={"batch": 8, "optimizer": optimizer})
     chosen = ComputeSettings(device="cpu", precision="fp32", memory_format="auto", compile=False)
     fast = Trainer(settings, image_size, choose_compute(chosen))
@@ -105,7 +105,7 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
 def test_the_table_of_operations_is_that_of_the_thesis() -> None:
     """Counted by hand: 2 * kernel^2 * channels in * channels out * pixels."""
     table = flops_table(*settings_of("thesis"))
-    assert table["generator"]["transposed 3"] == 2 * 16 * 128 * 128 * 32 * 32
+    assert table["generator"]["upsampling 3"] == 2 * 16 * 128 * 128 * 32 * 32
     assert table["discriminator"]["convolution 2"] == 2 * 9 * 128 * 256 * 32 * 32
     forward = sum(table["generator"].values()) + sum(table["discriminator"].values())
     assert forward == pytest.approx(1.82e9, rel=0.01)

@@ -1,10 +1,18 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.signal import correlate2d
 from torch import nn
 
-from src.models.layers import Dropout, SameConv2d, SameConvTranspose2d, initialize_keras
+from src.models.layers import (
+    Dropout,
+    NearestConv2d,
+    SameConv2d,
+    SameConvTranspose2d,
+    initialize,
+    normalize,
+)
 
 
 def keras_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -93,7 +101,7 @@ def test_initialisation_is_glorot_uniform_with_zero_biases() -> None:
     network = nn.Sequential(
         nn.Linear(300, 200), nn.Conv2d(32, 64, 3), nn.ConvTranspose2d(64, 32, 4)
     )
-    initialize_keras(network, torch.Generator().manual_seed(1))
+    initialize(network, "xavier", torch.Generator().manual_seed(1))
     fans = [(300, 200), (32 * 9, 64 * 9), (32 * 16, 64 * 16)]
     for layer, (fan_in, fan_out) in zip(network, fans, strict=True):
         assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
@@ -104,3 +112,79 @@ def test_initialisation_is_glorot_uniform_with_zero_biases() -> None:
         assert abs(float(weight.std()) / (limit / 3**0.5) - 1) < 0.02
         assert layer.bias is not None
         assert not layer.bias.any()
+
+
+def test_dcgan_weights_are_normal_with_a_small_deviation() -> None:
+    network = nn.Sequential(nn.Linear(300, 200), nn.Conv2d(32, 64, 3))
+    initialize(network, "dcgan", torch.Generator().manual_seed(1))
+    for layer in network:
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        assert abs(float(layer.weight.detach().std()) / 0.02 - 1) < 0.02
+        assert layer.bias is not None
+        assert not layer.bias.any()
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (1, 2), (5, 2), (3, 4), (3, 1), (2, 2)])
+def test_the_nearest_layer_enlarges_and_then_convolves(kernel: int, stride: int) -> None:
+    layer = NearestConv2d(3, 2, kernel, stride).double()
+    x = torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    large = F.interpolate(x, scale_factor=stride, mode="nearest")
+    # "same" padding; the odd pixel of an even kernel is at the left and top.
+    before, after = kernel // 2, (kernel - 1) // 2
+    weight = layer.weight.flip(2, 3).transpose(0, 1)
+    expected = F.conv2d(F.pad(large, (before, after, before, after)), weight, layer.bias)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+    upstream = torch.randn_like(expected)
+    ours = torch.autograd.grad(layer(x), (x, layer.weight), upstream)
+    theirs = torch.autograd.grad(expected, (x, layer.weight), upstream)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [
+    nn.Linear(20, 30), SameConv2d(4, 6, 3, 2), SameConvTranspose2d(4, 6, 4, 2),
+    NearestConv2d(4, 6, 3, 2),
+])  # fmt: skip
+def test_spectral_weights_have_a_largest_singular_value_of_one(layer: nn.Module) -> None:
+    layer = normalize(layer.double(), "spectral")
+    initialize(layer, "xavier", torch.Generator().manual_seed(1))
+    layer.train()
+    for _ in range(50):  # each is a step of the power method
+        weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    if isinstance(layer, nn.ConvTranspose2d):
+        weight = weight.transpose(0, 1)  # (in, out) to (out, in)
+    largest = np.linalg.svd(weight.detach().flatten(1).numpy(), compute_uv=False)[0]
+    assert largest == pytest.approx(1, abs=1e-3)
+
+
+def test_a_spectral_norm_is_repeatable_and_rests_in_eval_mode() -> None:
+    def made() -> nn.Module:
+        layer = normalize(nn.Linear(20, 30), "spectral")
+        initialize(layer, "dcgan", torch.Generator().manual_seed(1))
+        return layer
+
+    torch.manual_seed(1)
+    one = made()
+    torch.manual_seed(2)
+    other = made()
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+    one.eval()
+    before = {name: value.clone() for name, value in one.state_dict().items()}
+    one(torch.randn(2, 20))
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    one.train()
+    one(torch.randn(2, 20))
+    assert not torch.equal(
+        one.state_dict()["parametrizations.weight.0.left"],
+        before["parametrizations.weight.0.left"],
+    )
+
+
+def test_a_spectral_norm_keeps_its_precision_under_autocast() -> None:
+    layer = normalize(nn.Linear(20, 30), "spectral").train()
+    initialize(layer, "xavier", torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert isinstance(layer.weight, torch.Tensor)
+        assert layer.weight.dtype == torch.float32

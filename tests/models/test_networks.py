@@ -24,13 +24,16 @@ THESIS_G: dict[str, Any] = {
     "channels": [128, 128, 128],
     "kernels": [4, 4, 4],
     "strides": [2, 2, 2],
+    "upsampling": "transposed",
     "output_kernel": 3,
+    "normalization": "none",
     "slope": 0.2,
 }
 THESIS_D: dict[str, Any] = {
     "channels": [128, 256, 256, 512],
     "kernels": [3, 3, 3, 3],
     "strides": [1, 2, 2, 2],
+    "normalization": "none",
     "slope": 0.2,
     "dropout": 0.4,
 }
@@ -102,8 +105,8 @@ def test_lists_that_do_not_fit_the_size_are_refused() -> None:
 def test_the_same_stream_gives_the_same_weights() -> None:
     def weights(seed: int) -> torch.Tensor:
         random = torch.Generator().manual_seed(seed)
-        new_discriminator(discriminator_settings(channels=[4] * 4), 64, random)
-        return new_generator(generator_settings(), 64, random).dense.weight
+        new_discriminator(discriminator_settings(channels=[4] * 4), 64, "xavier", random)
+        return new_generator(generator_settings(), 64, "xavier", random).dense.weight
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
@@ -111,7 +114,7 @@ def test_the_same_stream_gives_the_same_weights() -> None:
 
 def test_a_saved_generator_draws_the_same_images(tmp_path: Path, cpu: torch.device) -> None:
     settings = generator_settings(base_channels=8, channels=[8, 4, 4])
-    network = new_generator(settings, 64, torch.Generator().manual_seed(1)).eval()
+    network = new_generator(settings, 64, "xavier", torch.Generator().manual_seed(1)).eval()
     save_generator(tmp_path / "a.pt", network)
     save_generator(tmp_path / "b.pt", network)
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
@@ -133,7 +136,7 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
     path = tmp_path / "generator.pt"
     if kind == "truncated":
         settings = generator_settings(base_channels=8, channels=[8, 4, 4])
-        save_generator(path, new_generator(settings, 64, torch.Generator()))
+        save_generator(path, new_generator(settings, 64, "xavier", torch.Generator()))
         path.write_bytes(path.read_bytes()[:1000])
     elif kind == "hostile":
         path.write_bytes(pickle.dumps(_Hostile()))

@@ -18,7 +18,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(
     tiny_settings: Settings,
 ) -> None:
     random = torch.Generator().manual_seed(1)
-    generator = new_generator(tiny_settings.train.normal.generator, 16, random)
+    generator = new_generator(tiny_settings.train.normal.generator, 16, "xavier", random)
     noise = torch.randn(23, 8, generator=torch.Generator().manual_seed(1))
     whole = generate(generator, noise, batch=10)
     assert whole.shape == (23, 16, 16)

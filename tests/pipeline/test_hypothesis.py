@@ -18,7 +18,8 @@ from src.evaluation.verdict import Verdict, judge
 from src.models.networks import Generator
 from src.models.sampling import generate
 from src.settings.tree import load_settings
-from src.training.gan import Observer, Trainer, train
+from src.training.gan import Observer, train
+from src.training.trainer import Trainer
 from tests.conftest import ROOT, collected, prepared_from
 
 pytestmark = pytest.mark.long

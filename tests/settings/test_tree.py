@@ -44,6 +44,19 @@ def test_the_committed_parameters_are_valid_and_each_has_a_comment_or_a_commente
             "train.pneumonia: the generator's strides",
         ),
         ("train.normal.generator.kernels", [1, 4, 4], "leaves holes"),
+        ("train.normal.generator.upsampling", "bilinear", "one of transposed, nearest"),
+        ("train.normal.generator.normalization", "layer", "one of none, batch, spectral"),
+        ("train.normal.discriminator.normalization", "x", "discriminator.normalization: it must"),
+        ("train.normal.initialization", "he", "train.normal.initialization: it must be one of"),
+        ("train.pneumonia.loss", "mse", "train.pneumonia.loss: it must be one of bce, hinge"),
+        ("train.normal.augmentation", ["flip"], "augmentation: it must be one of brightness"),
+        ("train.normal.augmentation", ["cutout", "cutout"], "augmentation: the same one is"),
+        ("train.normal.optimizer.generator.name", "lamb", "one of adam, rmsprop, sgd"),
+        ("train.normal.label_smoothing", 0.5, "train.normal.label_smoothing"),
+        ("train.normal.gradient_penalty", -1.0, "train.normal.gradient_penalty"),
+        ("train.normal.discriminator_updates", "both", "train.normal.discriminator_updates"),
+        ("train.normal.average", 1.0, "train.normal.average"),
+        ("train.normal.loss", "wasserstein", "gradient_penalty: the wasserstein loss needs one"),
         ("train.normal.optimizer.generator.learning_rate", 0.0, "learning_rate"),
         ("train.normal.optimizer.generator.beta1", 1.0, "beta1"),
         ("fid.extractor", "pixels", "fid.extractor"),
@@ -64,6 +77,37 @@ def test_a_wrong_parameter_is_refused_by_name(
         parse_settings(params)
     assert named in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("choices", "named"),
+    [
+        ({"loss": "hinge", "label_smoothing": 0.1}, "label_smoothing: the hinge loss has no"),
+        (
+            {"loss": "wasserstein", "gradient_penalty": 10.0},
+            "discriminator_updates: the wasserstein loss compares",
+        ),
+        (
+            {"gradient_penalty": 1.0, "discriminator": "batch"},
+            "gradient_penalty: with batch normalisation",
+        ),
+    ],
+)
+def test_choices_that_make_no_sense_together_are_refused_by_name(
+    params: dict[str, Any], choices: dict[str, Any], named: str
+) -> None:
+    train = params["train"]["pneumonia"]
+    kind = choices.pop("discriminator", "none")
+    train["discriminator"]["normalization"] = kind
+    train.update(choices)
+    with pytest.raises(UserError, match=rf"train\.pneumonia\.{named}"):
+        parse_settings(params)
+
+
+def test_a_small_kernel_is_no_matter_behind_a_nearest_neighbour(params: dict[str, Any]) -> None:
+    generator = params["train"]["normal"]["generator"]
+    generator.update(kernels=[1, 3, 3], upsampling="nearest")
+    assert parse_settings(params).train.normal.generator.kernels == (1, 3, 3)
 
 
 def test_a_missing_parameter_is_refused_by_name(params: dict[str, Any]) -> None:

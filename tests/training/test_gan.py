@@ -1,17 +1,13 @@
-import math
-
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from src.compute import Compute
 from src.errors import UserError
-from src.models.layers import Dropout
 from src.settings.train import TrainSettings
 from src.settings.tree import Settings
-from src.training.gan import EpochLosses, Observer, Trainer, steps_per_epoch, train
+from src.training.gan import EpochLosses, Observer, steps_per_epoch, train
 
 
 @pytest.fixture
@@ -62,71 +58,6 @@ def test_a_batch_larger_than_the_set_is_refused() -> None:
     assert steps_per_epoch(3875, 128) == 30
     with pytest.raises(UserError, match="batch: 128"):
         steps_per_epoch(127, 128)
-
-
-def test_untrained_losses_are_near_chance(settings: TrainSettings, compute: Compute) -> None:
-    trainer = Trainer(settings, 16, compute)
-    losses = trainer.step(torch.zeros(8, 1, 16, 16))
-    assert losses.shape == (3,)
-    assert torch.allclose(losses, torch.full((3,), math.log(2)), atol=0.15)
-
-
-def test_a_step_is_three_adam_updates_of_plain_binary_cross_entropy(
-    settings: TrainSettings, compute: Compute
-) -> None:
-    """Against the step as the thesis states it: sigmoid, cross-entropy, nothing frozen."""
-    ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
-    real = torch.rand(8, 1, 16, 16) * 2 - 1
-    g, d = plain.generator, plain.discriminator
-    adams = {
-        network: torch.optim.Adam(
-            network.parameters(), lr=o.learning_rate, betas=(o.beta1, o.beta2), eps=o.epsilon
-        )
-        for network, o in (
-            (g, settings.optimizer.generator),
-            (d, settings.optimizer.discriminator),
-        )
-    }
-
-    def update(network: torch.nn.Module, images: torch.Tensor, target: float) -> float:
-        loss = F.binary_cross_entropy(torch.sigmoid(d(images)), torch.full((8,), target))
-        for adam in adams.values():
-            adam.zero_grad()
-        loss.backward()
-        adams[network].step()
-        return float(loss.detach())
-
-    for _ in range(3):
-        on_real = update(d, real, 1.0)
-        on_fake = update(d, g(plain._draw(8)).detach(), 0.0)
-        generator = update(g, g(plain._draw(8)), 1.0)
-        expected = torch.tensor([generator, on_fake, on_real])
-        torch.testing.assert_close(ours.step(real), expected, rtol=1e-4, atol=1e-5)
-    for one, other in zip(ours.generator.parameters(), g.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
-
-
-def test_dropout_is_active_in_all_three_updates(
-    settings: TrainSettings, compute: Compute, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[bool] = []
-    forward = Dropout.forward
-
-    def spy(self: Dropout, x: torch.Tensor) -> torch.Tensor:
-        calls.append(self.training and self.rate > 0)
-        return forward(self, x)
-
-    monkeypatch.setattr(Dropout, "forward", spy)
-    Trainer(settings, 16, compute).step(torch.zeros(8, 1, 16, 16))
-    assert calls == [True, True, True]
-
-
-def test_the_generator_step_leaves_the_discriminator_as_it_is(
-    settings: TrainSettings, compute: Compute
-) -> None:
-    trainer = Trainer(settings, 16, compute)
-    trainer.step(torch.zeros(8, 1, 16, 16))
-    assert all(parameter.requires_grad for parameter in trainer.discriminator.parameters())
 
 
 def test_training_learns_a_simple_distribution(settings: TrainSettings, compute: Compute) -> None:

@@ -17,8 +17,9 @@ from src.errors import UserError
 from src.models.sampling import to_unit_range
 from src.settings.tree import Settings, parse_settings
 from src.training.checkpoint import Checkpoints
-from src.training.gan import Observer, Safeguards, Trainer, TrainResult, train
+from src.training.gan import Observer, Safeguards, TrainResult, train
 from src.training.group import Group
+from src.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 COMPUTE = Compute(CPU, "fp32", "channels_last", compile=False)
@@ -106,6 +107,14 @@ def test_the_same_batch_gives_the_same_losses_however_it_is_split(
     alone = losses_of_steps(parse_settings(tiny), Group())
     for found in together(size, tiny, "steps", tmp_path):
         torch.testing.assert_close(found, alone, rtol=2e-5, atol=1e-6)
+
+
+def test_augmentation_and_penalty_belong_to_the_whole_batch(
+    fancy: dict[str, Any], tmp_path: Path
+) -> None:
+    alone = losses_of_steps(parse_settings(fancy), Group())
+    for found in together(2, fancy, "steps", tmp_path):
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_every_process_ends_with_the_same_networks(tiny: dict[str, Any], tmp_path: Path) -> None:

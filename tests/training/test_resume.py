@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from src.compute import Compute
 from src.errors import UserError
-from src.settings.train import OptimizerSettings, TrainSettings
+from src.settings.train import OptimizersSettings, TrainSettings
 from src.settings.tree import Settings
-from src.training import gan
+from src.training import trainer as trainer_module
 from src.training.checkpoint import Checkpoints
-from src.training.gan import EpochLosses, Observer, Safeguards, Trainer, TrainResult, train
+from src.training.divergence import signs_of_collapse
+from src.training.gan import EpochLosses, Observer, Safeguards, TrainResult, train
+from src.training.trainer import Trainer
 
 Images = NDArray[np.uint8]
 STEPS = 6  # three epochs of two batches
@@ -79,6 +81,17 @@ def test_stopped_anywhere_and_resumed_it_is_the_same(
     assert seen == [(epoch, batch, 8 * step)]
 
 
+def test_with_every_choice_it_is_the_same_as_well(
+    fancy_settings: Settings, images: Images, compute: Compute, tmp_path: Path
+) -> None:
+    settings = fancy_settings.train.normal
+    whole = train(images, settings, compute, Observer())
+    kept = Safeguards(Checkpoints(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        train(images, settings, compute, stopped_after(3), kept)
+    same(train(images, settings, compute, Observer(), kept), whole)
+
+
 @pytest.mark.parametrize("cuts", [(1,), (2, 1, 1), (5, 1), (3, 2)])
 def test_killed_it_goes_on_from_the_last_checkpoint(
     settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path, cuts: tuple[int, ...]
@@ -136,7 +149,7 @@ def test_a_finished_training_that_is_asked_for_again_starts_anew(
 def explosive(settings: TrainSettings) -> TrainSettings:
     adam = settings.optimizer.generator.model_copy(update={"learning_rate": 1e30})
     return settings.model_copy(
-        update={"optimizer": OptimizerSettings(generator=adam, discriminator=adam)}
+        update={"optimizer": OptimizersSettings(generator=adam, discriminator=adam)}
     )
 
 
@@ -172,7 +185,7 @@ def collapsing(monkeypatch: pytest.MonkeyPatch) -> None:
     def signs(*tensors: torch.Tensor) -> torch.Tensor:
         return torch.tensor([float(next(counter) > 0), 0.0, 0.0], dtype=torch.float64)
 
-    monkeypatch.setattr(gan, "signs_of_collapse", signs)
+    monkeypatch.setattr(trainer_module, "signs_of_collapse", signs)
 
 
 @pytest.mark.usefixtures("collapsing")
@@ -202,5 +215,5 @@ def test_a_discriminator_without_weights_is_seen_to_give_one_score(
         torch.nn.init.zeros_(parameter)
         parameter.requires_grad_(False)
     on_real, on_fake = (trainer.discriminator(torch.rand(4, 1, 16, 16)) for _ in range(2))
-    assert gan.signs_of_collapse(on_real, on_fake, torch.rand(4, 1, 16, 16)).tolist()[1] == 1
+    assert signs_of_collapse(on_real, on_fake, torch.rand(4, 1, 16, 16)).tolist()[1] == 1
     assert math.isclose(float(on_real[0]), 0)

@@ -1,0 +1,66 @@
+"""Whether the choices of a training exist and agree with each other.
+
+What can be chosen is one entry in a table of the code that does it; this reads those tables, so
+that a new entry needs no other change.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from src.models.layers import INITIALIZATIONS, NORMALIZATIONS, UPSAMPLINGS
+from src.settings.train import TrainSettings
+from src.training.augmentation import AUGMENTATIONS
+from src.training.losses import LOSSES
+from src.training.optimizers import OPTIMIZERS
+
+
+def check_choices(train: TrainSettings) -> None:
+    """Refuse names that do not exist and combinations that make no sense.
+
+    Raises:
+        ValueError: it begins with the key.
+    """
+    # The second only where the first finds nothing.
+    for fault in chain(_unknown_names(train), _combinations(train)):
+        raise ValueError(fault)
+
+
+def _unknown_names(train: TrainSettings) -> Iterator[str]:
+    """Names that are in no table."""
+    choices = [
+        ("generator.upsampling", train.generator.upsampling, UPSAMPLINGS),
+        ("generator.normalization", train.generator.normalization, NORMALIZATIONS),
+        ("discriminator.normalization", train.discriminator.normalization, NORMALIZATIONS),
+        ("initialization", train.initialization, INITIALIZATIONS),
+        ("loss", train.loss, LOSSES),
+        *(("augmentation", name, AUGMENTATIONS) for name in train.augmentation),
+        ("optimizer.generator.name", train.optimizer.generator.name, OPTIMIZERS),
+        ("optimizer.discriminator.name", train.optimizer.discriminator.name, OPTIMIZERS),
+    ]
+    for key, name, names in choices:
+        if name not in names:
+            yield f"{key}: it must be one of {', '.join(names)} (given: {name!r})"
+
+
+def _combinations(train: TrainSettings) -> Iterator[str]:
+    """Choices that exist but make no sense together."""
+    for kernel, stride in zip(train.generator.kernels, train.generator.strides, strict=True):
+        if UPSAMPLINGS[train.generator.upsampling].width(kernel, stride) < stride:
+            yield f"generator.kernels: a kernel of {kernel} leaves holes at stride {stride}"
+    loss = LOSSES[train.loss]
+    if train.label_smoothing and not loss.smooths:
+        yield f"label_smoothing: the {train.loss} loss has no labels; set it to 0"
+    if loss.needs_penalty and not train.gradient_penalty:
+        yield f"gradient_penalty: the {train.loss} loss needs one above 0; 10 is usual"
+    if loss.needs_penalty and train.discriminator_updates == "apart":
+        yield (
+            f"discriminator_updates: the {train.loss} loss compares real and generated images; "
+            "set it to together"
+        )
+    if train.gradient_penalty and train.discriminator.normalization == "batch":
+        yield (
+            "gradient_penalty: with batch normalisation no image has a gradient of its own; set "
+            "discriminator.normalization to none or spectral"
+        )
+    if len(set(train.augmentation)) < len(train.augmentation):
+        yield "augmentation: the same one is named twice"

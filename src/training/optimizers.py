@@ -1,0 +1,29 @@
+"""The optimizers that the thesis explains.
+
+An optimizer is one entry of ``OPTIMIZERS``; the parameters know it by its name there. Momentum and
+the decay of mean squares are ``beta1`` and ``beta2``, as Adam calls them, in all of them.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+Weights = Iterable[nn.Parameter]
+# Learning rate, beta1, beta2 and epsilon.
+Maker = Callable[[Weights, float, float, float, float], torch.optim.Optimizer]
+
+OPTIMIZERS: dict[str, Maker] = {
+    # Kingma and Ba, 2015, algorithm 1, in torch's fused form.
+    "adam": lambda weights, rate, beta1, beta2, epsilon: torch.optim.Adam(
+        weights, lr=rate, betas=(beta1, beta2), eps=epsilon, fused=True
+    ),
+    # Tieleman and Hinton, 2012.
+    "rmsprop": lambda weights, rate, beta1, beta2, epsilon: torch.optim.RMSprop(
+        weights, lr=rate, alpha=beta2, eps=epsilon, momentum=beta1
+    ),
+    # Polyak, 1964; without mean squares, so beta2 and epsilon play no part.
+    "sgd": lambda weights, rate, beta1, beta2, epsilon: torch.optim.SGD(
+        weights, lr=rate, momentum=beta1, fused=True
+    ),
+}

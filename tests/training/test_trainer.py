@@ -1,0 +1,207 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.compute import Compute
+from src.models.layers import Dropout
+from src.settings.train import TrainSettings
+from src.settings.tree import Settings, parse_settings
+from src.training.augmentation import augment
+from src.training.losses import LOSSES
+from src.training.trainer import Trainer
+
+
+@pytest.fixture
+def settings(tiny_settings: Settings) -> TrainSettings:
+    return tiny_settings.train.normal
+
+
+def test_untrained_losses_are_near_chance(settings: TrainSettings, compute: Compute) -> None:
+    trainer = Trainer(settings, 16, compute)
+    losses = trainer.step(torch.zeros(8, 1, 16, 16))
+    assert losses.shape == (3,)
+    assert torch.allclose(losses, torch.full((3,), math.log(2)), atol=0.15)
+
+
+def test_a_step_is_three_adam_updates_of_plain_binary_cross_entropy(
+    settings: TrainSettings, compute: Compute
+) -> None:
+    """Against the step as the thesis states it: sigmoid, cross-entropy, nothing frozen."""
+    ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
+    real = torch.rand(8, 1, 16, 16) * 2 - 1
+    g, d = plain.generator, plain.discriminator
+    adams = {
+        network: torch.optim.Adam(
+            network.parameters(), lr=o.learning_rate, betas=(o.beta1, o.beta2), eps=o.epsilon
+        )
+        for network, o in (
+            (g, settings.optimizer.generator),
+            (d, settings.optimizer.discriminator),
+        )
+    }
+
+    def update(network: torch.nn.Module, images: torch.Tensor, target: float) -> float:
+        loss = F.binary_cross_entropy(torch.sigmoid(d(images)), torch.full((8,), target))
+        for adam in adams.values():
+            adam.zero_grad()
+        loss.backward()
+        adams[network].step()
+        return float(loss.detach())
+
+    for _ in range(3):
+        on_real = update(d, real, 1.0)
+        on_fake = update(d, g(plain._draw(8)).detach(), 0.0)
+        generator = update(g, g(plain._draw(8)), 1.0)
+        expected = torch.tensor([generator, on_fake, on_real])
+        torch.testing.assert_close(ours.step(real), expected, rtol=1e-4, atol=1e-5)
+    for one, other in zip(ours.generator.parameters(), g.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_dropout_is_active_in_all_three_updates(
+    settings: TrainSettings, compute: Compute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    forward = Dropout.forward
+
+    def spy(self: Dropout, x: torch.Tensor) -> torch.Tensor:
+        calls.append(self.training and self.rate > 0)
+        return forward(self, x)
+
+    monkeypatch.setattr(Dropout, "forward", spy)
+    Trainer(settings, 16, compute).step(torch.zeros(8, 1, 16, 16))
+    assert calls == [True, True, True]
+
+
+def test_the_generator_step_leaves_the_discriminator_as_it_is(
+    settings: TrainSettings, compute: Compute
+) -> None:
+    trainer = Trainer(settings, 16, compute)
+    trainer.step(torch.zeros(8, 1, 16, 16))
+    assert all(parameter.requires_grad for parameter in trainer.discriminator.parameters())
+
+
+REAL = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def losses(params: dict[str, Any], compute: Compute, steps: int = 3) -> Tensor:
+    trainer = Trainer(parse_settings(params).train.normal, 16, compute)
+    return torch.stack([trainer.step(REAL) for _ in range(steps)])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"generator.normalization": "batch"},
+        {"generator.normalization": "spectral"},
+        {"generator.upsampling": "nearest"},
+        {"discriminator.normalization": "batch"},
+        {"discriminator.normalization": "spectral"},
+        {"discriminator.dropout": 0.1},
+        {"discriminator.slope": 0.3},
+        {"initialization": "dcgan"},
+        {"loss": "hinge"},
+        {"loss": "hinge", "gradient_penalty": 5.0},
+        {"loss": "wasserstein", "gradient_penalty": 10.0, "discriminator_updates": "together"},
+        {"label_smoothing": 0.1},
+        {"gradient_penalty": 1.0},
+        {"discriminator_updates": "together"},
+        {"augmentation": ["translation"]},
+        {"augmentation": ["brightness", "contrast", "cutout"]},
+        {"optimizer.generator.name": "rmsprop"},
+        {"optimizer.discriminator.name": "sgd"},
+        {"optimizer.discriminator.learning_rate": 0.003},
+    ],
+)
+def test_every_choice_changes_the_training_and_is_repeatable(
+    tiny: dict[str, Any], precision: Any, choices: dict[str, Any]
+) -> None:
+    compute = Compute(torch.device("cpu"), precision, "channels_last", compile=False)
+    plain = losses(tiny, compute)
+    for place, value in choices.items():
+        *sections, key = place.split(".")
+        tree = tiny["train"]["normal"]
+        for section in sections:
+            tree = tree[section]
+        tree[key] = value
+    found = losses(tiny, compute)
+    assert found.isfinite().all()
+    assert not torch.allclose(found, plain, rtol=1e-5)
+    assert torch.equal(losses(tiny, compute), found)
+
+
+def test_together_the_discriminator_takes_one_step_down_the_sum(
+    tiny: dict[str, Any], compute: Compute
+) -> None:
+    tiny["train"]["normal"].update(loss="hinge", discriminator_updates="together")
+    tiny["train"]["normal"]["discriminator"]["dropout"] = 0.0
+    settings = parse_settings(tiny).train.normal
+    ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
+    fake = plain._draw(8)
+    loss = (
+        F.relu(1 - plain.discriminator(REAL)).mean() + F.relu(1 + plain.discriminator(fake)).mean()
+    )
+    loss.backward()
+    plain._optimizer_d.step()
+    ours.step(REAL)
+    for one, other in zip(
+        ours.discriminator.parameters(), plain.discriminator.parameters(), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_step_of_a_critic_has_the_penalty_and_augments_what_it_sees(
+    fancy: dict[str, Any], compute: Compute
+) -> None:
+    """Against the same step written out; the penalty is taken on images as they are."""
+    fancy["train"]["normal"]["discriminator"].update(normalization="none", dropout=0.0)
+    settings = parse_settings(fancy).train.normal
+    ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
+    critic = plain.discriminator
+    fake = plain._draw(8)
+    seen = [
+        augment(images, settings.augmentation, plain._uniform("augmentation", 8, 6))
+        for images in (REAL, fake)
+    ]
+    between = plain._uniform("penalty", 8, 1).view(-1, 1, 1, 1)
+    place = (fake + between * (REAL - fake)).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(place).sum(), place, create_graph=True)
+    penalty = ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
+    loss = critic(seen[1]).mean() - critic(seen[0]).mean()
+    (loss + 10 * penalty).backward()
+    plain._optimizer_d.step()
+    found = ours.step(REAL)
+    assert float(found[1] + found[2]) == pytest.approx(float(loss.detach()), rel=1e-3, abs=1e-5)
+    for one, other in zip(ours.discriminator.parameters(), critic.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_images_are_drawn_from_the_average_where_there_is_one(
+    tiny: dict[str, Any], compute: Compute
+) -> None:
+    trainer = Trainer(parse_settings(tiny).train.normal, 16, compute)
+    assert trainer.drawing is trainer.generator
+    tiny["train"]["normal"]["average"] = 0.99
+    averaged = Trainer(parse_settings(tiny).train.normal, 16, compute)
+    for _ in range(5):
+        assert torch.equal(trainer.step(REAL), averaged.step(REAL))  # it disturbs nothing
+    drawn, trained = averaged.drawing.state_dict(), averaged.generator.state_dict()
+    assert any(not torch.equal(drawn[name], trained[name]) for name in drawn)
+
+
+def test_a_critic_that_parts_real_from_generated_is_not_taken_for_a_collapse(
+    fancy: dict[str, Any], compute: Compute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not LOSSES["wasserstein"].parts_at_zero
+    monkeypatch.setattr(
+        "src.training.trainer.signs_of_collapse",
+        lambda *tensors: torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64),
+    )
+    trainer = Trainer(parse_settings(fancy).train.normal, 16, compute)
+    trainer.step(REAL)
+    assert trainer.watch.collapse(1) is None
