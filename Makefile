@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
-.PHONY: help setup demo test test-long check bench bench-processes bench-large thesis ui summary clean distclean
+.PHONY: help setup demo test test-long check bench bench-processes bench-large real thesis ui summary clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -57,60 +57,34 @@ ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 PORT ?= 5000
 
-# The thesis's networks and schedule, as values of `dvc exp run -S`. Learning rate, beta1 and the
-# dropout rate are not stated there; these are DCGAN's usual ones.
-EPOCHS ?= 200
-NAME ?= thesis
+# Real images. NETWORKS names a file of networks/, whose settings count for both classes; without it
+# those of params.yaml do, for so many epochs that a class trains for about 20 minutes on two cores.
+NETWORKS ?=
+EPOCHS ?=
+EPOCHS_NORMAL ?= $(or $(EPOCHS),$(if $(NETWORKS),,400))
+EPOCHS_PNEUMONIA ?= $(or $(EPOCHS),$(if $(NETWORKS),,140))
+NAME ?= $(or $(NETWORKS),real)
 SET ?=
-define THESIS_CLASS
-train.$(1).generator.latent=100
-train.$(1).generator.base_channels=256
-train.$(1).generator.channels=[128,128,128]
-train.$(1).generator.kernels=[4,4,4]
-train.$(1).generator.strides=[2,2,2]
-train.$(1).generator.upsampling=transposed
-train.$(1).generator.output_kernel=3
-train.$(1).generator.normalization=none
-train.$(1).generator.slope=0.2
-train.$(1).discriminator.channels=[128,256,256,512]
-train.$(1).discriminator.kernels=[3,3,3,3]
-train.$(1).discriminator.strides=[1,2,2,2]
-train.$(1).discriminator.normalization=none
-train.$(1).discriminator.slope=0.2
-train.$(1).discriminator.dropout=0.4
-train.$(1).initialization=xavier
-train.$(1).loss=bce
-train.$(1).label_smoothing=0.0
-train.$(1).gradient_penalty=0.0
-train.$(1).discriminator_updates=apart
-train.$(1).augmentation=[]
-train.$(1).average=0.0
-train.$(1).optimizer.generator.name=adam
-train.$(1).optimizer.generator.learning_rate=0.0002
-train.$(1).optimizer.generator.beta1=0.5
-train.$(1).optimizer.generator.beta2=0.999
-train.$(1).optimizer.generator.epsilon=1e-7
-train.$(1).optimizer.discriminator.name=adam
-train.$(1).optimizer.discriminator.learning_rate=0.0002
-train.$(1).optimizer.discriminator.beta1=0.5
-train.$(1).optimizer.discriminator.beta2=0.999
-train.$(1).optimizer.discriminator.epsilon=1e-7
-train.$(1).batch=128
-train.$(1).epochs=$(EPOCHS)
-train.$(1).samples.epochs=[1,10,50,100,150]
-endef
-THESIS := preprocess.size=64 $(call THESIS_CLASS,normal) $(call THESIS_CLASS,pneumonia) $(SET)
+settings_of = $(if $(NETWORKS),$(shell sed -e '/^#/d' -e 's/^/train.$(1)./' networks/$(NETWORKS)))
+REAL = preprocess.size=64 $(call settings_of,normal) $(call settings_of,pneumonia) \
+  $(addprefix train.normal.epochs=,$(EPOCHS_NORMAL)) \
+  $(addprefix train.pneumonia.epochs=,$(EPOCHS_PNEUMONIA)) $(SET)
 
-thesis: setup  ## train the thesis on real images: make thesis DATA=chest_xray.zip [EPOCHS=1] [NAME=..] [SET="key=value .."]
-	@test -n "$(DATA)" || { echo 'error: name the real images: make thesis DATA=<zip or folder>' >&2; exit 1; }
+real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [NAME=..] [SET="key=value .."]
+	@test -n "$(DATA)" || { echo 'error: name the real images: make real DATA=<zip or folder>' >&2; exit 1; }
+	@test -z "$(NETWORKS)" || test -f "networks/$(NETWORKS)" || \
+	  { echo "error: networks/$(NETWORKS): there is no such file" >&2; exit 1; }
 	@export $(IN_VENV); \
 	data=$$(realpath -e "$(DATA)") || exit 1; \
 	sum=$$(python3 -m pipeline.fetch --checksum "$$data") || exit 1; \
-	set -- data.source=kermany "data.path=$$data" "data.sha256=$$sum" $(foreach item,$(THESIS),'$(item)'); \
+	set -- data.source=kermany "data.path=$$data" "data.sha256=$$sum" $(foreach item,$(REAL),'$(item)'); \
 	python3 -m pipeline.estimate "$$@" || exit 1; \
 	for item; do set -- "$$@" -S "$$item"; shift; done; \
 	set -x; dvc exp run -n "$(NAME)" "$$@" || exit 1; set +x; \
 	python3 -m pipeline.summary
+
+thesis: NETWORKS = thesis
+thesis: real  ## the same with the thesis's networks and its 200 epochs
 
 clean:  ## remove models and reports; data, checkpoints, DVC's cache, the tracking store and .venv stay
 	rm -rf models reports/index.html reports/figures reports/fid dvc_plots

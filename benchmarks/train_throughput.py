@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
-from benchmarks.workspace import ROOT
+from benchmarks.workspace import ROOT, settings_of_networks
 from src.compute import choose_compute, choose_device, computes_in_bf16
 from src.files import write_json
 from src.models.flops import discriminator_flops, generator_flops, update_flops
@@ -34,24 +34,12 @@ RESULT = ROOT / "reports" / "benchmarks" / "train_throughput.json"
 SIZES = ("thesis", "demo")
 PRECISIONS = ("fp32", "bf16")
 GEMM_SIDES = (1024, 2048, 4096)
-# The thesis's networks and batch, as `make thesis` sets them.
-THESIS = (
-    "generator.base_channels=256",
-    "generator.channels=[128,128,128]",
-    "generator.kernels=[4,4,4]",
-    "generator.strides=[2,2,2]",
-    "generator.output_kernel=3",
-    "discriminator.channels=[128,256,256,512]",
-    "discriminator.kernels=[3,3,3,3]",
-    "discriminator.strides=[1,2,2,2]",
-    "discriminator.dropout=0.4",
-    "batch=128",
-)
 
 
 def settings_of(size: str) -> tuple[TrainSettings, int]:
     """The training settings of a size, and the side of its images."""
-    overrides = [f"train.normal.{item}" for item in THESIS] if size == "thesis" else []
+    chosen = settings_of_networks("thesis") if size == "thesis" else []
+    overrides = [f"train.normal.{item}" for item in chosen]
     settings = load_settings(ROOT / "params.yaml", [*overrides, "preprocess.size=64"])
     return settings.train.normal, settings.preprocess.size
 

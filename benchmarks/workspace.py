@@ -1,4 +1,4 @@
-"""A copy of the project in which stages run without touching this one."""
+"""The project's files: its named networks, and copies in which stages run without touching it."""
 
 import shutil
 import subprocess
@@ -20,3 +20,9 @@ def copy_project(folder: Path, without: Collection[str] = ()) -> None:
         if name and name not in without and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+
+
+def settings_of_networks(name: str) -> list[str]:
+    """The settings of a file of networks/, as ``key=value`` below train.<class>."""
+    lines = (ROOT / "networks" / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]

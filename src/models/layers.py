@@ -5,6 +5,7 @@ padding at the right and bottom; torch pads both sides alike. The thesis's netwo
 former.
 """
 
+import functools
 from typing import Any, cast
 
 import torch
@@ -92,15 +93,11 @@ class NearestConv2d(SameConvTranspose2d):
         return kernel + stride - 1
 
     def _spread(self) -> Tensor:
-        stride = self.stride[0]
-        weight = self.weight
-        return torch.stack(
-            [
-                F.pad(weight, (right, stride - 1 - right, below, stride - 1 - below))
-                for below in range(stride)
-                for right in range(stride)
-            ]
-        ).sum(0)
+        more = self.stride[0] - 1
+        rows = [F.pad(self.weight, (0, 0, i, more - i)) for i in range(more + 1)]
+        tall = functools.reduce(torch.add, rows)
+        columns = [F.pad(tall, (i, more - i)) for i in range(more + 1)]
+        return functools.reduce(torch.add, columns)
 
 
 # By the names that the parameters use.

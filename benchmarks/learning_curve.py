@@ -1,0 +1,205 @@
+"""How the Fréchet distance falls as a training of one class goes on: against images and time.
+
+`python -m benchmarks.learning_curve NAME --class normal [--networks thesis] [--set KEY=VALUE ...]`
+trains on the arrays that `dvc repro preprocess` made and scores as many generated images as there
+are real ones to judge by, with 768 features of the Inception network. Settings are chosen by
+`--judge held-out`, which keeps patients of the train split from the training; `--judge test` is for
+the end. The seconds are those of the training alone. Writes reports/kermany/NAME.csv, .json and .png
+(generated images).
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.train_throughput import processor
+from benchmarks.workspace import ROOT, settings_of_networks
+from pipeline.stage import report_errors
+from src.compute import choose_compute
+from src.data.download import download_inception
+from src.data.tables import rows_of
+from src.errors import UserError
+from src.evaluation.features import extract_features
+from src.evaluation.frechet import FeatureSet, frechet_distance
+from src.evaluation.inception import InceptionExtractor, load_inception
+from src.files import write_atomic, write_json
+from src.grids import png, tile
+from src.progress import Progress, say
+from src.settings.train import TrainSettings
+from src.settings.tree import ClassName, flatten, load_settings
+from src.training.gan import Observer, steps_per_epoch, train
+
+Images = NDArray[np.uint8]
+FOLDER = ROOT / "reports" / "kermany"
+DIMS = 768
+BATCH = 39  # of the extractor; both sizes of Kermany's test split are its multiples
+COLUMNS = 26  # of the sample grids, whose images are judged
+HELD_OUT = 234  # images at least, of whole patients
+SHOWN = 64  # generated images in the picture
+FIRST, GROWTH = 15_000, 1.5  # images until the first score, and between the scores
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Real images that the generated ones are compared with."""
+
+    extractor: InceptionExtractor
+    device: torch.device
+    real: FeatureSet
+
+    def score(self, images: Images) -> float:
+        """The Fréchet distance of images to the real ones."""
+        return frechet_distance(_features(self.extractor, images, self.device), self.real)
+
+
+def _features(extractor: InceptionExtractor, images: Images, device: torch.device) -> FeatureSet:
+    return FeatureSet(extract_features(extractor, images, BATCH, device))
+
+
+def split_by_patient(images: Images, patients: Sequence[str], least: int) -> tuple[Images, Images]:
+    """The images to train on and the held-out ones, those of the last patients by name.
+
+    ``least`` images are held out, and the rest of their patients' images are left aside.
+    """
+    held: set[str] = set()
+    for patient in sorted(set(patients), reverse=True):
+        if sum(name in held for name in patients) >= least:
+            break
+        held.add(patient)
+    out = np.array([name in held for name in patients])
+    return images[~out], images[out][:least]
+
+
+def epochs_to_score(settings: TrainSettings, steps: int) -> list[int]:
+    """Epochs at which the images seen have grown by GROWTH, and the last."""
+    each = steps * settings.batch
+    epochs: list[int] = []
+    images = float(FIRST)
+    while images < settings.epochs * each:
+        epochs.append(max(round(images / each), 1))
+        images *= GROWTH
+    return sorted({*epochs, settings.epochs})
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train, score and write."""
+    name: ClassName = arguments.label
+    networks = settings_of_networks(arguments.networks) if arguments.networks else []
+    items = [*networks, *arguments.set, f"seed={arguments.seed}"]
+    overrides = [f"train.{name}.{item}" for item in items]
+    settings = load_settings(ROOT / "params.yaml", overrides)
+    compute = choose_compute(settings.compute)
+    arrays = ROOT / "data" / "arrays"
+    images: Images = np.load(arrays / name / "train.npy", mmap_mode="r")
+    if arguments.judge == "held-out":
+        patients = [
+            row["patient"]
+            for row in rows_of(arrays / "table.csv")
+            if (row["split"], row["label"].lower()) == ("train", name)
+        ]
+        images, judging = split_by_patient(images, patients, HELD_OUT)
+    else:
+        judging = np.load(arrays / name / "test.npy", mmap_mode="r")
+    if len(judging) % COLUMNS:
+        raise UserError(f"{len(judging)} images to judge by are not a multiple of {COLUMNS}")
+    weights = arguments.weights or download_inception()
+    extractor = load_inception(weights, DIMS, compute.device)
+    judge = Judge(extractor, compute.device, _features(extractor, judging, compute.device))
+    others = np.random.default_rng(0).permutation(len(images))[: len(judging)]
+    floor = judge.score(images[np.sort(others)])
+    say(f"{len(images)} images to train on, {len(judging)} to judge by; they are {floor:.3f} apart")
+
+    chosen = settings.train_of(name)
+    steps = steps_per_epoch(len(images), chosen.batch)
+    samples = chosen.samples.model_copy(
+        update={
+            "epochs": tuple(epochs_to_score(chosen, steps)),
+            "rows": len(judging) // COLUMNS,
+            "columns": COLUMNS,
+        }
+    )
+    chosen = chosen.model_copy(update={"samples": samples})
+    rows: list[dict[str, float]] = []
+    start, aside = time.perf_counter(), 0.0
+
+    def trained() -> float:
+        return time.perf_counter() - start - aside
+
+    def on_samples(epoch: int, drawn: Images) -> None:
+        nonlocal aside
+        seconds, begin = trained(), time.perf_counter()
+        row = {
+            "epoch": epoch,
+            "images": epoch * steps * chosen.batch,
+            "seconds": round(seconds, 1),
+            "fid": round(judge.score(drawn), 4),
+        }
+        rows.append(row)
+        say(f"{arguments.name}: {row['images']} images, {seconds:.0f} s: distance {row['fid']:.3f}")
+        _write_rows(FOLDER / f"{arguments.name}.csv", rows)
+        grid = tile(drawn[:SHOWN], 16)
+        write_atomic(FOLDER / f"{arguments.name}.png", png(grid))
+        aside += time.perf_counter() - begin
+
+    stop_after = 60 * arguments.minutes
+    progress = Progress(f"train {name}", chosen.epochs * steps * chosen.batch, "images")
+    observer = Observer(
+        on_step=progress.advance,
+        on_samples=on_samples,
+        should_stop=lambda: trained() > stop_after,
+    )
+    try:
+        with progress:
+            train(images, chosen, compute, observer)
+    except KeyboardInterrupt:
+        if trained() <= stop_after:
+            raise
+        say(f"stopped after {arguments.minutes:g} minutes of training")
+    write_json(
+        FOLDER / f"{arguments.name}.json",
+        {
+            "command": "python -m benchmarks.learning_curve " + " ".join(sys.argv[1:]),
+            "class": name,
+            "seed": arguments.seed,
+            "judge": arguments.judge,
+            "images_to_train_on": len(images),
+            "images_to_judge_by": len(judging),
+            "real_train_against_judge": floor,
+            "features": f"inception, {DIMS}",
+            "machine": {"processor": processor(), **compute.describe()},
+            "parameters": flatten(settings.train_of(name)),
+        },
+    )
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
+    lines = [",".join(rows[0]), *(",".join(str(value) for value in row.values()) for row in rows)]
+    write_atomic(path, "\n".join(lines) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning_curve", description=__doc__
+    )
+    parser.add_argument("name", help="of the files that it writes")
+    parser.add_argument("--class", dest="label", choices=("normal", "pneumonia"), required=True)
+    parser.add_argument("--networks", help="a file of networks/; else those of params.yaml")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--judge", choices=("held-out", "test"), default="held-out")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so much training")
+    parser.add_argument("--weights", type=Path, help="of the Inception network; else downloaded")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of train.CLASS")
+    arguments = parser.parse_args(argv)
+    return report_errors(lambda: run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
