@@ -4,8 +4,8 @@
 trains on the arrays that `dvc repro preprocess` made and scores as many generated images as there
 are real ones to judge by, with 768 features of the Inception network. Settings are chosen by
 `--judge held-out`, which keeps patients of the train split from the training; `--judge test` is for
-the end. The seconds are those of the training alone. Writes reports/kermany/NAME.csv, .json and .png
-(generated images).
+the end. The seconds are those of the training alone. Writes NAME.csv, NAME.json and NAME.png
+(generated images) to reports/kermany.
 """
 
 import argparse
