@@ -54,8 +54,8 @@ def test_a_step_is_three_adam_updates_of_plain_binary_cross_entropy(
 
     for _ in range(3):
         on_real = update(d, real, 1.0)
-        on_fake = update(d, g(plain._draw(8)).detach(), 0.0)
-        generator = update(g, g(plain._draw(8)), 1.0)
+        on_fake = update(d, g(plain._noise(8)).detach(), 0.0)
+        generator = update(g, g(plain._noise(8)), 1.0)
         expected = torch.tensor([generator, on_fake, on_real])
         torch.testing.assert_close(ours.step(real), expected, rtol=1e-4, atol=1e-5)
     for one, other in zip(ours.generator.parameters(), g.parameters(), strict=True):
