@@ -33,7 +33,7 @@ def only_run(root: Path) -> Entity:
 def test_everything_that_is_logged_arrives(tmp_path: Path, tiny_settings: Settings) -> None:
     (tmp_path / "note.txt").write_text("hello")
     network = new_generator(
-        tiny_settings.train.normal.generator, 16, torch.Generator().manual_seed(1)
+        tiny_settings.train.normal.generator, 16, "xavier", torch.Generator().manual_seed(1)
     ).eval()
     many = {f"section.key{number}": str(number) for number in range(150)}
     with start_run("train", tmp_path, many, {"dvc.stage": "train_normal"}) as run:
@@ -64,6 +64,23 @@ def test_everything_that_is_logged_arrives(tmp_path: Path, tiny_settings: Settin
         with torch.no_grad():
             expected = network(torch.from_numpy(noise)).numpy()
         np.testing.assert_allclose(loaded.predict(noise), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalization", ["batch", "spectral"])
+def test_a_generator_of_other_layers_is_logged_as_well(
+    tmp_path: Path, tiny_settings: Settings, normalization: str
+) -> None:
+    changes = {"normalization": normalization, "upsampling": "nearest"}
+    settings = tiny_settings.train.normal.generator.model_copy(update=changes)
+    network = new_generator(settings, 16, "dcgan", torch.Generator().manual_seed(1)).eval()
+    with start_run("train", tmp_path, {}, {}) as run:
+        run.log_generator("generator", network, 8)
+    (model,) = client(tmp_path).search_logged_models([only_run(tmp_path).info.experiment_id])
+    noise = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(noise)).numpy()
+    found = mlflow.pyfunc.load_model(model.model_uri).predict(noise)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_artifacts_have_an_absolute_place(tmp_path: Path) -> None:
@@ -186,7 +203,7 @@ def test_a_run_that_was_cut_off_is_taken_up_and_nothing_is_logged_twice(
     tmp_path: Path, tiny_settings: Settings
 ) -> None:
     network = new_generator(
-        tiny_settings.train.normal.generator, 16, torch.Generator().manual_seed(1)
+        tiny_settings.train.normal.generator, 16, "xavier", torch.Generator().manual_seed(1)
     ).eval()
 
     def cut_off() -> None:
