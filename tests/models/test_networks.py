@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from src.errors import UserError
+from src.models.layers import initialize
 from src.models.networks import (
     Discriminator,
     Generator,
@@ -63,6 +65,49 @@ def test_the_thesis_networks_have_its_parameter_counts() -> None:
     assert count_parameters(generator.output) == 1_153
 
 
+@pytest.mark.parametrize("size", [32, 64, 128, 256])
+@pytest.mark.parametrize("upsampling", ["transposed", "nearest"])
+@pytest.mark.parametrize("normalization", ["none", "batch", "spectral"])
+def test_lists_of_layers_make_every_size(size: int, upsampling: str, normalization: str) -> None:
+    depth = size.bit_length() - 3  # from 4 pixels up and back
+    generator = Generator(
+        generator_settings(
+            base_channels=8,
+            channels=[4] * depth,
+            kernels=[3] * depth,
+            strides=[2] * depth,
+            upsampling=upsampling,
+            normalization=normalization,
+        ),
+        size,
+    )
+    discriminator = Discriminator(
+        discriminator_settings(
+            channels=[4] * depth,
+            kernels=[4] * depth,
+            strides=[2] * depth,
+            normalization=normalization,
+            dropout=0.0,
+        ),
+        size,
+    )
+    random = torch.Generator().manual_seed(0)
+    initialize(generator, "xavier", random)
+    initialize(discriminator, "xavier", random)
+    assert generator.dense.out_features == 8 * 4 * 4
+    images = generator(torch.randn(3, 100))
+    assert images.shape == (3, 1, size, size)
+    assert discriminator(images).shape == (3,)
+
+
+def test_batch_normalisation_spares_the_first_and_the_last_map() -> None:
+    generator = Generator(generator_settings(normalization="batch"), 64)
+    discriminator = Discriminator(discriminator_settings(normalization="batch"), 64)
+    for network, widths in ((generator, [256, 128, 128, 128]), (discriminator, [256, 256, 512])):
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+        assert [layer.num_features for layer in layers] == widths
+
+
 def test_the_thesis_maps_have_its_shapes() -> None:
     generator = Generator(generator_settings(), 64).eval()
     discriminator = Discriminator(discriminator_settings(), 64).eval()
@@ -112,9 +157,14 @@ def test_the_same_stream_gives_the_same_weights() -> None:
     assert not torch.equal(weights(1), weights(2))
 
 
-def test_a_saved_generator_draws_the_same_images(tmp_path: Path, cpu: torch.device) -> None:
-    settings = generator_settings(base_channels=8, channels=[8, 4, 4])
-    network = new_generator(settings, 64, "xavier", torch.Generator().manual_seed(1)).eval()
+@pytest.mark.parametrize("normalization", ["none", "batch", "spectral"])
+def test_a_saved_generator_draws_the_same_images(
+    tmp_path: Path, cpu: torch.device, normalization: str
+) -> None:
+    settings = generator_settings(base_channels=8, channels=[8, 4, 4], normalization=normalization)
+    network = new_generator(settings, 64, "xavier", torch.Generator().manual_seed(1))
+    network(torch.randn(5, 100))  # running statistics and spectral vectors move on
+    network.eval()
     save_generator(tmp_path / "a.pt", network)
     save_generator(tmp_path / "b.pt", network)
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
