@@ -1,5 +1,6 @@
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from src.compute import choose_compute, random_stream
 from src.models.layers import Dropout
 from src.models.networks import Discriminator, Generator
 from src.settings.compute import ComputeSettings
-from src.settings.train import OptimizersSettings
+from src.settings.train import OptimizersSettings, TrainSettings
 from src.training.trainer import DROPOUT, NOISE, Trainer
 
 CPU = torch.device("cpu")
@@ -38,23 +39,49 @@ def copy_generator(ours: Generator, plain: PlainGenerator) -> None:
     plain.dense.weight.copy_(weight.flatten(0, 2))
     nn.init.zeros_(plain.dense.bias)  # as ours starts
     for mine, other in zip(ours.upsampling, plain.upsampling, strict=True):
-        other.load_state_dict(mine.state_dict())
+        layer = mine[0] if isinstance(mine, nn.Sequential) else mine
+        weight = layer.weight
+        if isinstance(other, nn.Sequential):  # enlarged, then convolved
+            other, weight = other[1], weight.flip(2, 3).transpose(0, 1)
+        other.weight.copy_(weight)
+        nn.init.zeros_(other.bias)
     plain.output.load_state_dict(ours.output.state_dict())
 
 
 @torch.no_grad()
 def copy_discriminator(ours: Discriminator, plain: PlainDiscriminator) -> None:
     for mine, other in zip(ours.convolutions, plain.convolutions, strict=True):
-        assert isinstance(mine, nn.Conv2d)
-        assert isinstance(other, nn.Conv2d)
-        other.weight.copy_(mine.weight.flip(2, 3))
+        copy_weight(mine, other, lambda weight: weight.flip(2, 3))
     channels = ours.convolutions[-1].out_channels
     side = math.isqrt(ours.dense.in_features // channels)
-    weight = ours.dense.weight.view(side, side, channels).flip(0, 1).permute(2, 0, 1)
-    plain.dense.weight.copy_(weight.reshape(1, -1))
+
+    def turned(weight: Tensor) -> Tensor:
+        shaped = weight.view(*weight.shape[:-1], side, side, channels)
+        return shaped.flip(-3, -2).movedim(-1, -3).flatten(-3)
+
+    copy_weight(ours.dense, plain.dense, turned)
     for module in plain.modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             module.bias.zero_()  # as ours start
+
+
+def copy_weight(mine: Any, other: Any, turn: Callable[[Tensor], Tensor]) -> None:
+    """A layer's weight and, where it is spectral, the vectors of the power method."""
+    if not hasattr(mine, "parametrizations"):
+        other.weight.copy_(turn(mine.weight))
+        return
+    one, two = mine.parametrizations.weight, other.parametrizations.weight
+    two.original.copy_(turn(one.original))
+    two[0]._u.copy_(one[0].left)
+    inputs = one.original[:1]
+    two[0]._v.copy_(turn(one[0].right.view(inputs.shape)).flatten())
+
+
+def narrow(settings: TrainSettings) -> TrainSettings:
+    """The same layers with a few channels each."""
+    generator = settings.generator.model_copy(update={"base_channels": 16, "channels": (16, 8, 8)})
+    discriminator = settings.discriminator.model_copy(update={"channels": (8, 8, 16, 16)})
+    return settings.model_copy(update={"generator": generator, "discriminator": discriminator})
 
 
 @pytest.fixture
@@ -68,11 +95,15 @@ def kind(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
 @pytest.mark.parametrize(
     ("kind", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], indirect=["kind"]
 )
+@pytest.mark.parametrize("size", ["thesis", "demo"])
 def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
-    kind: torch.dtype, tolerance: float
+    kind: torch.dtype, tolerance: float, size: str
 ) -> None:
     """A small learning rate, since Adam magnifies rounding errors from step to step."""
-    settings, image_size = settings_of("demo")
+    settings, image_size = settings_of(size)
+    if size == "thesis":
+        settings = narrow(settings)
+    settings = settings.model_copy(update={"augmentation": ()})  # its chance differs
     adam = settings.optimizer.generator.model_copy(update={"learning_rate": 2e-5})
     optimizer = OptimizersSettings(generator=adam, discriminator=adam)
     settings = settings.model_copy(update={"batch": 8, "optimizer": optimizer})
@@ -98,7 +129,9 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
     images = images / images.amax((-1, -2), keepdim=True) * 2 - 1
     ours = torch.stack([fast.step(batch) for batch in images])
     theirs = torch.stack([plain.step(batch) for batch in images])
-    torch.testing.assert_close(ours, theirs.to(ours.dtype), rtol=tolerance, atol=0)
+    # The hinge loss of the generator passes through zero.
+    least = tolerance if settings.loss == "hinge" else 0
+    torch.testing.assert_close(ours, theirs.to(ours.dtype), rtol=tolerance, atol=least)
     assert ours.dtype == kind
 
 
