@@ -76,7 +76,7 @@ class PlainDiscriminator(nn.Module):
         self.dense = nn.Linear(settings.channels[-1] * side * side, 1)
         self.slope = settings.slope
         if settings.normalization == "spectral":
-            for layer in (*self.convolutions, self.dense):
+            for layer in self.convolutions:
                 parametrizations.spectral_norm(layer)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -33,6 +33,9 @@ COUNTS = (1, 2, 4)
 def measure(size: str, processes: int, seconds: float) -> dict[str, float]:
     """Images a second of the whole group, over about ``seconds``; in each of its processes."""
     settings, image_size = settings_of(size)
+    # Batch normalisation is not for several processes on the CPU.
+    generator = settings.generator.model_copy(update={"normalization": "none"})
+    settings = settings.model_copy(update={"generator": generator})
     chosen = ComputeSettings(device="cpu", precision="auto", memory_format="auto", compile=False)
     rank = int(os.environ.get("RANK", "0"))
     compute = choose_compute(chosen, rank, processes)

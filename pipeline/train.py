@@ -38,6 +38,7 @@ from src.settings.tree import ClassName, Settings, load_settings
 from src.training.checkpoint import Checkpoints
 from src.training.gan import EpochLosses, Observer, Safeguards, steps_per_epoch, train
 from src.training.group import ALONE, Group
+from src.training.trainer import Trainer
 
 ALONE_HERE = Place(rank=0, local_rank=0, local_size=1)
 
@@ -50,9 +51,12 @@ def start(name: ClassName, arguments: Sequence[str]) -> None:
         end_with_parent()
     if place is None and settings.train.processes > 1:
         # What can be refused is refused here, once.
-        training_key(settings, name, choose_compute(settings.compute))
-        steps_per_epoch(len(read_array(array_path(name, "train"))), settings.train_of(name).batch)
-        launch("pipeline.train", arguments, settings.train.processes)
+        chosen, processes = settings.train_of(name), settings.train.processes
+        compute = choose_compute(settings.compute)
+        training_key(settings, name, compute)
+        steps_per_epoch(len(read_array(array_path(name, "train"))), chosen.batch)
+        Trainer(chosen, settings.preprocess.size, compute, Group(0, processes))
+        launch("pipeline.train", arguments, processes)
         return
     where = place or ALONE_HERE
     compute = choose_compute(settings.compute, where.local_rank, where.local_size)

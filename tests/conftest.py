@@ -128,7 +128,7 @@ def prepared_from(
 
 
 def shrink(params: dict[str, Any]) -> None:
-    """Make a parameter tree tiny, in place."""
+    """Make a parameter tree tiny, in place, with the thesis's choices."""
     params["data"]["phantom"].update(
         train_per_class=24, test_per_class=16, images_per_patient=2, size=48
     )
@@ -138,7 +138,12 @@ def shrink(params: dict[str, Any]) -> None:
         train["generator"].update(
             latent=8, base_channels=8, channels=[8, 4], kernels=[4, 4], strides=[2, 2]
         )
+        train["generator"].update(upsampling="transposed", normalization="none")
         train["discriminator"].update(channels=[4, 8], kernels=[3, 3], strides=[2, 2])
+        train["discriminator"].update(normalization="none", dropout=0.4)
+        train.update(loss="bce", discriminator_updates="apart", augmentation=[], average=0.0)
+        for optimizer in train["optimizer"].values():
+            optimizer.update(learning_rate=0.001, beta1=0.5, beta2=0.999)
         train.update(batch=8, epochs=3)
         train["samples"].update(epochs=[1], rows=2, columns=3)
     params["fid"].update(dims=8, batch=16, iterations=3, sample_size=8)

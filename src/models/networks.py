@@ -90,7 +90,8 @@ class Discriminator(nn.Module):
         side = image_size
         for stride in settings.strides:
             side //= stride
-        self.dense = normalize(nn.Linear(settings.channels[-1] * side * side, 1), kind)
+        # Free under spectral normalisation too, since the logits need a scale.
+        self.dense = nn.Linear(settings.channels[-1] * side * side, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 1, image_size, image_size) in [-1, 1] to (n,) logits."""

@@ -24,10 +24,11 @@ def test_the_estimate_counts_the_images_that_are_there(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = ["data.source=kermany", f"data.path={images}", "train.normal.epochs=7"]
+    overrides += ["train.normal.batch=8", "train.pneumonia.batch=10", "train.pneumonia.epochs=9"]
     assert estimate.main(overrides) == 0
     normal, pneumonia, total = capsys.readouterr().out.splitlines()
     assert normal.startswith("NORMAL: 7 epochs of 2 batches of 8 at ")
-    assert pneumonia.startswith("PNEUMONIA: 24 epochs of 2 batches of 8 at ")
+    assert pneumonia.startswith("PNEUMONIA: 9 epochs of 2 batches of 10 at ")
     assert re.fullmatch(r"in all about \d.*", total)
 
 

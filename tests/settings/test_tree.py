@@ -37,13 +37,13 @@ def test_the_committed_parameters_are_valid_and_each_has_a_comment_or_a_commente
         ("train.normal.discriminator.dropout", 1.0, "train.normal.discriminator.dropout"),
         ("train.normal.discriminator.channels", [], "train.normal.discriminator.channels"),
         ("train.normal.discriminator.strides", [2, 2], "must be of one length"),
-        ("train.normal.discriminator.strides", [3, 3, 3, 3], "does not divide"),
+        ("train.normal.discriminator.strides", [3, 3, 3, 3, 1], "does not divide"),
         (
             "train.pneumonia.generator.strides",
-            [3, 3, 3],
+            [3, 3, 3, 3],
             "train.pneumonia: the generator's strides",
         ),
-        ("train.normal.generator.kernels", [1, 4, 4], "leaves holes"),
+        ("train.normal.generator.kernels", [], "train.normal.generator.kernels"),
         ("train.normal.generator.upsampling", "bilinear", "one of transposed, nearest"),
         ("train.normal.generator.normalization", "layer", "one of none, batch, spectral"),
         ("train.normal.discriminator.normalization", "x", "discriminator.normalization: it must"),
@@ -83,8 +83,9 @@ def test_a_wrong_parameter_is_refused_by_name(
     ("choices", "named"),
     [
         ({"loss": "hinge", "label_smoothing": 0.1}, "label_smoothing: the hinge loss has no"),
+        ({"upsampling": "transposed", "kernels": [4, 1, 4, 4]}, "generator.kernels: a kernel of 1"),
         (
-            {"loss": "wasserstein", "gradient_penalty": 10.0},
+            {"loss": "wasserstein", "gradient_penalty": 10.0, "discriminator_updates": "apart"},
             "discriminator_updates: the wasserstein loss compares",
         ),
         (
@@ -97,17 +98,17 @@ def test_choices_that_make_no_sense_together_are_refused_by_name(
     params: dict[str, Any], choices: dict[str, Any], named: str
 ) -> None:
     train = params["train"]["pneumonia"]
-    kind = choices.pop("discriminator", "none")
-    train["discriminator"]["normalization"] = kind
-    train.update(choices)
+    train["discriminator"]["normalization"] = choices.pop("discriminator", "none")
+    for key, value in choices.items():
+        (train["generator"] if key in train["generator"] else train)[key] = value
     with pytest.raises(UserError, match=rf"train\.pneumonia\.{named}"):
         parse_settings(params)
 
 
 def test_a_small_kernel_is_no_matter_behind_a_nearest_neighbour(params: dict[str, Any]) -> None:
     generator = params["train"]["normal"]["generator"]
-    generator.update(kernels=[1, 3, 3], upsampling="nearest")
-    assert parse_settings(params).train.normal.generator.kernels == (1, 3, 3)
+    generator.update(kernels=[1, 3, 3, 3], upsampling="nearest")
+    assert parse_settings(params).train.normal.generator.kernels == (1, 3, 3, 3)
 
 
 def test_a_missing_parameter_is_refused_by_name(params: dict[str, Any]) -> None:
@@ -177,9 +178,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_overrides_are_yaml_values_of_existing_parameters() -> None:
     path = ROOT / "params.yaml"
     settings = load_settings(
-        path, ["train.normal.generator.channels=[8, 8, 8]", "data.path=/a b=c", "fid.weights="]
+        path, ["train.normal.generator.channels=[8, 8, 8, 8]", "data.path=/a b=c", "fid.weights="]
     )
-    assert settings.train.normal.generator.channels == (8, 8, 8)
+    assert settings.train.normal.generator.channels == (8, 8, 8, 8)
     assert settings.data.path == "/a b=c"
     assert settings.fid.weights == ""
     for override in ("train.normal.widths=[8]", "train.normal.batch", "nothing.at.all=1"):
