@@ -42,7 +42,7 @@ DIMS = 768
 BATCH = 39  # of the extractor; both sizes of Kermany's test split are its multiples
 COLUMNS = 26  # of the sample grids, whose images are judged
 HELD_OUT = 234  # images at least, of whole patients
-SHOWN = 64  # generated images in the picture
+SHOWN, SHOWN_COLUMNS = 48, 16  # generated images in the picture
 FIRST, GROWTH = 15_000, 1.5  # images until the first score, and between the scores
 
 
@@ -144,7 +144,7 @@ def run(arguments: argparse.Namespace) -> None:
         rows.append(row)
         say(f"{arguments.name}: {row['images']} images, {seconds:.0f} s: distance {row['fid']:.3f}")
         _write_rows(FOLDER / f"{arguments.name}.csv", rows)
-        grid = tile(drawn[:SHOWN], 16)
+        grid = tile(drawn[:SHOWN], SHOWN_COLUMNS)
         write_atomic(FOLDER / f"{arguments.name}.png", png(grid))
         aside += time.perf_counter() - begin
 

@@ -1,45 +1,54 @@
-"""The recorded learning curves in one figure: `python -m benchmarks.plot_curves`.
+"""The recorded learning curves and images in two figures: `python -m benchmarks.plot_curves`.
 
-Reads the CSV and JSON files of reports/kermany and writes curves.png beside them. Runs whose names
-differ only in a final `_seed<number>` share a colour.
+Reads what `benchmarks.learning_curve` left in reports/kermany and writes curves.png and images.png
+beside it. Runs whose names differ only in a final `_seed<number>` share a colour. `--real FILE`
+writes another picture, with real test images above the generated ones; it stays out of the
+repository.
 """
 
+import argparse
 import csv
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.learning_curve import FOLDER
+from benchmarks.learning_curve import FOLDER, SHOWN, SHOWN_COLUMNS, Images
+from benchmarks.workspace import ROOT
 from src.figures import STYLE
+from src.grids import read_png, tile
 from src.progress import say
 
 BETWEEN_CLASSES = 0.45  # the two real classes apart, test split, 234 images of each
 CLASSES = ("normal", "pneumonia")
+Run = tuple[str, dict[str, Any], list[dict[str, float]], Path]
 
 
-def read_runs(folder: Path) -> list[tuple[str, dict[str, object], list[dict[str, float]]]]:
-    """Each run's name without class and seed, what is known of it, and its scores."""
-    runs = []
+def read_runs(folder: Path) -> list[Run]:
+    """Each run's name without class and seed, what is known of it, its scores, and its file."""
+    runs: list[Run] = []
     for path in sorted(folder.glob("*.json")):
         known = json.loads(path.read_text(encoding="utf-8"))
-        if "real_train_against_judge" not in known:
-            continue
         with path.with_suffix(".csv").open(encoding="utf-8", newline="") as stream:
             rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
         name = path.stem.rpartition("_seed")[0] or path.stem
-        runs.append((name.removesuffix(f"_{known['class']}"), known, rows))
+        runs.append((name.removesuffix(f"_{known['class']}"), known, rows, path))
     return runs
 
 
-def draw(axes: Axes, label: str, against: str, folder: Path, colours: dict[str, str]) -> None:
+def draw(
+    axes: Axes, label: str, against: str, runs: Sequence[Run], colours: Mapping[str, str]
+) -> None:
     """One panel."""
     floor = None
-    for name, known, rows in read_runs(folder):
-        if known["class"] != label or known["judge"] != "test":
+    for name, known, rows, _ in runs:
+        if known["class"] != label:
             continue
         floor = known["real_train_against_judge"]
         scale = 60 if against == "seconds" else 1000
@@ -52,17 +61,44 @@ def draw(axes: Axes, label: str, against: str, folder: Path, colours: dict[str, 
     axes.set(title=label.upper(), xlabel=unit, xscale="log", yscale="log")
 
 
-def main() -> int:
-    """Write the figure."""
+def side_by_side(runs: Sequence[Run], real: Mapping[str, Images], path: Path) -> None:
+    """Sample grids of each run's first seed, a column for each class."""
+    first = {(name, str(known["class"])): file for name, known, _, file in reversed(runs)}
+    names = sorted({name for name, _ in first})
+    titles = [*(["real, test split"] if real else []), *names]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(12, 1.75 * len(titles)), layout="constrained")
+        panels = figure.subplots(len(titles), len(CLASSES), squeeze=False)
+        for row, title in zip(panels, titles, strict=True):
+            for axes, label in zip(row, CLASSES, strict=True):
+                axes.axis("off")
+                file = first.get((title, label))
+                if title not in names:
+                    grid = tile(real[label], SHOWN_COLUMNS)
+                elif file is not None:
+                    grid = read_png(file.with_suffix(".png"))
+                else:
+                    continue
+                axes.imshow(grid, cmap="gray", vmin=0, vmax=255)
+                axes.set_title(f"{label.upper()}, {title}", fontsize=9)
+        figure.savefig(path, dpi=110)
+    say(f"written to {path}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plot_curves", description=__doc__)
+    parser.add_argument("--real", type=Path, help="where to write the picture with real images")
+    arguments = parser.parse_args(argv)
+    runs = [run for run in read_runs(FOLDER) if run[1]["judge"] == "test"]
     palette = ("#0173b2", "#de8f05", "#029e73", "#d1495b", "#949494", "#7b4ea3")
-    names = sorted({name for name, known, _ in read_runs(FOLDER) if known["judge"] == "test"})
-    colours = dict(zip(names, palette, strict=False))
+    colours = dict(zip(sorted({name for name, *_ in runs}), palette, strict=False))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 7), layout="constrained")
         panels = figure.subplots(2, 2, sharey=True)
         for row, label in zip(panels, CLASSES, strict=True):
             for axes, against in zip(row, ("images", "seconds"), strict=True):
-                draw(axes, label, against, FOLDER, colours)
+                draw(axes, label, against, runs, colours)
             row[0].set_ylabel("Fréchet distance, inception 768")
         handles = {
             text: handle
@@ -72,6 +108,13 @@ def main() -> int:
         panels[0, 1].legend(handles.values(), handles.keys(), frameon=False)
         figure.savefig(FOLDER / "curves.png", dpi=110)
     say(f"written to {FOLDER / 'curves.png'}")
+    side_by_side(runs, {}, FOLDER / "images.png")
+    if arguments.real:
+        if arguments.real.resolve().is_relative_to(ROOT):
+            parser.error("--real: real images stay out of the repository; name another place")
+        arrays = ROOT / "data" / "arrays"
+        tests = {label: np.load(arrays / label / "test.npy", mmap_mode="r") for label in CLASSES}
+        side_by_side(runs, {label: tests[label][:SHOWN] for label in CLASSES}, arguments.real)
     return 0
 
 
