@@ -57,6 +57,7 @@ def fancy(tiny: dict[str, Any]) -> dict[str, Any]:
         augmentation=["brightness", "contrast", "translation", "cutout"],
         average=0.9,
     )
+    train["optimizer"]["half_life"] = 30
     return tiny
 
 
@@ -142,8 +143,9 @@ def shrink(params: dict[str, Any]) -> None:
         train["discriminator"].update(channels=[4, 8], kernels=[3, 3], strides=[2, 2])
         train["discriminator"].update(normalization="none", dropout=0.4)
         train.update(loss="bce", discriminator_updates="apart", augmentation=[], average=0.0)
-        for optimizer in train["optimizer"].values():
-            optimizer.update(learning_rate=0.001, beta1=0.5, beta2=0.999)
+        train["optimizer"]["half_life"] = 0
+        for network in ("generator", "discriminator"):
+            train["optimizer"][network].update(learning_rate=0.001, beta1=0.5, beta2=0.999)
         train.update(batch=8, epochs=3)
         train["samples"].update(epochs=[1], rows=2, columns=3)
     params["fid"].update(dims=8, batch=16, iterations=3, sample_size=8)

@@ -83,6 +83,7 @@ class OptimizerSettings(Section):
 class OptimizersSettings(Section):
     """The optimizers of the two networks."""
 
+    half_life: Annotated[int, Field(ge=0)]
     generator: OptimizerSettings
     discriminator: OptimizerSettings
 

@@ -70,6 +70,7 @@ class Trainer:
                 module.random, module.part = self._streams["dropout"], (group.rank, group.size)
         self._optimizer_g = _optimizer(self.generator, settings.optimizer.generator)
         self._optimizer_d = _optimizer(self.discriminator, settings.optimizer.discriminator)
+        self._seen = 0  # images of the whole group
         self._average = Average(self.generator, settings.average) if settings.average else None
 
     @property
@@ -84,7 +85,8 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """All that the next steps depend on: weights, optimizers and states of random streams."""
         parts = {name: part.state_dict() for name, part in self._parts().items()}
-        return parts | {name: stream.get_state() for name, stream in self._streams.items()}
+        streams = {name: stream.get_state() for name, stream in self._streams.items()}
+        return {**parts, **streams, "seen": self._seen}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up where ``state`` was taken."""
@@ -92,6 +94,7 @@ class Trainer:
             part.load_state_dict(state[name])
         for name, stream in self._streams.items():
             stream.set_state(state[name])
+        self._seen = state["seen"]
 
     def finite(self) -> bool:
         """Whether every weight is a finite number."""
@@ -116,17 +119,32 @@ class Trainer:
             the batch's losses g, d1 (on fake) and d2 (on real), (3,), on the device; penalties are
             not in them.
         """
+        self._set_learning_rates()
         with self._compute.autocast():
             losses, signs = self._step(real)
+        self._seen += len(real) * self._group.size
         count = len(losses)
         found = self._group.mean(torch.cat([losses.double(), signs]))
         self.watch.count(found[count:])
         return found[:count].to(losses.dtype)
 
+    def _set_learning_rates(self) -> None:
+        """Let them fall by half with every half-life.
+
+        So they depend on the images seen alone, and a longer training goes on as it would have.
+        """
+        chosen = self._settings.optimizer
+        share = 0.5 ** (self._seen / chosen.half_life) if chosen.half_life else 1.0
+        for optimizer, settings in (
+            (self._optimizer_g, chosen.generator),
+            (self._optimizer_d, chosen.discriminator),
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * share
+
     def _step(self, real: Tensor) -> tuple[Tensor, Tensor]:
         """The updates, at the chosen precision; losses and signs of collapse."""
         real = real.contiguous(memory_format=torch.channels_last)
-        fake: Tensor | None = None
         if self._settings.discriminator_updates == "apart":
             d2, on_real = self._judge_real(real)
             self._update_discriminator(d2 + self._penalty(real, real))

@@ -149,7 +149,7 @@ def test_a_finished_training_that_is_asked_for_again_starts_anew(
 def explosive(settings: TrainSettings) -> TrainSettings:
     adam = settings.optimizer.generator.model_copy(update={"learning_rate": 1e30})
     return settings.model_copy(
-        update={"optimizer": OptimizersSettings(generator=adam, discriminator=adam)}
+        update={"optimizer": OptimizersSettings(half_life=0, generator=adam, discriminator=adam)}
     )
 
 

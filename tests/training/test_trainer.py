@@ -116,6 +116,7 @@ def losses(params: dict[str, Any], compute: Compute, steps: int = 3) -> Tensor:
         {"optimizer.generator.name": "rmsprop"},
         {"optimizer.discriminator.name": "sgd"},
         {"optimizer.discriminator.learning_rate": 0.003},
+        {"optimizer.half_life": 10},
     ],
 )
 def test_every_choice_changes_the_training_and_is_repeatable(
@@ -205,3 +206,24 @@ def test_a_critic_that_parts_real_from_generated_is_not_taken_for_a_collapse(
     trainer = Trainer(parse_settings(fancy).train.normal, 16, compute)
     trainer.step(REAL)
     assert trainer.watch.collapse(1) is None
+
+
+def test_learning_rates_halve_with_every_half_life(
+    tiny: dict[str, Any], compute: Compute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[tuple[float, float]] = []
+    step = Trainer._step
+
+    def noting(self: Trainer, real: Tensor) -> tuple[Tensor, Tensor]:
+        optimizers = (self._optimizer_g, self._optimizer_d)
+        g, d = (optimizer.param_groups[0]["lr"] for optimizer in optimizers)
+        rates.append((g, d))
+        return step(self, real)
+
+    monkeypatch.setattr(Trainer, "_step", noting)
+    tiny["train"]["normal"]["optimizer"]["half_life"] = 16
+    tiny["train"]["normal"]["optimizer"]["discriminator"]["learning_rate"] = 0.004
+    losses(tiny, compute, steps=5)  # of 8 images
+    expected = [0.001 * 0.5 ** (images / 16) for images in (0, 8, 16, 24, 32)]
+    assert [g for g, _ in rates] == pytest.approx(expected)
+    assert [d for _, d in rates] == pytest.approx([4 * rate for rate in expected])
