@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.train_throughput import processor
 from benchmarks.workspace import ROOT, settings_of_networks
-from pipeline.stage import report_errors
+from pipeline.stage import array_path, read_array, report_errors
 from src.compute import choose_compute
 from src.data.download import download_inception
 from src.data.tables import rows_of
@@ -96,17 +97,16 @@ def run(arguments: argparse.Namespace) -> None:
     overrides = [f"train.{name}.{item}" for item in items]
     settings = load_settings(ROOT / "params.yaml", overrides)
     compute = choose_compute(settings.compute)
-    arrays = ROOT / "data" / "arrays"
-    images: Images = np.load(arrays / name / "train.npy", mmap_mode="r")
+    images = read_array(array_path(name, "train"))
     if arguments.judge == "held-out":
         patients = [
             row["patient"]
-            for row in rows_of(arrays / "table.csv")
+            for row in rows_of(ROOT / "data" / "arrays" / "table.csv")
             if (row["split"], row["label"].lower()) == ("train", name)
         ]
         images, judging = split_by_patient(images, patients, HELD_OUT)
     else:
-        judging = np.load(arrays / name / "test.npy", mmap_mode="r")
+        judging = read_array(array_path(name, "test"))
     if len(judging) % COLUMNS:
         raise UserError(f"{len(judging)} images to judge by are not a multiple of {COLUMNS}")
     weights = arguments.weights or download_inception()
@@ -143,7 +143,8 @@ def run(arguments: argparse.Namespace) -> None:
         }
         rows.append(row)
         say(f"{arguments.name}: {row['images']} images, {seconds:.0f} s: distance {row['fid']:.3f}")
-        _write_rows(FOLDER / f"{arguments.name}.csv", rows)
+        table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+        write_atomic(FOLDER / f"{arguments.name}.csv", table)
         grid = tile(drawn[:SHOWN], SHOWN_COLUMNS)
         write_atomic(FOLDER / f"{arguments.name}.png", png(grid))
         aside += time.perf_counter() - begin
@@ -177,11 +178,6 @@ def run(arguments: argparse.Namespace) -> None:
             "parameters": flatten(settings.train_of(name)),
         },
     )
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    lines = [",".join(rows[0]), *(",".join(str(value) for value in row.values()) for row in rows)]
-    write_atomic(path, "\n".join(lines) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

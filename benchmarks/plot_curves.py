@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.learning_curve import FOLDER, SHOWN, SHOWN_COLUMNS, Images
 from benchmarks.workspace import ROOT
+from pipeline.stage import array_path, read_array
 from src.figures import STYLE
 from src.grids import read_png, tile
 from src.progress import say
@@ -112,9 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.real:
         if arguments.real.resolve().is_relative_to(ROOT):
             parser.error("--real: real images stay out of the repository; name another place")
-        arrays = ROOT / "data" / "arrays"
-        tests = {label: np.load(arrays / label / "test.npy", mmap_mode="r") for label in CLASSES}
-        side_by_side(runs, {label: tests[label][:SHOWN] for label in CLASSES}, arguments.real)
+        real = {label: read_array(array_path(label, "test"))[:SHOWN] for label in CLASSES}
+        side_by_side(runs, real, arguments.real)
     return 0
 
 
