@@ -91,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--real", type=Path, help="where to write the picture with real images")
     arguments = parser.parse_args(argv)
     runs = [run for run in read_runs(FOLDER) if run[1]["judge"] == "test"]
+    if not runs:
+        parser.error(f"{FOLDER} holds no run that was judged by the test split")
     palette = ("#0173b2", "#de8f05", "#029e73", "#d1495b", "#949494", "#7b4ea3")
     colours = dict(zip(sorted({name for name, *_ in runs}), palette, strict=False))
     with mpl.rc_context(STYLE):
