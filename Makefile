@@ -58,11 +58,11 @@ ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 PORT ?= 5000
 
 # Real images. NETWORKS names a file of networks/, whose settings count for both classes; without it
-# those of params.yaml do, for so many epochs that a class trains for about 20 minutes on two cores.
+# those of params.yaml do, for so many epochs that a class trains for about 15 minutes on two cores.
 NETWORKS ?=
 EPOCHS ?=
-EPOCHS_NORMAL ?= $(or $(EPOCHS),$(if $(NETWORKS),,400))
-EPOCHS_PNEUMONIA ?= $(or $(EPOCHS),$(if $(NETWORKS),,140))
+EPOCHS_NORMAL ?= $(or $(EPOCHS),$(if $(NETWORKS),,250))
+EPOCHS_PNEUMONIA ?= $(or $(EPOCHS),$(if $(NETWORKS),,110))
 NAME ?= $(or $(NETWORKS),real)
 SET ?=
 settings_of = $(if $(NETWORKS),$(shell sed -e '/^#/d' -e 's/^/train.$(1)./' networks/$(NETWORKS)))

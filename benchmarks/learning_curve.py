@@ -5,7 +5,8 @@ trains on the arrays that `dvc repro preprocess` made and scores as many generat
 are real ones to judge by, with 768 features of the Inception network. Settings are chosen by
 `--judge held-out`, which keeps patients of the train split from the training; `--judge test` is for
 the end. The seconds are those of the training alone. Writes NAME.csv, NAME.json and NAME.png
-(generated images) to reports/kermany.
+(generated images) to reports/kermany, and the generator of a whole training to
+models/curves/NAME.pt.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from src.evaluation.frechet import FeatureSet, frechet_distance
 from src.evaluation.inception import InceptionExtractor, load_inception
 from src.files import write_atomic, write_json
 from src.grids import png, tile
+from src.models.networks import save_generator
 from src.progress import Progress, say
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, flatten, load_settings
@@ -158,7 +160,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
     try:
         with progress:
-            train(images, chosen, compute, observer)
+            result = train(images, chosen, compute, observer)
+        save_generator(ROOT / "models" / "curves" / f"{arguments.name}.pt", result.generator)
     except KeyboardInterrupt:
         if trained() <= stop_after:
             raise
