@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from benchmarks.train_throughput import processor
 from benchmarks.workspace import ROOT, settings_of_networks
-from pipeline.stage import array_path, read_array, report_errors
+from pipeline.stage import array_path, patients_of, read_array, report_errors
 from src.compute import choose_compute
 from src.data.download import download_inception
-from src.data.tables import rows_of
 from src.errors import UserError
 from src.evaluation.features import extract_features
 from src.evaluation.frechet import FeatureSet, frechet_distance
@@ -71,12 +70,10 @@ def split_by_patient(images: Images, patients: Sequence[str], least: int) -> tup
 
     ``least`` images are held out, and the rest of their patients' images are left aside.
     """
-    held: set[str] = set()
-    for patient in sorted(set(patients), reverse=True):
-        if sum(name in held for name in patients) >= least:
-            break
-        held.add(patient)
-    out = np.array([name in held for name in patients])
+    names, places, counts = np.unique(patients, return_inverse=True, return_counts=True)
+    # Patients from the end until there are enough images.
+    last = len(names) - np.searchsorted(np.cumsum(counts[::-1]), least) - 1
+    out = places >= last
     return images[~out], images[out][:least]
 
 
@@ -101,11 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
     compute = choose_compute(settings.compute)
     images = read_array(array_path(name, "train"))
     if arguments.judge == "held-out":
-        patients = [
-            row["patient"]
-            for row in rows_of(ROOT / "data" / "arrays" / "table.csv")
-            if (row["split"], row["label"].lower()) == ("train", name)
-        ]
+        patients = patients_of(name, "train")
         images, judging = split_by_patient(images, patients, HELD_OUT)
     else:
         judging = read_array(array_path(name, "test"))

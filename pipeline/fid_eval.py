@@ -15,14 +15,13 @@ from pipeline.stage import (
     Stage,
     array_path,
     model_folder,
+    patients_of,
     read_array,
     run_stage,
-    unusable,
 )
 from src.compute import choose_device, random_stream
 from src.data.classes import CLASSES
 from src.data.download import download_inception
-from src.data.tables import rows_of
 from src.errors import UserError
 from src.evaluation.classifier import train_classifier
 from src.evaluation.features import FeatureExtractor, extract_features
@@ -109,18 +108,10 @@ def _extractor(
         if settings.weights_sha256 not in ("", checksum):
             raise UserError(f"fid.weights_sha256: {path} has the checksum {checksum}")
         return inception, {"weights_sha256": checksum}
-    patients: dict[str, list[str]] = {label: [] for label in CLASSES}
-    table = PROJECT / "data" / "arrays" / "table.csv"
-    try:
-        for row in rows_of(table):
-            if row["split"] == "train":
-                patients[row["label"]].append(sys.intern(row["patient"]))
-    except (OSError, ValueError, KeyError) as error:
-        raise unusable(table, error) from error
     images = [read_array(array_path(label, "train")) for label in CLASSES]
     trained = train_classifier(
         (images[0], images[1]),
-        (patients[CLASSES[0]], patients[CLASSES[1]]),
+        (patients_of(CLASSES[0], "train"), patients_of(CLASSES[1], "train")),
         settings.classifier,
         settings.dims,
         settings.seed,

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from src.data.tables import rows_of
 from src.errors import UserError
 from src.files import write_atomic, write_json
 from src.settings.tree import Settings, flatten, load_settings
@@ -146,6 +147,20 @@ def read_metrics(name: str) -> dict[str, Any]:
 def array_path(label: str, split: str) -> Path:
     """Where the prepared images of a class and split lie."""
     return PROJECT / "data" / "arrays" / label.lower() / f"{split}.npy"
+
+
+def patients_of(label: str, split: str) -> list[str]:
+    """The patient of each prepared image of a class and split, in their order."""
+    table = PROJECT / "data" / "arrays" / "table.csv"
+    wanted = (label.lower(), split)
+    try:
+        return [
+            sys.intern(row["patient"])
+            for row in rows_of(table)
+            if (row["label"].lower(), row["split"]) == wanted
+        ]
+    except (OSError, ValueError, KeyError) as error:
+        raise unusable(table, error) from error
 
 
 def model_folder(label: str) -> Path:

@@ -30,10 +30,9 @@ from src.compute import Compute, choose_compute
 from src.errors import UserError
 from src.files import folder_in_place_of, write_atomic
 from src.grids import png, tile
-from src.models.flops import discriminator_flops, generator_flops
+from src.models.flops import forward_flops
 from src.models.networks import count_parameters, save_generator
 from src.progress import Progress, say
-from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings, load_settings
 from src.training.checkpoint import Checkpoints
 from src.training.gan import EpochLosses, Observer, Safeguards, steps_per_epoch, train
@@ -161,7 +160,7 @@ def train_class(
             "batch": settings.batch,
             "generator_parameters": count_parameters(result.generator),
             "discriminator_parameters": count_parameters(result.discriminator),
-            "mflop_per_image": _forward_flops(settings, images.shape[-1]) / 1e6,
+            "mflop_per_image": forward_flops(settings, images.shape[-1]) / 1e6,
             "loss": settings.loss,
             "last_losses": {"g": final.g, "d1": final.d1, "d2": final.d2},
         },
@@ -170,13 +169,6 @@ def train_class(
     generator = result.generator.eval().cpu()
     stage.run.log_generator(f"generator-{name}", generator, settings.generator.latent)
     say(f"{name}: last losses g {final.g:.3f}, d1 {final.d1:.3f}, d2 {final.d2:.3f}")
-
-
-def _forward_flops(settings: TrainSettings, image_size: int) -> float:
-    """Operations of one pass through both networks for one image."""
-    generator = generator_flops(settings.generator, image_size)
-    discriminator = discriminator_flops(settings.discriminator, image_size)
-    return sum(generator.values()) + sum(discriminator.values())
 
 
 def _safeguards(settings: Settings, checkpoints: Checkpoints | None) -> Safeguards:

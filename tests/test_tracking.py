@@ -13,7 +13,8 @@ from mlflow.exceptions import MlflowException
 
 from src import tracking
 from src.errors import UserError
-from src.models.networks import new_generator
+from src.models.layers import initialize
+from src.models.networks import Generator
 from src.settings.tree import Settings
 from src.tracking import start_run
 from tests.conftest import ROOT
@@ -32,8 +33,10 @@ def only_run(root: Path) -> Entity:
 
 def test_everything_that_is_logged_arrives(tmp_path: Path, tiny_settings: Settings) -> None:
     (tmp_path / "note.txt").write_text("hello")
-    network = new_generator(
-        tiny_settings.train.normal.generator, 16, "xavier", torch.Generator().manual_seed(1)
+    network = initialize(
+        Generator(tiny_settings.train.normal.generator, 16),
+        "xavier",
+        torch.Generator().manual_seed(1),
     ).eval()
     many = {f"section.key{number}": str(number) for number in range(150)}
     with start_run("train", tmp_path, many, {"dvc.stage": "train_normal"}) as run:
@@ -72,7 +75,7 @@ def test_a_generator_of_other_layers_is_logged_as_well(
 ) -> None:
     changes = {"normalization": normalization, "upsampling": "nearest"}
     settings = tiny_settings.train.normal.generator.model_copy(update=changes)
-    network = new_generator(settings, 16, "dcgan", torch.Generator().manual_seed(1)).eval()
+    network = initialize(Generator(settings, 16), "dcgan", torch.Generator().manual_seed(1)).eval()
     with start_run("train", tmp_path, {}, {}) as run:
         run.log_generator("generator", network, 8)
     (model,) = client(tmp_path).search_logged_models([only_run(tmp_path).info.experiment_id])
@@ -202,8 +205,10 @@ def log_some(run: tracking.Run, epochs: int) -> None:
 def test_a_run_that_was_cut_off_is_taken_up_and_nothing_is_logged_twice(
     tmp_path: Path, tiny_settings: Settings
 ) -> None:
-    network = new_generator(
-        tiny_settings.train.normal.generator, 16, "xavier", torch.Generator().manual_seed(1)
+    network = initialize(
+        Generator(tiny_settings.train.normal.generator, 16),
+        "xavier",
+        torch.Generator().manual_seed(1),
     ).eval()
 
     def cut_off() -> None:

@@ -35,6 +35,13 @@ def discriminator_flops(settings: DiscriminatorSettings, image_size: int) -> dic
     return flops
 
 
+def forward_flops(settings: TrainSettings, image_size: int) -> float:
+    """Operations of one pass through both networks for one image."""
+    generator = generator_flops(settings.generator, image_size)
+    discriminator = discriminator_flops(settings.discriminator, image_size)
+    return sum(generator.values()) + sum(discriminator.values())
+
+
 def update_flops(settings: TrainSettings, image_size: int) -> dict[str, float]:
     """Operations that a step needs for one image, by update; gradient penalties do not count.
 

@@ -6,12 +6,14 @@ former.
 """
 
 import functools
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+Network = TypeVar("Network", bound=nn.Module)
 
 SPECTRAL_STEPS = 15  # of the power method before training; it then goes on by one a step
 
@@ -250,8 +252,8 @@ INITIALIZATIONS = {"xavier": _xavier, "dcgan": _dcgan}
 
 
 @torch.no_grad()
-def initialize(network: nn.Module, kind: str, random: torch.Generator) -> None:
-    """Draw the weights of all layers as ``INITIALIZATIONS`` says; biases become zero."""
+def initialize(network: Network, kind: str, random: torch.Generator) -> Network:
+    """Draw all weights as ``INITIALIZATIONS`` says, zero the biases, and give the network back."""
     for module in network.modules():
         if not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             continue
@@ -261,6 +263,7 @@ def initialize(network: nn.Module, kind: str, random: torch.Generator) -> None:
             nn.init.zeros_(module.bias)
         if norm is not None:
             norm.start(weight, random)
+    return network
 
 
 def _own_weight(layer: nn.Module) -> tuple[Tensor, SpectralNorm | None]:

@@ -18,7 +18,6 @@ from src.models.layers import (
     ChannelsLastGradient,
     Dropout,
     SameConv2d,
-    initialize,
     normalize,
 )
 from src.settings.train import DiscriminatorSettings, GeneratorSettings
@@ -100,24 +99,6 @@ class Discriminator(nn.Module):
         for layer in self.convolutions:
             x = self.activation(layer(x))
         return self.dense(self.dropout(x.permute(0, 2, 3, 1).flatten(1))).squeeze(1)
-
-
-def new_generator(
-    settings: GeneratorSettings, image_size: int, initialization: str, random: torch.Generator
-) -> Generator:
-    """A generator with weights drawn from ``random``; see ``layers.INITIALIZATIONS``."""
-    network = Generator(settings, image_size)
-    initialize(network, initialization, random)
-    return network
-
-
-def new_discriminator(
-    settings: DiscriminatorSettings, image_size: int, initialization: str, random: torch.Generator
-) -> Discriminator:
-    """A discriminator with weights drawn from ``random``; see ``layers.INITIALIZATIONS``."""
-    network = Discriminator(settings, image_size)
-    initialize(network, initialization, random)
-    return network
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from src.compute import Compute, random_stream
-from src.models.layers import Dropout
-from src.models.networks import Generator, new_discriminator, new_generator
+from src.models.layers import Dropout, initialize
+from src.models.networks import Discriminator, Generator
 from src.settings.train import OptimizerSettings, TrainSettings
 from src.training.augmentation import augment, numbers_for
 from src.training.average import Average
@@ -42,8 +42,10 @@ class Trainer:
     ) -> None:
         weights = random_stream(CPU, settings.seed, WEIGHTS)
         start = settings.initialization
-        self.generator = new_generator(settings.generator, image_size, start, weights)
-        self.discriminator = new_discriminator(settings.discriminator, image_size, start, weights)
+        self.generator = initialize(Generator(settings.generator, image_size), start, weights)
+        self.discriminator = initialize(
+            Discriminator(settings.discriminator, image_size), start, weights
+        )
         compute.place(self.generator)
         compute.place(self.discriminator)
         group.check_networks((self.generator, self.discriminator), compute.device)

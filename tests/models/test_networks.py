@@ -14,8 +14,6 @@ from src.models.networks import (
     Generator,
     count_parameters,
     load_generator,
-    new_discriminator,
-    new_generator,
     save_generator,
 )
 from src.settings.train import DiscriminatorSettings, GeneratorSettings
@@ -150,8 +148,8 @@ def test_lists_that_do_not_fit_the_size_are_refused() -> None:
 def test_the_same_stream_gives_the_same_weights() -> None:
     def weights(seed: int) -> torch.Tensor:
         random = torch.Generator().manual_seed(seed)
-        new_discriminator(discriminator_settings(channels=[4] * 4), 64, "xavier", random)
-        return new_generator(generator_settings(), 64, "xavier", random).dense.weight
+        initialize(Discriminator(discriminator_settings(channels=[4] * 4), 64), "xavier", random)
+        return initialize(Generator(generator_settings(), 64), "xavier", random).dense.weight
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
@@ -162,7 +160,7 @@ def test_a_saved_generator_draws_the_same_images(
     tmp_path: Path, cpu: torch.device, normalization: str
 ) -> None:
     settings = generator_settings(base_channels=8, channels=[8, 4, 4], normalization=normalization)
-    network = new_generator(settings, 64, "xavier", torch.Generator().manual_seed(1))
+    network = initialize(Generator(settings, 64), "xavier", torch.Generator().manual_seed(1))
     network(torch.randn(5, 100))  # running statistics and spectral vectors move on
     network.eval()
     save_generator(tmp_path / "a.pt", network)
@@ -186,7 +184,7 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
     path = tmp_path / "generator.pt"
     if kind == "truncated":
         settings = generator_settings(base_channels=8, channels=[8, 4, 4])
-        save_generator(path, new_generator(settings, 64, "xavier", torch.Generator()))
+        save_generator(path, initialize(Generator(settings, 64), "xavier", torch.Generator()))
         path.write_bytes(path.read_bytes()[:1000])
     elif kind == "hostile":
         path.write_bytes(pickle.dumps(_Hostile()))

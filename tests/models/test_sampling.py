@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from src.models.networks import new_generator
+from src.models.layers import initialize
+from src.models.networks import Generator
 from src.models.sampling import generate, to_bytes, to_unit_range
 from src.settings.tree import Settings
 
@@ -18,7 +19,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(
     tiny_settings: Settings,
 ) -> None:
     random = torch.Generator().manual_seed(1)
-    generator = new_generator(tiny_settings.train.normal.generator, 16, "xavier", random)
+    generator = initialize(Generator(tiny_settings.train.normal.generator, 16), "xavier", random)
     noise = torch.randn(23, 8, generator=torch.Generator().manual_seed(1))
     whole = generate(generator, noise, batch=10)
     assert whole.shape == (23, 16, 16)
