@@ -21,12 +21,14 @@ from pipeline.stage import (
 )
 from src.compute import choose_device, random_stream
 from src.data.classes import CLASSES
-from src.data.download import download_inception
+from src.data.download import cache_folder, download_inception
 from src.errors import UserError
 from src.evaluation.classifier import train_classifier
-from src.evaluation.features import FeatureExtractor, extract_features
-from src.evaluation.inception import load_inception
+from src.evaluation.draws import Patients
+from src.evaluation.extractors import load_extractor
+from src.evaluation.features import FeatureCache, FeatureExtractor, extract_features
 from src.evaluation.protocol import RealFeatures, compare_sets, describe, rows_to_draw
+from src.evaluation.scores import JudgedSet, class_scores
 from src.evaluation.verdict import judge
 from src.files import sha256_of_file, write_atomic
 from src.models.networks import Generator, load_generator
@@ -47,9 +49,12 @@ def fid_eval(stage: Stage) -> None:
 
     def fake(name: str, iteration: int) -> NDArray[np.float32]:
         label = ("FN", "FP").index(name)
-        images = _new_images(generators[label], settings, label, iteration, device)
+        images = _new_images(
+            generators[label], settings, label, iteration, device, settings.sample_size
+        )
         return extract_features(extractor, images, settings.batch, device)
 
+    scores = _scores(extractor, settings, device, generators)
     draws = compare_sets(real, fake, settings.iterations, settings.sample_size, settings.seed)
     rows: list[dict[str, object]] = []
     for part in progress(draws, "comparing draws", settings.iterations, "draws"):
@@ -61,6 +66,7 @@ def fid_eval(stage: Stage) -> None:
     folder = PROJECT / "reports" / "fid"
     write_atomic(folder / "distances.csv", distances.to_csv(index=False, lineterminator="\n"))
     write_atomic(folder / "describe.csv", description.to_csv(lineterminator="\n"))
+    write_atomic(folder / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))
     stage.write_metrics(
         "fid",
         {
@@ -70,9 +76,14 @@ def fid_eval(stage: Stage) -> None:
                 str(pair): {key: _plain(row[key]) for key in ("n", "mean", "std", "relative")}
                 for pair, row in description.to_dict("index").items()
             },
+            "scores": {
+                label: {row["metric"]: _known(row) for row in part.to_dict("records")}
+                for label, part in scores.groupby("class", sort=False)
+            },
         },
     )
     stage.run.log_table("fid/describe.json", description.reset_index())
+    stage.run.log_table("fid/scores.json", scores)
     stage.run.log_file(folder / "distances.csv", "fid")
     say(verdict.sentence())
 
@@ -85,11 +96,14 @@ def _real_features(
         name: read_array(array_path(label, "test"))
         for name, label in zip(("RN", "RP"), CLASSES, strict=True)
     }
-    counts = {name: len(part) for name, part in images.items()}
-    rows = rows_to_draw(counts, settings.iterations, settings.sample_size, settings.seed)
+    patients = {
+        name: Patients.named(patients_of(label, "test"))
+        for name, label in zip(("RN", "RP"), CLASSES, strict=True)
+    }
+    rows = rows_to_draw(patients, settings.iterations, settings.sample_size, settings.seed)
     return {
         name: RealFeatures(
-            counts[name],
+            patients[name],
             rows[name],
             extract_features(extractor, part, settings.batch, device, rows[name]),
         )
@@ -97,17 +111,64 @@ def _real_features(
     }
 
 
+def _scores(
+    extractor: FeatureExtractor,
+    settings: FidSettings,
+    device: torch.device,
+    generators: list[Generator],
+) -> pd.DataFrame:
+    """Every score of each class's test split against as many generated images."""
+    cache = FeatureCache(cache_folder() / "features")
+
+    def real(label: str, split: str, most: int) -> JudgedSet:
+        images = read_array(array_path(label, split))
+        order = np.random.default_rng([settings.seed, *split.encode()]).permutation(len(images))
+        rows = np.sort(order[:most])
+        features = cache.features(extractor, images, settings.batch, device, rows)
+        return JudgedSet(features, Patients.named(patients_of(label, split)).of(rows))
+
+    test = {label: real(label, "test", settings.scores.images) for label in CLASSES}
+    train = {label: real(label, "train", len(test[label])) for label in CLASSES}
+    generated = {}
+    for number, (label, generator) in enumerate(zip(CLASSES, generators, strict=True)):
+        images = _new_images(
+            generator, settings, number, settings.iterations, device, len(test[label])
+        )
+        features = extract_features(extractor, images, settings.batch, device)
+        generated[label] = JudgedSet.of_strangers(features)
+    return class_scores(
+        test,
+        train,
+        generated,
+        settings.scores.neighbours,
+        settings.scores.draws,
+        settings.seed,
+    )
+
+
 def _extractor(
     settings: FidSettings, stage: Stage, device: torch.device
 ) -> tuple[FeatureExtractor, dict[str, Any]]:
     """The feature extractor, and what the report should say of it."""
-    if settings.extractor == "inception":
-        path = HOME / settings.weights if settings.weights else download_inception()
-        inception = load_inception(path, settings.dims, device)
-        checksum = sha256_of_file(path)
-        if settings.weights_sha256 not in ("", checksum):
-            raise UserError(f"fid.weights_sha256: {path} has the checksum {checksum}")
-        return inception, {"weights_sha256": checksum}
+    if settings.extractor != "classifier":
+        path = HOME / settings.weights if settings.weights else None
+        if settings.extractor == "inception":
+            path = path or download_inception()
+        known = {"resize": settings.resize, "input_scaling": settings.input_scaling}
+        if path is not None:
+            checksum = sha256_of_file(path) if path.is_file() else "nothing"
+            if settings.weights_sha256 not in ("", checksum):
+                raise UserError(f"fid.weights_sha256: {path} has the checksum {checksum}")
+            known["weights_sha256"] = checksum
+        loaded = load_extractor(
+            settings.extractor,
+            settings.dims,
+            path,
+            settings.resize,
+            settings.input_scaling,
+            device,
+        )
+        return loaded, known
     images = [read_array(array_path(label, "train")) for label in CLASSES]
     trained = train_classifier(
         (images[0], images[1]),
@@ -129,12 +190,26 @@ def _extractor(
 
 
 def _new_images(
-    generator: Generator, settings: FidSettings, label: int, iteration: int, device: torch.device
+    generator: Generator,
+    settings: FidSettings,
+    label: int,
+    draw: int,
+    device: torch.device,
+    count: int,
 ) -> NDArray[np.uint8]:
-    """The generated images of one draw; class and iteration name their noise."""
-    stream = random_stream(torch.device("cpu"), settings.seed, NOISE, label, iteration)
-    shape = (settings.sample_size, generator.settings.latent)
+    """The generated images of one draw; class and draw name their noise."""
+    stream = random_stream(torch.device("cpu"), settings.seed, NOISE, label, draw)
+    shape = (count, generator.settings.latent)
     return generate(generator, torch.randn(shape, generator=stream).to(device))
+
+
+def _known(row: dict[str, Any]) -> dict[str, int | float]:
+    """The numbers of a row of scores that are there."""
+    return {
+        key: _plain(value)
+        for key, value in row.items()
+        if key not in ("class", "metric") and pd.notna(value)
+    }
 
 
 def _plain(value: Any) -> int | float:

@@ -60,6 +60,7 @@ def report(stage: Stage) -> None:
         verdict=judge(distances),
         description=read_table(reports / "fid" / "describe.csv", index="pair"),
         published=published_description(),
+        scores=fid["scores"],
         extractor=fid["extractor"],
         training={label: read_metrics(f"train_{label.lower()}") for label in CLASSES},
         parameters=flatten(settings),

@@ -1,7 +1,6 @@
 """What every stage does around its work: settings, tracking, errors as one line."""
 
 import ctypes
-import errno
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from src import errors
 from src.data.tables import rows_of
 from src.errors import UserError
 from src.files import write_atomic, write_json
@@ -28,9 +28,6 @@ PROJECT = Path(__file__).resolve().parents[1]
 HOME = Path(os.environ.get("DVC_ROOT") or PROJECT)
 PARAMS = PROJECT / "params.yaml"
 METRICS = PROJECT / "reports" / "metrics"
-
-# Where the disk or its rights fail; anything else of this kind is a defect of ours.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -86,24 +83,10 @@ def track(
 
 
 def report_errors(work: Callable[[], None]) -> int:
-    """Do some work; print what the user can mend as one line, without a traceback."""
+    """Do some work, print what the user can mend as one line, and end when DVC does."""
     if "DVC_STAGE" in os.environ:
         end_with_parent()
-    try:
-        work()
-    except UserError as error:
-        message = " ".join(str(error).split())
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        message = f"{error.filename or 'a file'}: {error.strerror}"
-    else:
-        return 0
-    print(f"error: {message}", file=sys.stderr)
-    return 1
+    return errors.report_errors(work)
 
 
 def end_with_parent() -> None:

@@ -1,4 +1,11 @@
-"""The one error that a user is expected to read."""
+"""The one error that a user is expected to read, and how an entry point tells it."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+# Where the disk or its rights fail; anything else of this kind is a defect of ours.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class UserError(Exception):
@@ -7,3 +14,26 @@ class UserError(Exception):
     The message is one line that names the thing and the way out. Entry points print it on
     stderr without a traceback and exit non-zero; any other exception is a defect of ours.
     """
+
+
+def report_errors(work: Callable[[], None]) -> int:
+    """Do some work; print what the user can mend as one line, without a traceback.
+
+    Returns:
+        the exit status.
+    """
+    try:
+        work()
+    except UserError as error:
+        message = " ".join(str(error).split())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        message = f"{error.filename or 'a file'}: {error.strerror}"
+    else:
+        return 0
+    print(f"error: {message}", file=sys.stderr)
+    return 1

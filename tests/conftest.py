@@ -149,6 +149,7 @@ def shrink(params: dict[str, Any]) -> None:
         train.update(batch=8, epochs=3)
         train["samples"].update(epochs=[1], rows=2, columns=3)
     params["fid"].update(dims=8, batch=16, iterations=3, sample_size=8)
+    params["fid"]["scores"].update(draws=10)
     params["fid"]["classifier"].update(channels=[4, 8], epochs=1, batch=8)
 
 

@@ -44,12 +44,12 @@ def list_entries(path: Path, max_bytes: int) -> list[Entry]:
     elif path.is_file():
         entries = list(_zip_entries(path))
     else:
-        raise UserError(f"data.path: {path}: there is no such file or folder")
+        raise UserError(f"{path}: there is no such file or folder")
     total = sum(entry.size for entry in entries)
     if total > max_bytes:
         raise UserError(
-            f"data.path: {path} takes {total / GIB:.2f} GiB when unpacked, more than "
-            f"data.max_unpacked_gib = {max_bytes / GIB:.2f}"
+            f"{path} takes {total / GIB:.2f} GiB when unpacked, more than the "
+            f"{max_bytes / GIB:.2f} that are allowed (data.max_unpacked_gib)"
         )
     return sorted(entries, key=lambda entry: entry.path.as_posix())
 
@@ -64,9 +64,9 @@ def read_entry(entry: Entry) -> bytes:
         with entry.open() as stream:
             content = stream.read(entry.size + 1)
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise UserError(f"data.path: {entry.path} cannot be read: {error}") from error
+        raise UserError(f"{entry.path} cannot be read: {error}") from error
     if len(content) != entry.size:
-        raise UserError(f"data.path: {entry.path} is not of the {entry.size} bytes it should have")
+        raise UserError(f"{entry.path} is not of the {entry.size} bytes it should have")
     return content
 
 
@@ -74,7 +74,7 @@ def _folder_entries(root: Path) -> Iterator[Entry]:
     """The regular files below ``root``; a link inside it is refused, as one in a zip is."""
 
     def fail(error: OSError) -> None:
-        raise UserError(f"data.path: {error.filename}: {error.strerror}") from error
+        raise UserError(f"{error.filename}: {error.strerror}") from error
 
     for folder, folders, names in os.walk(root, onerror=fail):
         for name in folders + names:
@@ -85,7 +85,7 @@ def _folder_entries(root: Path) -> Iterator[Entry]:
             if stat.S_ISDIR(status.st_mode):
                 continue
             if not stat.S_ISREG(status.st_mode):
-                raise UserError(f"data.path: {str(inner)!r} in {root} is a link or no plain file")
+                raise UserError(f"{str(inner)!r} in {root} is a link or no plain file")
             yield Entry(inner, status.st_size, lambda file=file: file.open("rb"))  # type: ignore[misc]
 
 
@@ -94,16 +94,16 @@ def _zip_entries(path: Path) -> Iterator[Entry]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-        raise UserError(f"data.path: {path} is not a readable zip archive: {error}") from error
+        raise UserError(f"{path} is not a readable zip archive: {error}") from error
     for info in archive.infolist():
         _check_name(info.filename, path)
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise UserError(f"data.path: {info.filename!r} in {path} is a link or no plain file")
+            raise UserError(f"{info.filename!r} in {path} is a link or no plain file")
         if info.is_dir():
             continue
         if info.flag_bits & ENCRYPTED:
-            raise UserError(f"data.path: {path} is encrypted; unpack it and give the folder")
+            raise UserError(f"{path} is encrypted; unpack it and give the folder")
         yield Entry(
             PurePosixPath(info.filename),
             info.file_size,
@@ -128,4 +128,4 @@ def _check_name(name: str, source: Path) -> None:
         or max(sizes) > MAX_NAME_BYTES
     )
     if unsafe:
-        raise UserError(f"data.path: {source} holds an unsafe entry name: {name[:200]!r}")
+        raise UserError(f"{source} holds an unsafe entry name: {name[:200]!r}")

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,26 +128,44 @@ def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
         ValueError: if the image cannot be decoded, is too small or large, or is constant.
     """
     size = settings.size
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if image.width * image.height > LARGEST_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels are too many")
-            if min(image.size) < settings.min_side:
-                raise ValueError(
-                    f"{image.width} x {image.height} is smaller than {settings.min_side} pixels"
-                )
-            image.draft("L", (DRAFT_MARGIN * size, DRAFT_MARGIN * size))
-            upright = ImageOps.exif_transpose(image)
-            grey = _grey(upright).resize((size, size), FILTERS[settings.filter])
-    except Image.DecompressionBombWarning as error:
-        raise ValueError(str(error)) from error
-    except DECODE_ERRORS as error:
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
-    array = np.asarray(grey, dtype=np.uint8)
+    array = decode_grey(path, settings.min_side, size, FILTERS[settings.filter])
     if array.min() == array.max():
         raise ValueError("every pixel has the same value")
     return array
+
+
+def decode_grey(
+    source: Path | IO[bytes],
+    min_side: int = 1,
+    size: int | None = None,
+    resampling: Image.Resampling | None = None,
+) -> NDArray[np.uint8]:
+    """One image as grey uint8, upright as its EXIF says, (h, w) or resized to (size, size).
+
+    Transparency is laid over black; 16-bit images keep their upper 8 bits.
+
+    Raises:
+        ValueError: if the image cannot be decoded, or is too small or large.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(source) as image:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if image.width * image.height > LARGEST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
+            if min(image.size) < min_side:
+                raise ValueError(
+                    f"{image.width} x {image.height} is smaller than {min_side} pixels"
+                )
+            if size is not None:
+                image.draft("L", (DRAFT_MARGIN * size, DRAFT_MARGIN * size))
+            grey = _grey(ImageOps.exif_transpose(image))
+            if size is not None:
+                grey = grey.resize((size, size), resampling)
+            return np.asarray(grey, dtype=np.uint8)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ValueError(str(error)) from error
+    except DECODE_ERRORS as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _decode_all(
@@ -168,7 +187,7 @@ def _decode_all(
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """An image of any mode as 8-bit grey; transparency is laid over black."""
+    """An image of any mode as 8-bit grey."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():

@@ -4,6 +4,7 @@ Features trained to tell the classes favour the hypothesis that same-class dista
 so the report says which extractor was used.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,6 +42,14 @@ class ClassifierExtractor(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         self.features = nn.Linear(inputs, dims)
         self.logit = nn.Linear(dims, 1)
+
+    @property
+    def fingerprint(self) -> str:
+        """What determines the features: the weights."""
+        digest = hashlib.sha256()
+        for name, value in self.state_dict().items():
+            digest.update(name.encode() + value.cpu().numpy().tobytes())
+        return f"classifier {digest.hexdigest()}"
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (n, size, size) to float32 (n, dims)."""

@@ -1,5 +1,7 @@
 """What every feature extractor offers, and how a set of images goes through one."""
 
+import hashlib
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -8,15 +10,33 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from src.errors import UserError
+from src.files import file_in_place_of
+from src.progress import warn
+
+LARGEST_CACHE = 2 << 30  # bytes; what was used longest ago goes first
+
 
 class FeatureExtractor(Protocol):
     """From uint8 images to features."""
 
-    name: str
-    dims: int
+    @property
+    def name(self) -> str:
+        """As params.yaml names it."""
+        ...
+
+    @property
+    def dims(self) -> int:
+        """Width of the features."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that differs whenever the features of the same images may differ."""
+        ...
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (n, size, size) on the extractor's device to float32 (n, dims)."""
+        """uint8 (n, h, w) on the extractor's device to float32 (n, dims)."""
         ...
 
 
@@ -28,7 +48,7 @@ def extract_features(
     device: torch.device,
     rows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Features of uint8 images (n, size, size), as float32 of shape (n, dims).
+    """Features of uint8 images (n, h, w), as float32 of shape (n, dims).
 
     Float32 networks give slightly different features for different batch sizes, so every batch
     has ``batch`` images, the last one padded with black.
@@ -39,12 +59,86 @@ def extract_features(
         batch: images that go through the network at once.
         device: the extractor's.
         rows: places of the images that are wanted; all of them if None.
+
+    Raises:
+        UserError: if the extractor does not give ``dims`` finite numbers for each image.
     """
     wanted = np.arange(len(images)) if rows is None else rows
     features = np.empty((len(wanted), extractor.dims), dtype=np.float32)
     for start in range(0, len(wanted), batch):
         part = torch.from_numpy(images[wanted[start : start + batch]])
         padded = F.pad(part, (0, 0, 0, 0, 0, batch - len(part)))
-        found = extractor(padded.to(device))[: len(part)]
-        features[start : start + len(part)] = found.cpu().numpy()
+        found = extractor(padded.to(device))
+        if found.shape != (batch, extractor.dims):
+            raise UserError(
+                f"dims: the {extractor.name} extractor gives {tuple(found.shape)} for {batch} "
+                f"images, not {extractor.dims} numbers for each"
+            )
+        features[start : start + len(part)] = found[: len(part)].float().cpu().numpy()
+    if not np.isfinite(features).all():
+        raise UserError(f"the {extractor.name} extractor gives features that are not finite")
     return features
+
+
+class FeatureCache:
+    """Features by the content of their images and what made them, in a folder.
+
+    A set that was judged once needs no second pass through a large network.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def features(
+        self,
+        extractor: FeatureExtractor,
+        images: NDArray[np.uint8],
+        batch: int,
+        device: torch.device,
+        rows: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """As ``extract_features``, or what that gave before."""
+        file = self._folder / f"{_key(extractor, images, batch, device, rows)}.npy"
+        try:
+            found: NDArray[np.float32] = np.load(file, allow_pickle=False)
+            file.touch()
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, EOFError) as error:
+            warn(f"{file} cannot be read ({error}); its features are computed again")
+        else:
+            return found
+        found = extract_features(extractor, images, batch, device, rows)
+        try:
+            with file_in_place_of(file) as fresh, fresh.open("wb") as stream:
+                np.save(stream, found)
+            self._prune()
+        except OSError as error:
+            warn(f"{self._folder}: features are not kept there: {error.strerror}")
+        return found
+
+    def _prune(self) -> None:
+        """Remove the files used longest ago until the rest is small enough."""
+        files = [(path.stat(), path) for path in self._folder.glob("*.npy")]
+        files.sort(key=lambda item: item[0].st_mtime_ns, reverse=True)
+        total = 0
+        for status, path in files:
+            total += status.st_size
+            if total > LARGEST_CACHE:
+                path.unlink(missing_ok=True)
+
+
+def _key(
+    extractor: FeatureExtractor,
+    images: NDArray[np.uint8],
+    batch: int,
+    device: torch.device,
+    rows: NDArray[np.int64] | None,
+) -> str:
+    """What names the features of images: all that may change a digit of them."""
+    made_by = (extractor.fingerprint, batch, device.type, torch.get_num_threads())
+    digest = hashlib.sha256(repr((made_by, torch.__version__, images.shape[1:])).encode())
+    places = np.arange(len(images)) if rows is None else rows
+    for start in range(0, len(places), batch):
+        digest.update(np.ascontiguousarray(images[places[start : start + batch]]).data)
+    return digest.hexdigest()

@@ -2,8 +2,8 @@
 
 Its weights are those of TensorFlow's graph of 2015-12-05, under the key names of the usual
 PyTorch port. It differs from the Inception-v3 of model collections (Szegedy et al., 2016): the
-average pools of the mixed blocks leave the padding out of the count, the last block pools by
-maximum, and images are resized to 299 pixels bilinearly without antialiasing.
+average pools of the mixed blocks leave the padding out of the count, and the last block pools by
+maximum.
 """
 
 from collections import OrderedDict
@@ -12,17 +12,22 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from src.errors import UserError
+from src.evaluation.resizing import RESIZES, SCALINGS
+from src.files import sha256_of_file
 
-INPUT_SIZE = 299
 # The features of each width are taken after: the first and the second max pooling, Mixed_6e, and
 # Mixed_7c; the last two are then averaged over the map, as are the first two.
 LAST_LAYER = {64: "pool1", 192: "pool2", 768: "Mixed_6e", 2048: "Mixed_7c"}
 
 
 class ConvolutionBlock(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU."""
+    """Convolution without bias, batch normalisation, ReLU.
+
+    Once the weights are there, ``fuse`` takes the normalisation into the convolution.
+    """
 
     def __init__(
         self,
@@ -34,7 +39,12 @@ class ConvolutionBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
+        self.bn: nn.Module = nn.BatchNorm2d(out_channels, eps=0.001)
+
+    def fuse(self) -> None:
+        """Fold the normalisation into the convolution, of a network that learns no more."""
+        assert isinstance(self.bn, nn.BatchNorm2d)
+        self.conv, self.bn = fuse_conv_bn_eval(self.conv, self.bn), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, in, h, w) to (n, out, h', w')."""
@@ -208,37 +218,51 @@ def _layers() -> "OrderedDict[str, nn.Module]":
 
 
 class InceptionExtractor(nn.Module):
-    """The FID network up to the layer that gives ``dims`` features."""
+    """The FID network up to the layer that gives ``dims`` features.
+
+    Args:
+        dims: 64, 192, 768 or 2048.
+        resize: the package whose way of resizing is taken, see ``resizing.RESIZES``.
+        scaling: see ``resizing.SCALINGS``.
+    """
 
     name = "inception"
+    fingerprint = ""  # set with the weights
 
-    def __init__(self, dims: int) -> None:
+    def __init__(self, dims: int, resize: str = "pytorch-fid", scaling: str = "standard") -> None:
         super().__init__()
         self.dims = dims
+        self._resize, self._scale = RESIZES[resize], SCALINGS[scaling]
         for name, layer in _layers().items():
             self.add_module(name, layer)
             if name == LAST_LAYER[dims]:
                 break
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (n, size, size) to float32 (n, dims); the grey channel is repeated."""
-        x = images.unsqueeze(1).float().div_(255)
-        size = (INPUT_SIZE, INPUT_SIZE)
+        """uint8 (n, h, w) to float32 (n, dims); the grey channel is repeated."""
         # Resizing one channel and repeating it is the same as resizing three equal ones.
-        x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-        x = x.mul_(2).sub_(1).expand(-1, 3, -1, -1)
+        x = self._scale(self._resize(images.unsqueeze(1).float())).expand(-1, 3, -1, -1)
+        x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.children():
             x = layer(x)
         return x.mean(dim=(2, 3))
 
 
-def load_inception(path: Path, dims: int, device: torch.device) -> InceptionExtractor:
+def load_inception(
+    path: Path,
+    dims: int,
+    device: torch.device,
+    resize: str = "pytorch-fid",
+    scaling: str = "standard",
+) -> InceptionExtractor:
     """The extractor with weights from a file that holds at least the layers it needs.
 
     Args:
         path: the usual port's file, or a part of it; read without running code from it.
         dims: 64, 192, 768 or 2048.
         device: what to run on.
+        resize: as for ``InceptionExtractor``.
+        scaling: as well.
 
     Raises:
         UserError: if the file is missing, damaged, or lacks weights that ``dims`` needs.
@@ -246,22 +270,27 @@ def load_inception(path: Path, dims: int, device: torch.device) -> InceptionExtr
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"fid.weights: {path}: there is no such file") from None
+        raise UserError(f"{path}: there is no such file of weights") from None
     except Exception as error:  # whatever a damaged or hostile file makes torch raise
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"fid.weights: {path} is no file of weights: {reason}") from error
-    network = InceptionExtractor(dims)
+        raise UserError(f"{path} is no file of weights: {reason}") from error
+    network = InceptionExtractor(dims, resize, scaling)
     # Counters of the batches seen in training say nothing about features; old files lack them.
     wanted = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
     missing = sorted(wanted - weights.keys()) if isinstance(weights, dict) else sorted(wanted)
     if missing:
         raise UserError(
-            f"fid.weights: {path} lacks {len(missing)} tensors that {dims} features need, such as "
+            f"{path} lacks {len(missing)} tensors that {dims} features need, such as "
             f"{missing[0]}; use fewer dims or the full file"
         )
     try:
         network.load_state_dict({name: weights[name] for name in wanted}, strict=False)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"fid.weights: {path} is of another network: {reason}") from error
-    return network.to(device).eval()
+        raise UserError(f"{path} is of another network: {reason}") from error
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, ConvolutionBlock):
+            module.fuse()
+    network.fingerprint = f"inception {dims} {resize} {scaling} {sha256_of_file(path)}"
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

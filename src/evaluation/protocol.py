@@ -3,8 +3,8 @@
 The four sets are RN and RP, real test images of each class, and FN and FP, generated ones. In
 each iteration ``sample_size`` real images of each class are drawn at random and as many are newly
 generated, and the six pairs of different sets are compared. Two floors stand beside them: RNxRN
-and RPxRP, disjoint draws of one real class, which is what a perfect generator would score with
-as few images.
+and RPxRP, draws of one real class without a common patient, which is what a perfect generator would
+score with as few images.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.errors import UserError
+from src.evaluation.draws import Patients
 from src.evaluation.frechet import FeatureSet, frechet_distance
 
 Kind = Literal["same", "different", "floor"]
@@ -36,7 +37,7 @@ FakeFeatures = Callable[[str, int], NDArray[np.float32]]
 class RealFeatures:
     """Features of those images of a real set that are ever drawn."""
 
-    images: int  # in the whole set
+    patients: Patients  # of the whole set
     rows: NDArray[np.int64]  # which of them are drawn, ascending, (m,)
     features: NDArray[np.float32]  # theirs, (m, dims)
 
@@ -50,42 +51,40 @@ class _Draw:
     """The places in one real set that one iteration compares."""
 
     sample: NDArray[np.int64]
-    halves: tuple[NDArray[np.int64], NDArray[np.int64]]  # disjoint, for the floor
+    floor: tuple[NDArray[np.int64], NDArray[np.int64]]  # without a common patient
 
 
 def rows_to_draw(
-    images: Mapping[str, int], iterations: int, sample_size: int, seed: int
+    patients: Mapping[str, Patients], iterations: int, sample_size: int, seed: int
 ) -> dict[str, NDArray[np.int64]]:
     """Which images of each real set any iteration draws, ascending.
 
     Of a large set these are few, and only their features are needed.
 
     Args:
-        images: how many images RN and RP have.
+        patients: whose the images of RN and RP are.
         iterations: as for ``compare_sets``, like the rest.
         sample_size: images of each set in a draw.
         seed: names the randomness.
     """
-    needed = {name: np.zeros(count, dtype=np.bool_) for name, count in images.items()}
+    needed = {name: np.zeros(len(whose), dtype=np.bool_) for name, whose in patients.items()}
     for iteration in range(iterations):
-        for name, draw in _draws(images, iteration, sample_size, seed).items():
-            for part in (draw.sample, *draw.halves):
+        for name, draw in _draws(patients, iteration, sample_size, seed).items():
+            for part in (draw.sample, *draw.floor):
                 needed[name][part] = True
     return {name: np.flatnonzero(drawn) for name, drawn in needed.items()}
 
 
 def _draws(
-    images: Mapping[str, int], iteration: int, sample_size: int, seed: int
+    patients: Mapping[str, Patients], iteration: int, sample_size: int, seed: int
 ) -> dict[str, _Draw]:
     """What one iteration draws of each real set."""
     rng = np.random.default_rng([seed, iteration])
-    samples = {name: rng.permutation(count)[:sample_size] for name, count in images.items()}
-    draws = {}
-    for name, count in images.items():
-        size = min(sample_size, count // 2)
-        order = rng.permutation(count)
-        draws[name] = _Draw(samples[name], (order[:size], order[size : 2 * size]))
-    return draws
+    samples = {name: rng.permutation(len(whose))[:sample_size] for name, whose in patients.items()}
+    return {
+        name: _Draw(samples[name], whose.pair(min(sample_size, whose.largest_pair), rng))
+        for name, whose in patients.items()
+    }
 
 
 def compare_sets(
@@ -101,21 +100,26 @@ def compare_sets(
         real: features of the real test images, under "RN" and "RP", of ``rows_to_draw``.
         fake: given "FN" or "FP" and the iteration, features of new images, (sample_size, dims).
         iterations: how many times to draw.
-        sample_size: images of each set in a draw. The floors' draws are as large, or half of the
-            class where it has fewer than twice as many.
+        sample_size: images of each set in a draw. The floors' draws are as large, or about half of
+            the class where it has no two such draws without a common patient.
         seed: names the randomness; every iteration has a stream of its own.
 
     Raises:
         UserError: if a real set is smaller than ``sample_size``.
     """
-    images = {name: features.images for name, features in real.items()}
-    for name, count in images.items():
-        if count < sample_size:
+    patients = {name: features.patients for name, features in real.items()}
+    for name, whose in patients.items():
+        if len(whose) < sample_size:
             raise UserError(
-                f"fid.sample_size: {sample_size} is more than the {count} test images of {name}"
+                f"fid.sample_size: {sample_size} is more than the {len(whose)} test images "
+                f"of {name}"
+            )
+        if whose.largest_pair < 2:
+            raise UserError(
+                f"the {len(whose)} test images of {name} are of too few patients for a floor"
             )
     for iteration in range(iterations):
-        draws = _draws(images, iteration, sample_size, seed)
+        draws = _draws(patients, iteration, sample_size, seed)
         drawn = {name: FeatureSet(real[name].of(draw.sample)) for name, draw in draws.items()}
         drawn |= {name: FeatureSet(fake(name, iteration)) for name in ("FN", "FP")}
         rows = []
@@ -124,9 +128,9 @@ def compare_sets(
             rows.append(_row(iteration, f"{first}x{second}", distance, sample_size))
         for floor in FLOORS:
             name = floor[:2]
-            one, other = (FeatureSet(real[name].of(half)) for half in draws[name].halves)
+            one, other = (FeatureSet(real[name].of(part)) for part in draws[name].floor)
             distance = frechet_distance(one, other)
-            rows.append(_row(iteration, floor, distance, len(draws[name].halves[0])))
+            rows.append(_row(iteration, floor, distance, len(draws[name].floor[0])))
         yield rows
 
 

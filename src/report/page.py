@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from src.evaluation.comparison import METRIC_NAMES
 from src.evaluation.protocol import KINDS
 from src.evaluation.verdict import Verdict
 from src.figures import COLOURS, KIND_NAMES
@@ -25,6 +26,7 @@ class Findings:
     verdict: Verdict
     description: pd.DataFrame  # src.evaluation.protocol.describe
     published: pd.DataFrame  # src.evaluation.thesis
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]]  # by class and metric, scores.csv
     extractor: Mapping[str, Any]  # name, dims, and what else is known of it
     training: Mapping[str, Mapping[str, Any]]  # by class, the metrics of the training
     parameters: Mapping[str, str]
@@ -56,6 +58,7 @@ def render(findings: Findings, figures: Mapping[str, bytes]) -> str:
         },
         kinds=KINDS,
         kind_names=KIND_NAMES,
+        metric_names=METRIC_NAMES,
         colours=COLOURS,
     )
 

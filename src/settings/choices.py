@@ -1,20 +1,38 @@
-"""Whether the choices of a training exist and agree with each other.
+"""Whether the choices of a training or of the evaluation exist and agree with each other.
 
 What can be chosen is one entry in a table of the code that does it; this reads those tables, so
 that a new entry needs no other change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 
+from src.evaluation.resizing import RESIZES, SCALINGS
 from src.models.layers import INITIALIZATIONS, NORMALIZATIONS, UPSAMPLINGS
+from src.settings.fid import FidSettings
 from src.settings.train import TrainSettings
 from src.training.augmentation import AUGMENTATIONS
 from src.training.losses import LOSSES
 from src.training.optimizers import OPTIMIZERS
 
+Choices = Iterable[tuple[str, str, Collection[str]]]  # key, name given, names known
 
-def check_choices(train: TrainSettings) -> None:
+
+def check_evaluation(fid: FidSettings) -> None:
+    """Refuse names that do not exist.
+
+    Raises:
+        ValueError: it begins with the key.
+    """
+    choices = [
+        ("resize", fid.resize, RESIZES),
+        ("input_scaling", fid.input_scaling, SCALINGS),
+    ]
+    for fault in _unknown(choices):
+        raise ValueError(fault)
+
+
+def check_training(train: TrainSettings) -> None:
     """Refuse names that do not exist and combinations that make no sense.
 
     Raises:
@@ -37,6 +55,10 @@ def _unknown_names(train: TrainSettings) -> Iterator[str]:
         ("optimizer.generator.name", train.optimizer.generator.name, OPTIMIZERS),
         ("optimizer.discriminator.name", train.optimizer.discriminator.name, OPTIMIZERS),
     ]
+    return _unknown(choices)
+
+
+def _unknown(choices: Choices) -> Iterator[str]:
     for key, name, names in choices:
         if name not in names:
             yield f"{key}: it must be one of {', '.join(names)} (given: {name!r})"

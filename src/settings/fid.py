@@ -1,4 +1,4 @@
-"""Settings of the evaluation by the Fréchet Inception Distance."""
+"""Settings of the evaluation by distances between sets of features."""
 
 from typing import Annotated, Literal, Self
 
@@ -19,22 +19,39 @@ class ClassifierSettings(Section):
     held_out: Annotated[Probability, Field(gt=0)]
 
 
-class FidSettings(Section):
-    """The thesis's protocol and the network whose features it compares."""
+class ScoreSettings(Section):
+    """The scores of whole test sets."""
 
-    extractor: Literal["classifier", "inception"]
-    dims: Annotated[int, Field(ge=2, le=2048)]
+    images: Annotated[int, Field(ge=4)]
+    neighbours: Count
+    draws: Annotated[int, Field(ge=10)]
+
+
+class FidSettings(Section):
+    """The thesis's protocol, the scores beside it, and the network whose features both compare."""
+
+    extractor: Literal["classifier", "inception", "pixels", "module"]
+    dims: Annotated[int, Field(ge=2, le=4096)]
     weights: str
     weights_sha256: Sha256
+    resize: str
+    input_scaling: str
     batch: Count
     iterations: Annotated[int, Field(ge=2)]
     sample_size: Annotated[int, Field(ge=2)]
     seed: Seed
+    scores: ScoreSettings
     classifier: ClassifierSettings
 
     @model_validator(mode="after")
-    def _dims_exist(self) -> Self:
+    def _extractor_is_possible(self) -> Self:
         if self.extractor == "inception" and self.dims not in INCEPTION_DIMS:
             known = ", ".join(str(dims) for dims in INCEPTION_DIMS)
             raise ValueError(f"dims must be one of {known} with the inception extractor")
+        if self.extractor == "pixels" and round(self.dims**0.5) ** 2 != self.dims:
+            raise ValueError("dims must be a square number with the pixels extractor")
+        if self.extractor == "module" and not self.weights:
+            raise ValueError("weights must name the module's file with the module extractor")
+        if self.weights and self.extractor in ("classifier", "pixels"):
+            raise ValueError(f"weights must be empty with the {self.extractor} extractor")
         return self

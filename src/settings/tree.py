@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from src.errors import UserError
 from src.settings.base import Count, Section
-from src.settings.choices import check_choices
+from src.settings.choices import check_evaluation, check_training
 from src.settings.compute import ComputeSettings
 from src.settings.data import DataSettings, PreprocessSettings
 from src.settings.fid import FidSettings
@@ -43,10 +43,10 @@ class Settings(Section):
     compute: ComputeSettings
 
     @model_validator(mode="after")
-    def _trainings_make_sense(self) -> Self:
+    def _choices_make_sense(self) -> Self:
         for name, train in (("normal", self.train.normal), ("pneumonia", self.train.pneumonia)):
             try:
-                check_choices(train)
+                check_training(train)
             except ValueError as error:
                 raise ValueError(f"train.{name}.{error}") from error
             try:
@@ -58,6 +58,10 @@ class Settings(Section):
                     f"train.processes: {self.train.processes} processes cannot share "
                     f"train.{name}.batch = {train.batch} evenly"
                 )
+        try:
+            check_evaluation(self.fid)
+        except ValueError as error:
+            raise ValueError(f"fid.{error}") from error
         smallest = 2 ** len(self.fid.classifier.channels)
         if self.preprocess.size < smallest:
             raise ValueError(

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from src.evaluation.features import extract_features
+from src.errors import UserError
+from src.evaluation.features import FeatureCache, extract_features
 
 
 class Sizes:
@@ -10,6 +14,7 @@ class Sizes:
 
     name = "sizes"
     dims = 2
+    fingerprint = "sizes"
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -26,3 +31,68 @@ def test_every_batch_is_of_one_size_and_padding_does_not_show(cpu: torch.device)
     assert extractor.batches == [3, 3, 3]
     assert features.dtype == np.float32
     np.testing.assert_array_equal(features, images.reshape(7, 4)[:, :2])
+
+
+IMAGES = np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2)
+
+
+def test_a_set_that_was_judged_before_does_not_go_through_the_network_again(
+    tmp_path: Path, cpu: torch.device
+) -> None:
+    cache, extractor = FeatureCache(tmp_path / "features"), Sizes()
+    first = cache.features(extractor, IMAGES, 3, cpu)
+    again = cache.features(extractor, IMAGES.copy(), 3, cpu)
+    assert len(extractor.batches) == 3
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, extract_features(Sizes(), IMAGES, 3, cpu))
+
+
+def test_other_images_batches_or_networks_are_told_apart(tmp_path: Path, cpu: torch.device) -> None:
+    cache, extractor = FeatureCache(tmp_path), Sizes()
+    cache.features(extractor, IMAGES, 3, cpu)
+    for images, batch, rows in (
+        (IMAGES + 1, 3, None),
+        (IMAGES, 4, None),
+        (IMAGES, 3, np.array([1, 0])),
+        (IMAGES.reshape(7, 1, 4), 3, None),
+    ):
+        before = len(extractor.batches)
+        cache.features(extractor, images, batch, cpu, rows)
+        assert len(extractor.batches) > before
+    other = Sizes()
+    other.fingerprint = "another"
+    cache.features(other, IMAGES, 3, cpu)
+    assert other.batches
+
+
+def test_a_damaged_file_is_told_and_computed_again(
+    tmp_path: Path, cpu: torch.device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache, extractor = FeatureCache(tmp_path), Sizes()
+    expected = cache.features(extractor, IMAGES, 3, cpu)
+    (file,) = tmp_path.glob("*.npy")
+    file.write_bytes(b"torn")
+    np.testing.assert_array_equal(cache.features(extractor, IMAGES, 3, cpu), expected)
+    assert "computed again" in capsys.readouterr().err
+    assert len(extractor.batches) == 6
+
+
+def test_what_was_used_longest_ago_goes_first(
+    tmp_path: Path, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from src.evaluation import features
+
+    monkeypatch.setattr(features, "LARGEST_CACHE", 500)  # two files of 184 bytes
+    cache = FeatureCache(tmp_path)
+    for number in range(5):
+        cache.features(Sizes(), IMAGES + number, 3, cpu)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_features_that_are_not_finite_are_refused(cpu: torch.device) -> None:
+    class Broken(Sizes):
+        def __call__(self, images: Tensor) -> Tensor:
+            return super().__call__(images) / 0
+
+    with pytest.raises(UserError, match="not finite"):
+        extract_features(Broken(), IMAGES, 3, cpu)

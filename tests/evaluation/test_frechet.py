@@ -3,7 +3,12 @@ import pytest
 import scipy.linalg
 from numpy.typing import NDArray
 
-from src.evaluation.frechet import FeatureSet, frechet_distance
+from src.evaluation.frechet import (
+    FeatureSet,
+    Moments,
+    extrapolated_distance,
+    frechet_distance,
+)
 
 
 def with_moments(
@@ -98,3 +103,63 @@ def test_what_has_no_covariance_is_refused(features: NDArray[np.float64]) -> Non
 def test_different_widths_are_refused() -> None:
     with pytest.raises(ValueError, match="different widths"):
         frechet_distance(FeatureSet(np.eye(3)), FeatureSet(np.eye(4)))
+
+
+def test_saved_moments_give_the_distance_of_the_set_they_are_of() -> None:
+    rng = np.random.default_rng(6)
+    for n, m, d in ((50, 40, 6), (5, 40, 6), (5, 4, 6)):
+        x, y = FeatureSet(rng.standard_normal((n, d))), FeatureSet(rng.standard_normal((m, d)) + 1)
+        expected = frechet_distance(x, y)
+        saved = [Moments(part.mean, part.covariance) for part in (x, y)]
+        assert frechet_distance(saved[0], y) == pytest.approx(expected, rel=1e-6)
+        assert frechet_distance(x, saved[1]) == pytest.approx(expected, rel=1e-6)
+        assert frechet_distance(*saved) == pytest.approx(expected, rel=1e-6)
+
+
+def test_both_exact_forms_agree() -> None:
+    """With as many samples as features on one side the other form is taken."""
+    rng = np.random.default_rng(7)
+    x, y = rng.standard_normal((33, 32)), rng.standard_normal((40, 32)) * 2
+    by_eigenvalues = frechet_distance(FeatureSet(x), FeatureSet(y))
+    padded = [np.hstack([part, np.zeros((len(part), 10))]) for part in (x, y)]
+    by_singular_values = frechet_distance(*(FeatureSet(part) for part in padded))
+    assert by_eigenvalues == pytest.approx(by_singular_values, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("mean", "covariance"),
+    [
+        (np.zeros(2), np.zeros((3, 3))),
+        (np.zeros((2, 1)), np.zeros((2, 2))),
+        (np.zeros(0), np.zeros((0, 0))),
+        (np.array([0.0, np.inf]), np.eye(2)),
+        (np.zeros(2), np.array([[1.0, 0.5], [0.0, 1.0]])),
+    ],
+)
+def test_moments_that_are_of_no_gaussian_are_refused(
+    mean: NDArray[np.float64], covariance: NDArray[np.float64]
+) -> None:
+    with pytest.raises(ValueError, match="covariance"):
+        Moments(mean, covariance)
+
+
+def test_the_distance_at_infinitely_many_samples_loses_its_bias() -> None:
+    """Closed form for two Gaussians with unit covariance: the squared distance of the means."""
+    rng = np.random.default_rng(8)
+    found = []
+    for _ in range(20):
+        x, y = rng.standard_normal((300, 8)), rng.standard_normal((300, 8)) + 0.5
+        biased = frechet_distance(FeatureSet(x), FeatureSet(y))
+        limit = extrapolated_distance(x, y, rng)
+        if limit is not None:
+            assert limit < biased
+            found.append(limit)
+    assert len(found) >= 15
+    assert np.mean(found) == pytest.approx(8 * 0.5**2, rel=0.05)
+
+
+def test_with_few_samples_for_the_features_there_is_no_extrapolation() -> None:
+    rng = np.random.default_rng(9)
+    for n in (5, 40, 400):
+        x, y = rng.standard_normal((n, 200)), rng.standard_normal((n, 200))
+        assert extrapolated_distance(x, y, rng) is None

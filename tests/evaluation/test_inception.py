@@ -70,7 +70,7 @@ def test_the_resize_is_bilinear_without_antialiasing() -> None:
 def test_weights_that_are_not_there_are_named(
     tmp_path: Path, cpu: torch.device, inception_weights: Path
 ) -> None:
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match="there is no such file of weights"):
         load_inception(tmp_path / "absent.pth", 64, cpu)
     with pytest.raises(UserError, match=r"lacks \d+ tensors that 2048 features need"):
         load_inception(inception_weights, 2048, cpu)
@@ -82,7 +82,7 @@ def test_files_that_are_no_weights_are_refused(
 ) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"fid\.weights: .*no file of weights"):
+    with pytest.raises(UserError, match="no file of weights"):
         load_inception(path, 64, cpu)
 
 
@@ -100,7 +100,8 @@ def test_a_saved_network_is_loaded_and_agrees(tmp_path: Path, cpu: torch.device)
     torch.save(network.state_dict(), path)
     images = torch.randint(0, 256, (2, 16, 16), dtype=torch.uint8)
     with torch.no_grad():
-        assert torch.equal(load_inception(path, 192, cpu)(images), network(images))
+        found, expected = load_inception(path, 192, cpu)(images), network(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_measured_distance_between_the_real_classes_comes_out_again(

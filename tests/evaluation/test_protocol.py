@@ -6,6 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from src.errors import UserError
+from src.evaluation.draws import Patients
 from src.evaluation.frechet import FeatureSet, frechet_distance
 from src.evaluation.protocol import (
     FLOORS,
@@ -28,7 +29,7 @@ def gaussian(name: str, n: int, seed: int) -> NDArray[np.float32]:
 
 
 def all_drawn(features: NDArray[np.float32]) -> RealFeatures:
-    return RealFeatures(len(features), np.arange(len(features)), features)
+    return RealFeatures(Patients.strangers(len(features)), np.arange(len(features)), features)
 
 
 REAL = {"RN": all_drawn(gaussian("RN", 50, 1)), "RP": all_drawn(gaussian("RP", 31, 2))}
@@ -93,11 +94,11 @@ def test_the_seed_names_the_draws_and_more_iterations_do_not_change_the_first() 
 
 def test_of_a_large_set_only_the_images_that_are_drawn_are_needed() -> None:
     features = {"RN": gaussian("RN", 5000, 1), "RP": gaussian("RP", 400, 2)}
-    counts = {name: len(part) for name, part in features.items()}
-    rows = rows_to_draw(counts, 3, 20, 5)
+    patients = {name: Patients.strangers(len(part)) for name, part in features.items()}
+    rows = rows_to_draw(patients, 3, 20, 5)
     assert len(rows["RN"]) <= 3 * 3 * 20
-    real = {name: RealFeatures(counts[name], rows[name], features[name][rows[name]])
-            for name in counts}  # fmt: skip
+    real = {name: RealFeatures(patients[name], rows[name], features[name][rows[name]])
+            for name in patients}  # fmt: skip
     whole = {name: all_drawn(part) for name, part in features.items()}
     assert list(compare_sets(real, good_fake, 3, 20, 5)) == list(
         compare_sets(whole, good_fake, 3, 20, 5)

@@ -47,6 +47,24 @@ def findings(**changes: Any) -> Findings:
         "verdict": judge(distances),
         "description": describe(distances),
         "published": published_description(),
+        "scores": {
+            "NORMAL": {
+                "frechet": {
+                    "value": 0.45,
+                    "n_real": 24,
+                    "n_fake": 24,
+                    "low": 0.35,
+                    "high": 0.55,
+                    "floor_n": 11,
+                    "floor": 0.2,
+                    "score_at_floor_n": 0.5,
+                    "train_test": 0.21,
+                    "other_class": 0.8,
+                    "excess": 0.5,
+                },
+                "recall": {"value": 0.625, "n_real": 6, "n_fake": 6},
+            }
+        },
         "extractor": {
             "name": "classifier",
             "dims": 64,
@@ -100,9 +118,21 @@ def test_every_pair_and_floor_is_shown_beside_the_thesis() -> None:
 def test_the_extractor_is_named_with_its_bias() -> None:
     assert "balanced accuracy is 91.0%" in text(page())
     assert "favour the hypothesis" in text(page())
-    other = page(extractor={"name": "inception", "dims": 768, "weights_sha256": "abc"})
-    assert "Inception network" in text(other)
-    assert "bilinearly without antialiasing" in text(other)
+    inception = {"name": "inception", "dims": 768, "weights_sha256": "abc"}
+    inception |= {"resize": "clean-fid", "input_scaling": "standard"}
+    assert "Inception network" in text(page(extractor=inception))
+    assert "as clean-fid does" in text(page(extractor=inception))
+    assert "scaled twice" not in text(page(extractor=inception))
+    assert "scaled twice" in text(page(extractor=inception | {"input_scaling": "twice"}))
+    assert "a weak baseline" in text(page(extractor={"name": "pixels", "dims": 64}))
+    module = {"name": "module", "dims": 9, "weights_sha256": "abc"}
+    assert "given as a file, SHA-256 abc" in text(page(extractor=module))
+
+
+def test_every_score_stands_beside_its_interval_size_and_floor() -> None:
+    words = text(page())
+    assert "NORMAL Fréchet distance 24, 24 0.450 0.350 to 0.550 11 0.500 0.200 50% 0.210" in words
+    assert "NORMAL recall 6, 6 0.625 too few too few" in words
 
 
 def test_what_comes_from_parameters_is_escaped() -> None:

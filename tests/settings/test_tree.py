@@ -59,7 +59,7 @@ def test_the_committed_parameters_are_valid_and_each_has_a_comment_or_a_commente
         ("train.normal.loss", "wasserstein", "gradient_penalty: the wasserstein loss needs one"),
         ("train.normal.optimizer.generator.learning_rate", 0.0, "learning_rate"),
         ("train.normal.optimizer.generator.beta1", 1.0, "beta1"),
-        ("fid.extractor", "pixels", "fid.extractor"),
+        ("fid.extractor", "vgg", "fid.extractor"),
         ("fid.sample_size", 1, "fid.sample_size"),
         ("report.evolution_epochs", 1, "report.evolution_epochs"),
         ("compute.device", "tpu", "compute.device"),

@@ -1,0 +1,77 @@
+"""A set of images from wherever a user has it: a folder, a zip archive or an array file."""
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.data.archive import list_entries, read_entry
+from src.data.images import decode_grey
+from src.data.patients import patient_of
+from src.errors import UserError
+from src.progress import progress
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm")
+MAX_UNPACKED = 64 << 30  # bytes of a set
+
+
+@dataclass(frozen=True)
+class LoadedImages:
+    """Grey images, uint8 (h, w) each, and the patient that each one's name tells."""
+
+    images: list[NDArray[np.uint8]]
+    patients: list[str]
+    other_files: int  # that are no images by their names
+
+
+def read_images(path: Path) -> LoadedImages:
+    """Read the images of a folder (with its subfolders), a zip archive, or a ``.npy`` file.
+
+    Files are taken in the order of their names; of whatever mode, they become grey. An array is
+    uint8 of shape (n, h, w), (n, h, w, 1), (n, h, w, 3) or (n, 1 or 3, h, w).
+
+    Raises:
+        UserError: naming the file, if one cannot be read, or if there is no image.
+    """
+    if path.suffix == ".npy" and path.is_file():
+        return _from_array(path)
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: it is no folder, zip archive, .npy or .npz file")
+    entries = list_entries(path, MAX_UNPACKED)
+    chosen = [entry for entry in entries if entry.path.suffix.lower() in SUFFIXES]
+    if not chosen:
+        raise UserError(f"{path}: there is no image in it ({', '.join(SUFFIXES)})")
+    images = []
+    for entry in progress(chosen, f"reading {path.name}", len(chosen), "images"):
+        content = read_entry(entry)
+        try:
+            images.append(decode_grey(io.BytesIO(content)))
+        except ValueError as error:
+            raise UserError(f"{path}: {entry.path} is no usable image: {error}") from error
+    patients = [patient_of(entry.path.name) for entry in chosen]
+    return LoadedImages(images, patients, len(entries) - len(chosen))
+
+
+def _from_array(path: Path) -> LoadedImages:
+    """The images of an array file, each taken for another patient's."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: the array cannot be read: {reason}") from error
+    if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
+        array = np.moveaxis(array, 1, 3)
+    known = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))
+    if array.dtype != np.uint8 or not known or not array.size:
+        raise UserError(
+            f"{path}: an array of images must be uint8 of shape (n, h, w) or (n, h, w, 1 or 3), "
+            f"not {array.dtype} of shape {array.shape}"
+        )
+    if array.ndim == 4 and array.shape[3] == 3:
+        array = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in array])
+    images = list(array.reshape(array.shape[:3]))
+    return LoadedImages(images, [str(number) for number in range(len(images))], 0)

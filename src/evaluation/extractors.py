@@ -1,0 +1,104 @@
+"""The feature extractors by name, and the small ones: pixels, and a network of the user's."""
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.data.download import download_inception
+from src.errors import UserError
+from src.evaluation.features import FeatureExtractor
+from src.evaluation.inception import load_inception
+from src.files import sha256_of_file
+
+
+def load_extractor(
+    name: str, dims: int, weights: Path | None, resize: str, scaling: str, device: torch.device
+) -> FeatureExtractor:
+    """The extractor of a name, but for the classifier, which is trained.
+
+    Args:
+        name: inception, pixels or module.
+        dims: width of the features.
+        weights: of the FID network, downloaded if None, or the module's file.
+        resize: for the FID network, see ``resizing.RESIZES``.
+        scaling: as well, see ``resizing.SCALINGS``.
+        device: what to run on.
+
+    Raises:
+        UserError: if a file is missing or does not give such features.
+    """
+    if name == "inception":
+        return load_inception(weights or download_inception(), dims, device, resize, scaling)
+    if name == "pixels":
+        return PixelExtractor(dims)
+    if weights is None:
+        raise UserError("the module extractor needs the file of a module as its weights")
+    return ModuleExtractor(weights, dims, device)
+
+
+class PixelExtractor:
+    """The grey values themselves, of images reduced to ``dims`` pixels: the weak baseline.
+
+    Averages of areas, in [0, 1].
+    """
+
+    name = "pixels"
+
+    def __init__(self, dims: int) -> None:
+        self.dims = dims
+        self.fingerprint = f"pixels {dims}"
+        self._side = math.isqrt(dims)
+        if self._side**2 != dims:
+            raise UserError(f"dims: {dims} is no square number, as pixels need")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (n, h, w) to float32 (n, dims)."""
+        x = images.unsqueeze(1).float().div_(255)
+        return F.adaptive_avg_pool2d(x, self._side).flatten(1)
+
+
+class ModuleExtractor:
+    """A network of the user's from a file, such as one trained on medical images.
+
+    It takes uint8 images (n, 3, h, w), grey repeated, does its own resizing and scaling, and gives
+    floating-point features (n, dims).
+    """
+
+    name = "module"
+
+    def __init__(self, path: Path, dims: int, device: torch.device) -> None:
+        self.dims = dims
+        self._module = _load_module(path, device)
+        self.fingerprint = f"module {dims} {sha256_of_file(path)}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (n, h, w) to float32 (n, dims)."""
+        try:
+            found = self._module(images.unsqueeze(1).expand(-1, 3, -1, -1).contiguous())
+        except Exception as error:  # whatever a foreign network raises
+            reason = " ".join(str(error).split())[-300:]
+            raise UserError(f"the module failed on uint8 images: {reason}") from error
+        if not isinstance(found, Tensor):
+            raise UserError("the module must give one tensor of features")
+        return found
+
+
+def _load_module(path: Path, device: torch.device) -> "torch.nn.Module":
+    """A TorchScript file, or a program that torch.export saved (``.pt2``).
+
+    Such a file is a program, and running it is trusting it.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    try:
+        if path.suffix == ".pt2":
+            return torch.export.load(path).module().to(device)
+        return torch.jit.load(path, map_location=device).eval()
+    except Exception as error:  # whatever a damaged file makes torch raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path} is neither TorchScript nor an exported program: {reason}"
+        ) from error

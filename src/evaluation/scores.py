@@ -1,0 +1,195 @@
+"""Scores of generated images that say how sure they are and what the best possible ones would be.
+
+A score alone says little on a small set: even a perfect generator would not reach 0. So each stands
+beside its interval, and beside its floor, the score of real images against other patients' real
+images at the same sample size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from src.evaluation.comparison import BOUNDS, DISTANCES, Comparison, Metric, available
+from src.evaluation.draws import Interval, Patients, interval
+from src.evaluation.frechet import Features, extrapolated_distance
+
+FLOOR_DRAWS = 20  # pairs of patient-disjoint draws that a floor is the mean of
+SMALLEST = 4  # images of a set whose halves can be scored
+
+
+@dataclass(frozen=True)
+class JudgedSet:
+    """Features of images, float (n, d), and whose they are."""
+
+    features: Features
+    patients: Patients
+
+    @classmethod
+    def of_strangers(cls, features: Features) -> "JudgedSet":
+        """A set in which every image is taken for another patient's."""
+        return cls(features, Patients.strangers(len(features)))
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Scores at a size for which the real set gives two draws without a common patient."""
+
+    n: int  # images in each draw
+    floor: float  # real against other real images: what a perfect generator would score
+    spread: float  # standard deviation of the floor over the draws
+    score: float  # real against generated images
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of a generated set against a real one."""
+
+    metric: Metric
+    value: float
+    n_real: int
+    n_fake: int
+    interval: Interval | None  # None where halves of the sets are too small to be scored
+    floor: Floor | None  # None where the real set is too small for two draws
+
+
+def score_sets(
+    real: JudgedSet, fake: JudgedSet, neighbours: int, draws: int, seed: int
+) -> list[Score]:
+    """Every score that the sets are large enough for.
+
+    Args:
+        real: real images, two or more.
+        fake: generated images, two or more.
+        neighbours: k of precision, recall, density and coverage.
+        draws: halves that an interval rests on.
+        seed: names the draws.
+
+    Raises:
+        ValueError: for features of different widths, fewer than two images, or not finite ones.
+    """
+    between = Comparison(real.features, fake.features, neighbours)
+    within = Comparison(real.features, real.features, neighbours)
+    smaller = min(len(real), len(fake))
+    size = min(real.patients.largest_pair, len(fake))
+    scores = []
+    for metric in available(smaller, neighbours):
+        value = between.score(metric)
+        around = floor = None
+        if smaller >= SMALLEST and metric in available(smaller // 2, neighbours):
+            around = interval(
+                value,
+                lambda i, j, metric=metric: between.score(metric, i, j),  # type: ignore[misc]
+                real.patients,
+                fake.patients,
+                draws,
+                np.random.default_rng([seed, 0]),
+                BOUNDS[metric],
+            )
+        if metric in available(size, neighbours):
+            floor = _floor(metric, between, within, (real, fake), size, seed)
+        scores.append(Score(metric, value, len(real), len(fake), around, floor))
+    return scores
+
+
+def _floor(
+    metric: Metric,
+    between: Comparison,
+    within: Comparison,
+    sets: tuple[JudgedSet, JudgedSet],
+    size: int,
+    seed: int,
+) -> Floor:
+    """The floor, and the score at its size, as means over draws."""
+    rng = np.random.default_rng([seed, 1])
+    floors, scores = [], []
+    for _ in range(FLOOR_DRAWS):
+        first, second = sets[0].patients.pair(size, rng)
+        floors.append(within.score(metric, first, second))
+        scores.append(between.score(metric, first, rng.permutation(len(sets[1]))[:size]))
+    spread = float(np.std(floors, ddof=1))
+    return Floor(size, float(np.mean(floors)), spread, float(np.mean(scores)))
+
+
+def class_scores(
+    test: Mapping[str, JudgedSet],
+    train: Mapping[str, JudgedSet],
+    generated: Mapping[str, JudgedSet],
+    neighbours: int,
+    draws: int,
+    seed: int,
+) -> pd.DataFrame:
+    """The scores of two classes' generated images, with what they should be seen beside.
+
+    Args:
+        test: real images of both classes that no generator has seen.
+        train: real images of both classes to set beside them, of other patients.
+        generated: generated images of both classes.
+        neighbours: as for ``score_sets``, like the rest.
+        draws: halves that an interval rests on.
+        seed: names the draws.
+
+    Returns:
+        a row for each class and metric: value, n_real, n_fake, standard_error, low and high;
+        floor, floor_spread and score_at_floor_n at floor_n images a side; train_test, the score of
+        real train against real test images; for distances other_class, that between the real
+        classes at floor_n, and excess, how far above its floor the score lies as a share of how
+        far the other class does; for the Fréchet distance infinite. What cannot be told is NaN.
+    """
+    rows = []
+    first, second = test.values()
+    for label, real in test.items():
+        of_train = Comparison(real.features, train[label].features, neighbours)
+        for score in score_sets(real, generated[label], neighbours, draws, seed):
+            metric, around, floor = score.metric, score.interval, score.floor
+            row: dict[str, object] = {
+                "class": label,
+                "metric": metric,
+                "value": score.value,
+                "n_real": score.n_real,
+                "n_fake": score.n_fake,
+                "standard_error": around.standard_error if around else np.nan,
+                "low": around.low if around else np.nan,
+                "high": around.high if around else np.nan,
+                "floor_n": floor.n if floor else np.nan,
+                "floor": floor.floor if floor else np.nan,
+                "floor_spread": floor.spread if floor else np.nan,
+                "score_at_floor_n": floor.score if floor else np.nan,
+                "train_test": of_train.score(metric)
+                if metric in available(len(train[label]), neighbours)
+                else np.nan,
+                "other_class": np.nan,
+                "excess": np.nan,
+                "infinite": np.nan,
+            }
+            if (
+                floor is not None
+                and metric in DISTANCES
+                and floor.n <= min(map(len, test.values()))
+            ):
+                other = _mean_score(first, second, metric, neighbours, floor.n, seed)
+                row["other_class"] = other
+                row["excess"] = (floor.score - floor.floor) / (other - floor.floor)
+            if metric == "frechet":
+                rng = np.random.default_rng([seed, 3])
+                limit = extrapolated_distance(real.features, generated[label].features, rng)
+                row["infinite"] = np.nan if limit is None else limit
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _mean_score(
+    first: JudgedSet, second: JudgedSet, metric: Metric, neighbours: int, size: int, seed: int
+) -> float:
+    """The mean score of draws of ``size`` images of each set."""
+    comparison = Comparison(first.features, second.features, neighbours)
+    rng = np.random.default_rng([seed, 2])
+    found = [
+        comparison.score(metric, *(rng.permutation(len(part))[:size] for part in (first, second)))
+        for _ in range(FLOOR_DRAWS)
+    ]
+    return float(np.mean(found))

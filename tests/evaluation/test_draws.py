@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from src.evaluation.draws import Patients, interval
+
+NAMES = ["a", "b", "a", "c", "c", "c", "d", "e", "e", "f"]
+
+
+def owners(rows: np.ndarray) -> set[str]:
+    return {NAMES[row] for row in rows}
+
+
+def test_two_draws_have_no_patient_and_no_image_in_common() -> None:
+    patients = Patients.named(NAMES)
+    assert patients.largest_pair == 3  # (10 - 3) / 2
+    for seed in range(200):
+        first, second = patients.pair(3, np.random.default_rng(seed))
+        assert len(first) == len(second) == 3
+        assert len({*first, *second}) == 6
+        assert not owners(first) & owners(second)
+
+
+def test_every_image_is_drawn_sometimes() -> None:
+    patients = Patients.named(NAMES)
+    drawn = {
+        int(row) for seed in range(100) for part in patients.pair(3, rng(seed)) for row in part
+    }
+    assert drawn == set(range(10))
+
+
+def test_half_of_the_images_are_those_of_whole_patients() -> None:
+    patients = Patients.named(NAMES)
+    sizes = []
+    for seed in range(200):
+        half = patients.half(rng(seed))
+        assert len(set(half)) == len(half)
+        assert not owners(half) & owners(np.setdiff1d(np.arange(10), half))
+        sizes.append(len(half))
+    assert min(sizes) == 5
+    assert max(sizes) <= 7
+
+
+def test_strangers_are_halved_exactly() -> None:
+    assert len(Patients.strangers(10).half(rng(1))) == 5
+    assert Patients.strangers(9).largest_pair == 4
+
+
+def test_a_pair_that_may_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="too many for 10"):
+        Patients.named(NAMES).pair(4, rng(1))
+    with pytest.raises(ValueError, match="too many for 3"):
+        Patients.named(["a", "a", "a"]).pair(1, rng(1))
+
+
+def test_the_patients_of_some_images_are_those_of_the_whole() -> None:
+    some = Patients.named(NAMES).of(np.array([0, 2, 9]))
+    assert some.largest_pair == 0  # a has two of three
+
+
+def test_the_standard_error_of_a_mean_is_the_textbook_one() -> None:
+    x, y = rng(1).standard_normal(400), 2 * rng(2).standard_normal(100)
+
+    def difference(i: np.ndarray, j: np.ndarray) -> float:
+        return float(x[i].mean() - y[j].mean())
+
+    found = interval(
+        0.3, difference, Patients.strangers(400), Patients.strangers(100), 1000, rng(3)
+    )
+    expected = np.sqrt(x.var(ddof=1) / 400 + y.var(ddof=1) / 100)
+    assert found.standard_error == pytest.approx(expected, rel=0.07)
+    assert found.low == pytest.approx(0.3 - 1.962 * found.standard_error, rel=1e-3)
+    assert found.high == pytest.approx(0.3 + 1.962 * found.standard_error, rel=1e-3)
+
+
+def test_images_of_one_patient_count_as_one() -> None:
+    """Each value four times says no more than once: the error of its mean does not shrink."""
+    once = rng(1).standard_normal(100)
+    four = np.repeat(once, 4)
+    patients = Patients.named([str(number // 4) for number in range(400)])
+
+    def mean(i: np.ndarray, j: np.ndarray) -> float:
+        return float(four[i].mean())
+
+    found = interval(0, mean, patients, Patients.strangers(2), 500, rng(2))
+    assert found.standard_error == pytest.approx(once.std(ddof=1) / 10, rel=0.1)
+
+
+def test_an_interval_stays_within_what_the_score_can_be() -> None:
+    values = rng(1).random(20)
+
+    def score(i: np.ndarray, j: np.ndarray) -> float:
+        return float(values[i].mean())
+
+    sets = Patients.strangers(20), Patients.strangers(20)
+    found = interval(0.99, score, *sets, 50, rng(2), (0, 1))
+    assert found.high == 1
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)

@@ -1,0 +1,114 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.evaluate import main
+
+RNG = np.random.default_rng(1)
+PIXELS = ["--features", "pixels", "--dims", "16", "--draws", "12"]
+
+
+def folder(path: Path, count: int, seed: int, size: int = 16, shift: int = 0) -> Path:
+    path.mkdir()
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        image = rng.integers(shift, 200 + shift, (size, size), dtype=np.uint8)
+        Image.fromarray(image).save(path / f"{number:03d}.png")
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> dict[str, Any]:
+    assert main([*map(str, arguments), *PIXELS, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_every_score_has_its_interval_and_floor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = folder(tmp_path / "a", 60, 1), folder(tmp_path / "b", 50, 2, shift=40)
+    found = run(capsys, a, b)
+    assert found["n"] == {"real": 60, "generated": 50}
+    for metric in ("frechet", "kid", "precision", "recall", "density", "coverage"):
+        score = found[metric]
+        assert score["low"] <= score["value"] <= score["high"]
+        assert score["floor_n"] == 29
+    assert found["frechet"]["score_at_floor_n"] > 3 * found["frechet"]["floor"]
+    assert found["warnings"] == []
+
+
+def test_the_table_shows_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = folder(tmp_path / "a", 20, 1), folder(tmp_path / "b", 20, 2)
+    assert main([str(a), str(b), *PIXELS]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("20 real and 20 generated images, 16 features of pixels\n")
+    assert "Fréchet distance" in out
+    assert "coverage" in out
+    assert "with 20 images a score says more about the sample" in out
+
+
+def test_a_set_against_itself_is_at_0_and_zip_and_array_are_the_same_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = folder(tmp_path / "a", 12, 1)
+    np.save(tmp_path / "a.npy", np.stack([np.asarray(Image.open(f)) for f in sorted(a.iterdir())]))
+    found = run(capsys, a, tmp_path / "a.npy")
+    assert found["frechet"]["value"] == pytest.approx(0, abs=1e-9)
+    assert found["coverage"]["value"] == 1
+
+
+def test_two_images_are_enough_and_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = run(capsys, folder(tmp_path / "a", 2, 1), folder(tmp_path / "b", 2, 2))
+    assert found["frechet"]["value"] > 0
+    assert found["frechet"]["low"] is None
+    assert found["frechet"]["floor"] is None
+    assert found["frechet"]["infinite"] is None
+    assert "precision" not in found
+    assert any("too few images for an interval" in line for line in found["warnings"])
+
+
+def test_statistics_are_saved_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = folder(tmp_path / "a", 30, 1), folder(tmp_path / "b", 30, 2)
+    saved = tmp_path / "a.npz"
+    whole = run(capsys, a, b, "--save-real", saved)
+    again = run(capsys, saved, b)
+    assert again["frechet"]["value"] == pytest.approx(whole["frechet"]["value"], rel=1e-6)
+    assert again["n"] == {"real": 30, "generated": 30}
+    assert "kid" not in again
+    assert any("no interval" in line for line in again["warnings"])
+
+
+def test_images_of_mixed_sizes_are_judged_each_at_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = folder(tmp_path / "a", 8, 1), folder(tmp_path / "b", 8, 1)
+    large = Image.open(a / "003.png").resize((32, 32), Image.Resampling.NEAREST)
+    large.save(b / "003.png")
+    assert run(capsys, a, b)["frechet"]["value"] == pytest.approx(0, abs=1e-9)
+
+
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, one = folder(tmp_path / "a", 4, 1), folder(tmp_path / "one", 1, 1)
+    np.savez(tmp_path / "other.npz", mu=np.zeros(3), sigma=np.eye(3))
+    for arguments, message in (
+        ([a, one], "one image has no distribution"),
+        ([a, tmp_path / "absent"], "there is no such file or folder"),
+        ([a, tmp_path / "other.npz"], "its statistics are of 3 features, not 16"),
+        ([a, a, "--dims", "15"], "no square number"),
+        ([a, a, "--features", "inception", "--dims", "100"], "inception has 64, 192, 768, 2048"),
+        ([a, a, "--features", "module"], "needs the file of a module"),
+    ):
+        first, second, *rest = map(str, arguments)
+        assert main([first, second, *PIXELS, *rest]) == 1
+        captured = capsys.readouterr()
+        (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+        assert message in line
+        assert captured.out == ""
