@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
-.PHONY: help setup demo test test-long check bench bench-processes bench-large real thesis ui summary clean distclean
+.PHONY: help setup demo test test-long check bench bench-evaluation bench-processes bench-large real thesis ui summary clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -42,6 +42,9 @@ test-long: $(VENV)/dev  ## run the tests that take longer
 
 check: $(VENV)/dev  ## run the formatter, the linter and the type checker
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+bench-evaluation: setup  ## measure distances and the FID network against the plain way: reports/benchmarks (5 minutes)
+	@$(IN_VENV) python3 -m benchmarks.evaluation
 
 bench: setup  ## measure training speed against a plain loop: reports/benchmarks (4 minutes)
 	@$(IN_VENV) python3 -m benchmarks.train_throughput

@@ -57,7 +57,7 @@ def draw(
     axes.axhline(BETWEEN_CLASSES, color="0.5", linestyle="--", linewidth=1)
     if isinstance(floor, float):
         axes.axhline(floor, color="0.5", linestyle=":", linewidth=1)
-    unit = "minutes of training on two cores" if against == "seconds" else "thousand images seen"
+    unit = "minutes of training" if against == "seconds" else "thousand images seen"
     axes.set(title=label.upper(), xlabel=unit, xscale="log", yscale="log")
 
 

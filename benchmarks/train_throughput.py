@@ -11,7 +11,6 @@ import json
 import math
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
-from benchmarks.workspace import ROOT, settings_of_networks
+from benchmarks.workspace import ROOT, in_a_process, settings_of_networks
 from src.compute import choose_compute, choose_device, computes_in_bf16
 from src.files import write_json
 from src.models.flops import discriminator_flops, generator_flops, update_flops
@@ -31,6 +30,7 @@ from src.settings.tree import load_settings
 from src.training.trainer import Trainer
 
 RESULT = ROOT / "reports" / "benchmarks" / "train_throughput.json"
+MODULE = "benchmarks.train_throughput"
 SIZES = ("thesis", "demo")
 PRECISIONS = ("fp32", "bf16")
 GEMM_SIDES = (1024, 2048, 4096)
@@ -108,14 +108,6 @@ def _onednn_product(a: Tensor, b: Tensor) -> Tensor:
     return product
 
 
-def in_a_process(*arguments: str) -> dict[str, float]:
-    """One measurement by a new process of this module."""
-    command = [sys.executable, "-m", "benchmarks.train_throughput", "--measure", *arguments]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    values: dict[str, float] = json.loads(done.stdout)
-    return values
-
-
 def compare(rounds: int, seconds: float) -> dict[str, Any]:
     """All measurements, in turns; medians of the rates, the highest of peaks."""
     measured = PRECISIONS if computes_in_bf16(torch.device("cpu")) else ("fp32",)
@@ -124,11 +116,13 @@ def compare(rounds: int, seconds: float) -> dict[str, Any]:
     peaks: dict[str, float] = dict.fromkeys(measured, 0.0)
     for number in range(1, rounds + 1):
         for precision in measured:
-            peaks[precision] = max(peaks[precision], in_a_process("gemm", precision)["gflops"])
+            peaks[precision] = max(
+                peaks[precision], in_a_process(MODULE, "gemm", precision)["gflops"]
+            )
         for size in SIZES:
             for variant in variants:
                 print(f"round {number} of {rounds}: {size}, {variant}", flush=True)
-                found = in_a_process(size, variant, str(seconds))
+                found = in_a_process(MODULE, size, variant, str(seconds))
                 steps.setdefault((size, variant), []).append(found)
     result: dict[str, Any] = {
         "machine": {

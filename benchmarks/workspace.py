@@ -1,7 +1,9 @@
-"""The project's files: its named networks, and copies in which stages run without touching it."""
+"""What benchmarks share: copies of the project, its named networks, measurements in processes."""
 
+import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -20,6 +22,14 @@ def copy_project(folder: Path, without: Collection[str] = ()) -> None:
         if name and name not in without and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+
+
+def in_a_process(module: str, *arguments: str) -> dict[str, float]:
+    """One measurement by a new process of a benchmark's module, which prints it as JSON."""
+    command = [sys.executable, "-m", module, "--measure", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    values: dict[str, float] = json.loads(done.stdout)
+    return values
 
 
 def settings_of_networks(name: str) -> list[str]:

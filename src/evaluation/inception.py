@@ -289,8 +289,13 @@ def load_inception(
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is of another network: {reason}") from error
     network.eval()
+    network.fingerprint = f"inception {dims} {resize} {scaling} {sha256_of_file(path)}"
+    return prepare_to_judge(network).to(device)
+
+
+def prepare_to_judge(network: InceptionExtractor) -> InceptionExtractor:
+    """Make a network that learns no more fast: normalisation folded in, channels last."""
     for module in network.modules():
         if isinstance(module, ConvolutionBlock):
             module.fuse()
-    network.fingerprint = f"inception {dims} {resize} {scaling} {sha256_of_file(path)}"
-    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -3,40 +3,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from src.evaluation.comparison import METRICS, Comparison, Metric, available, squared_distances
+from benchmarks.plain_evaluation import plain_balls, plain_kid
+from src.evaluation.comparison import METRICS, Comparison, available, squared_distances
 
 K = 3
 REAL = np.random.default_rng(1).standard_normal((40, 6)) + 5
 FAKE = np.random.default_rng(2).standard_normal((30, 6)) * 1.3 + 5.2
-
-
-def plain_kid(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """The published sum, term by term."""
-
-    def k(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-        return float((a @ b / len(a) + 1) ** 3)
-
-    n, m = len(x), len(y)
-    xx = sum(k(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
-    yy = sum(k(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
-    return xx + yy - 2 * sum(k(a, b) for a in x for b in y) / (n * m)
-
-
-def plain_balls(x: NDArray[np.float64], y: NDArray[np.float64], k: int) -> dict[Metric, float]:
-    """The published definitions, point by point."""
-
-    def radii(points: NDArray[np.float64]) -> list[float]:
-        return [sorted(row)[k] for row in cdist(points, points)]
-
-    between, of_x, of_y = cdist(x, y), radii(x), radii(y)
-    n, m = between.shape
-    inside = [[between[i, j] <= of_x[i] for j in range(m)] for i in range(n)]
-    return {
-        "precision": sum(any(inside[i][j] for i in range(n)) for j in range(m)) / m,
-        "recall": sum(any(between[i, j] <= of_y[j] for j in range(m)) for i in range(n)) / n,
-        "density": sum(inside[i][j] for i in range(n) for j in range(m)) / (k * m),
-        "coverage": sum(any(row) for row in inside) / n,
-    }
 
 
 def test_kid_is_the_published_sum() -> None:

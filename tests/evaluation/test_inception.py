@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from benchmarks.plain_evaluation import plain_inception
 from src.data.images import decode_image
 from src.errors import UserError
 from src.evaluation.features import extract_features
@@ -102,6 +103,18 @@ def test_a_saved_network_is_loaded_and_agrees(tmp_path: Path, cpu: torch.device)
     with torch.no_grad():
         found, expected = load_inception(path, 192, cpu)(images), network(images)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dims", [64, 192, 768])
+def test_features_are_those_of_an_independent_network_of_the_same_weights(
+    cpu: torch.device, inception_weights: Path, dims: int
+) -> None:
+    weights = torch.load(inception_weights, weights_only=True)
+    images = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
+    with torch.no_grad():
+        found = load_inception(inception_weights, dims, cpu)(images)
+        expected = plain_inception(weights, images, dims)
+    assert float((found - expected).norm() / expected.norm()) < 1e-5
 
 
 def test_the_measured_distance_between_the_real_classes_comes_out_again(
