@@ -17,16 +17,23 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.learning_curve import FOLDER, SHOWN, SHOWN_COLUMNS, Images
 from benchmarks.workspace import ROOT
-from pipeline.stage import array_path, read_array
+from pipeline.stage import array_path, read_array, report_errors
+from src.errors import UserError
 from src.figures import STYLE
 from src.grids import read_png, tile
 from src.progress import say
 
 BETWEEN_CLASSES = 0.45  # the two real classes apart, test split, 234 images of each
 CLASSES = ("normal", "pneumonia")
+TICKS = {
+    "seconds": (1, 2, 5, 10, 20, 40),
+    "images": (15, 30, 60, 125, 250, 500),
+    "fid": (0.1, 0.2, 0.3, 0.45, 0.7, 1, 2, 4),
+}
 Run = tuple[str, dict[str, Any], list[dict[str, float]], Path]
 
 
@@ -59,6 +66,10 @@ def draw(
         axes.axhline(floor, color="0.5", linestyle=":", linewidth=1)
     unit = "minutes of training" if against == "seconds" else "thousand images seen"
     axes.set(title=label.upper(), xlabel=unit, xscale="log", yscale="log")
+    for axis, ticks in ((axes.xaxis, TICKS[against]), (axes.yaxis, TICKS["fid"])):
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
 
 
 def side_by_side(runs: Sequence[Run], real: Mapping[str, Images], path: Path) -> None:
@@ -67,7 +78,7 @@ def side_by_side(runs: Sequence[Run], real: Mapping[str, Images], path: Path) ->
     names = sorted({name for name, _ in first})
     titles = [*(["real, test split"] if real else []), *names]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(12, 1.75 * len(titles)), layout="constrained")
+        figure = Figure(figsize=(12, 1.5 * len(titles)), layout="constrained")
         panels = figure.subplots(len(titles), len(CLASSES), squeeze=False)
         for row, title in zip(panels, titles, strict=True):
             for axes, label in zip(row, CLASSES, strict=True):
@@ -90,9 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plot_curves", description=__doc__)
     parser.add_argument("--real", type=Path, help="where to write the picture with real images")
     arguments = parser.parse_args(argv)
+    return report_errors(lambda: plot(arguments.real))
+
+
+def plot(real_picture: Path | None) -> None:
+    """Write the figures, and the picture with real images where one is wanted."""
     runs = [run for run in read_runs(FOLDER) if run[1]["judge"] == "test"]
     if not runs:
-        parser.error(f"{FOLDER} holds no run that was judged by the test split")
+        raise UserError(f"{FOLDER} holds no run that was judged by the test split")
     palette = ("#0173b2", "#de8f05", "#029e73", "#d1495b", "#949494", "#7b4ea3")
     colours = dict(zip(sorted({name for name, *_ in runs}), palette, strict=False))
     with mpl.rc_context(STYLE):
@@ -111,12 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         figure.savefig(FOLDER / "curves.png", dpi=110)
     say(f"written to {FOLDER / 'curves.png'}")
     side_by_side(runs, {}, FOLDER / "images.png")
-    if arguments.real:
-        if arguments.real.resolve().is_relative_to(ROOT):
-            parser.error("--real: real images stay out of the repository; name another place")
+    if real_picture is not None:
+        if real_picture.resolve().is_relative_to(ROOT):
+            raise UserError("--real: real images stay out of the repository; name another place")
         real = {label: read_array(array_path(label, "test"))[:SHOWN] for label in CLASSES}
-        side_by_side(runs, real, arguments.real)
-    return 0
+        side_by_side(runs, real, real_picture)
 
 
 if __name__ == "__main__":
