@@ -111,13 +111,14 @@ def evaluate(arguments: argparse.Namespace) -> Report:
         raise UserError(f"--dims: inception has {known} features, not {arguments.dims}")
     device = choose_device(arguments.device)
     extractor = None
-    given = []
+    given: list[Given] = []
+    sizes: list[float] = []
     for path in (arguments.real, arguments.generated):
         if path.suffix == ".npz":
             found = load_statistics(path)
             given.append(Given(path, None, found.moments, found.images))
             continue
-        loaded = read_images(path)
+        loaded = read_images(path, arguments.size)
         if len(loaded.images) < 2:
             raise UserError(f"{path}: one image has no distribution; give two or more")
         extractor = extractor or load_extractor(
@@ -134,6 +135,7 @@ def evaluate(arguments: argparse.Namespace) -> Report:
             features[rows] = cache.features(extractor, same, arguments.batch, device)
         patients = Patients.named(loaded.patients)
         given.append(Given(path, JudgedSet(features, patients), None, len(features)))
+        sizes.append(float(np.median([image.shape[0] for image in loaded.images])))
     real, generated = given
     made_by = describe(arguments)
     for side, target in ((real, arguments.save_real), (generated, arguments.save_generated)):
@@ -142,6 +144,11 @@ def evaluate(arguments: argparse.Namespace) -> Report:
                 raise UserError(f"{side.path}: it is a file of statistics already")
             save_statistics(target, FeatureSet(side.images.features), made_by)
     report = Report(made_by, {"real": real.count, "generated": generated.count})
+    if len(set(sizes)) > 1:
+        report.warnings.append(
+            f"the images are {sizes[0]:g} and {sizes[1]:g} pixels high, and a distance between "
+            "them is mostly one of sharpness; --size makes them alike"
+        )
     _add_scores(report, real, generated, arguments)
     return report
 
@@ -240,6 +247,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--resize", choices=tuple(RESIZES), default="pytorch-fid", help="as this package does"
     )
     parser.add_argument("--input-scaling", choices=tuple(SCALINGS), default="standard")
+    parser.add_argument("--size", type=int, help="pixels a side that all images are resized to")
     parser.add_argument("--neighbours", type=int, default=5, help="k of precision, recall, ...")
     parser.add_argument("--draws", type=int, default=64, help="halves that an interval rests on")
     parser.add_argument("--batch", type=int, default=50, help="images in the network at once")
@@ -249,8 +257,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--save-generated", type=Path, metavar="FILE.npz", help="its statistics")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args(argv)
-    for name, least in (("dims", 1), ("neighbours", 1), ("draws", 2), ("batch", 1), ("seed", 0)):
-        if getattr(arguments, name) < least:
+    for name, least in (
+        ("dims", 1),
+        ("neighbours", 1),
+        ("draws", 2),
+        ("batch", 1),
+        ("seed", 0),
+        ("size", 1),
+    ):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < least:
             parser.error(f"--{name}: it must be {least} or more")
     return arguments
 

@@ -95,6 +95,19 @@ def test_images_of_mixed_sizes_are_judged_each_at_its_own(
     assert run(capsys, a, b)["frechet"]["value"] == pytest.approx(0, abs=1e-9)
 
 
+def test_sets_of_other_sizes_are_warned_of_and_made_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = folder(tmp_path / "a", 8, 1), tmp_path / "b.npy"
+    small = [Image.open(file) for file in sorted(a.iterdir())]
+    large = [image.resize((64, 64), Image.Resampling.NEAREST) for image in small]
+    np.save(b, np.stack([np.asarray(image) for image in large]))
+    assert "the images are 16 and 64 pixels high" in " ".join(run(capsys, a, b)["warnings"])
+    alike = run(capsys, a, b, "--size", 16)
+    assert "pixels high" not in " ".join(alike["warnings"])
+    assert alike["frechet"]["value"] < 0.1 * alike["frechet"]["floor"]
+
+
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, one = folder(tmp_path / "a", 4, 1), folder(tmp_path / "one", 1, 1)
     np.savez(tmp_path / "other.npz", mu=np.zeros(3), sigma=np.eye(3))

@@ -28,17 +28,21 @@ class LoadedImages:
     other_files: int  # that are no images by their names
 
 
-def read_images(path: Path) -> LoadedImages:
+def read_images(path: Path, size: int | None = None) -> LoadedImages:
     """Read the images of a folder (with its subfolders), a zip archive, or a ``.npy`` file.
 
     Files are taken in the order of their names; of whatever mode, they become grey. An array is
     uint8 of shape (n, h, w), (n, h, w, 1), (n, h, w, 3) or (n, 1 or 3, h, w).
 
+    Args:
+        path: where they are.
+        size: pixels a side that all are resized to (Lanczos, antialiased); None leaves them.
+
     Raises:
         UserError: naming the file, if one cannot be read, or if there is no image.
     """
     if path.suffix == ".npy" and path.is_file():
-        return _from_array(path)
+        return _from_array(path, size)
     if path.is_file() and not zipfile.is_zipfile(path):
         raise UserError(f"{path}: it is no folder, zip archive, .npy or .npz file")
     entries = list_entries(path, MAX_UNPACKED)
@@ -49,14 +53,16 @@ def read_images(path: Path) -> LoadedImages:
     for entry in progress(chosen, f"reading {path.name}", len(chosen), "images"):
         content = read_entry(entry)
         try:
-            images.append(decode_grey(io.BytesIO(content)))
+            images.append(
+                decode_grey(io.BytesIO(content), size=size, resampling=Image.Resampling.LANCZOS)
+            )
         except ValueError as error:
             raise UserError(f"{path}: {entry.path} is no usable image: {error}") from error
     patients = [patient_of(entry.path.name) for entry in chosen]
     return LoadedImages(images, patients, len(entries) - len(chosen))
 
 
-def _from_array(path: Path) -> LoadedImages:
+def _from_array(path: Path, size: int | None) -> LoadedImages:
     """The images of an array file, each taken for another patient's."""
     try:
         array = np.load(path, allow_pickle=False)
@@ -74,4 +80,9 @@ def _from_array(path: Path) -> LoadedImages:
     if array.ndim == 4 and array.shape[3] == 3:
         array = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in array])
     images = list(array.reshape(array.shape[:3]))
+    if size is not None:
+        images = [
+            np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
+            for image in images
+        ]
     return LoadedImages(images, [str(number) for number in range(len(images))], 0)
