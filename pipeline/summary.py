@@ -4,6 +4,7 @@ import os
 import sys
 
 from pipeline.stage import PROJECT, read_metrics, read_table, report_errors
+from src.evaluation.comparison import METRIC_NAMES, Metric
 
 
 def summarize() -> None:
@@ -24,9 +25,23 @@ def summarize() -> None:
         f"smallest different {verdict['smallest_different_mean']:.4g}; "
         f"in {verdict['share']:.0%} of the draws)"
     )
+    print()
+    print("whole test sets:")
+    for label, scores in fid["scores"].items():
+        shown: tuple[Metric, ...] = ("frechet", "precision", "recall")
+        told = [_told(METRIC_NAMES[name], scores[name]) for name in shown if name in scores]
+        print(f"  {label:<10} {'; '.join(told)}")
     print(f"report:    {PROJECT / 'reports' / 'index.html'}")
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     print(f"MLflow UI: {uri if uri and uri.startswith('http') else 'make ui'}")
+
+
+def _told(name: str, score: dict[str, float]) -> str:
+    """A score with its interval and floor, as far as there are any."""
+    told = f"{name} {score['value']:.3g}"
+    if "low" in score:
+        told += f" ({score['low']:.3g} to {score['high']:.3g})"
+    return told + (f", floor {score['floor']:.3g}" if "floor" in score else "")
 
 
 if __name__ == "__main__":
