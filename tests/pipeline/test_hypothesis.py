@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from src.compute import choose_compute, random_stream
 from src.data.classes import CLASSES
 from src.evaluation.classifier import train_classifier
+from src.evaluation.draws import Patients
 from src.evaluation.features import extract_features
 from src.evaluation.protocol import RealFeatures, compare_sets
 from src.evaluation.verdict import Verdict, judge
@@ -28,7 +29,7 @@ Judge = Callable[[list[Generator]], Verdict]
 
 
 def all_drawn(features: NDArray[np.float32]) -> RealFeatures:
-    return RealFeatures(len(features), np.arange(len(features)), features)
+    return RealFeatures(Patients.strangers(len(features)), np.arange(len(features)), features)
 
 
 @pytest.fixture(scope="module")
