@@ -11,22 +11,19 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from benchmarks.plain_evaluation import Matrix, plain_frechet
+from benchmarks.plain_evaluation import Matrix, plain_frechet, plain_inception
 from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT, in_a_process
+from benchmarks.workspace import ROOT, in_a_process, record
 from src.compute import choose_device
 from src.evaluation.features import extract_features
 from src.evaluation.frechet import FeatureSet, frechet_distance
 from src.evaluation.inception import InceptionExtractor, prepare_to_judge
-from src.files import write_json
 
 MODULE = "benchmarks.evaluation"
 RESULT = ROOT / "reports" / "benchmarks" / "evaluation.json"
@@ -42,11 +39,6 @@ def sets(sizes: Sequence[int], width: int, seed: int) -> list[Matrix]:
     rng = np.random.default_rng(seed)
     mix = rng.standard_normal((width, width)) * np.geomspace(1, 1e-3, width) / np.sqrt(width)
     return [np.abs(rng.standard_normal((n, width)) @ mix + 0.3) for n in sizes]
-
-
-def our_distance(x: Matrix, y: Matrix) -> float:
-    """By the library."""
-    return frechet_distance(FeatureSet(x), FeatureSet(y))
 
 
 def measure_protocol(width: int, way: str) -> dict[str, float]:
@@ -66,9 +58,11 @@ def measure_protocol(width: int, way: str) -> dict[str, float]:
 def measure_full(n: int, m: int, width: int, way: str) -> dict[str, float]:
     """Seconds for one distance of whole sets, and the distance."""
     x, y = sets((n, m), width, 0)
-    distance: Callable[[Matrix, Matrix], float] = our_distance if way == "ours" else plain_frechet
     start = time.perf_counter()
-    value = distance(x, y)
+    if way == "plain":
+        value = plain_frechet(x, y)
+    else:
+        value = frechet_distance(FeatureSet(x), FeatureSet(y))
     return {"seconds": time.perf_counter() - start, "value": value}
 
 
@@ -82,29 +76,20 @@ def new_network() -> InceptionExtractor:
     return network
 
 
-def plain_forward(network: InceptionExtractor, images: Tensor) -> Tensor:
-    """uint8 (n, h, w) to features, as published: resized, scaled, layer by layer."""
-    x = images.unsqueeze(1).expand(-1, 3, -1, -1).float() / 255
-    x = F.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False) * 2 - 1
-    for layer in network.children():
-        x = layer(x)
-    return x.mean(dim=(2, 3))
-
-
 @torch.no_grad()
 def measure_network(way: str) -> dict[str, float]:
     """Images a second, and how far the features lie from the plain ones."""
     device = choose_device("cpu")
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2 * BATCH, SIZE, SIZE), dtype=np.uint8)
-    plain = new_network()
-    expected = plain_forward(plain, torch.from_numpy(images[:BATCH])).numpy()
+    weights = new_network().state_dict()
+    expected = plain_inception(weights, torch.from_numpy(images[:BATCH]), DIMS).numpy()
     network = prepare_to_judge(new_network())
 
     def run() -> Any:
         if way == "plain":
             parts = (torch.from_numpy(part) for part in np.split(images, 2))
-            return np.concatenate([plain_forward(plain, part).numpy() for part in parts])
+            return np.concatenate([plain_inception(weights, part, DIMS).numpy() for part in parts])
         with torch.autocast("cpu", torch.bfloat16, enabled=way == "bf16"):
             return extract_features(network, images, BATCH, device)
 
@@ -191,10 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.measure:
         print(json.dumps(measure(*arguments.measure)))
         return 0
-    result = compare()
-    write_json(RESULT, result)
-    show(result)
-    print(f"written to {RESULT.relative_to(ROOT)}")
+    record(RESULT, compare(), show)
     return 0
 
 

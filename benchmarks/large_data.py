@@ -20,8 +20,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT, copy_project
-from src.files import write_json
+from benchmarks.workspace import ROOT, copy_project, record
 
 RESULT = ROOT / "reports" / "benchmarks" / "large_data.json"
 SIZES = (4_000, 16_000, 64_000)
@@ -137,9 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # each copy has a store of its own
     result = measure(arguments.sizes)
-    write_json(RESULT, result)
-    show(result)
-    print(f"written to {RESULT.relative_to(ROOT)}")
+    record(RESULT, result, show)
     return 0
 
 

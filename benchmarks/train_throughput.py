@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
-from benchmarks.workspace import ROOT, in_a_process, settings_of_networks
+from benchmarks.workspace import ROOT, in_a_process, record, settings_of_networks
 from src.compute import choose_compute, choose_device, computes_in_bf16
-from src.files import write_json
 from src.models.flops import discriminator_flops, generator_flops, update_flops
 from src.settings.compute import ComputeSettings
 from src.settings.train import TrainSettings
@@ -207,9 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     result = compare(arguments.rounds, arguments.seconds)
     assert all(math.isfinite(value) for value in result["gemm_peak_gflops"].values())
-    write_json(RESULT, result)
-    show(result)
-    print(f"written to {RESULT.relative_to(ROOT)}")
+    record(RESULT, result, show)
     return 0
 
 

@@ -4,8 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
+
+from src.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,6 +33,13 @@ def in_a_process(module: str, *arguments: str) -> dict[str, float]:
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     values: dict[str, float] = json.loads(done.stdout)
     return values
+
+
+def record(path: Path, result: dict[str, Any], show: Callable[[dict[str, Any]], None]) -> None:
+    """Write a benchmark's result, show it, and say where it is."""
+    write_json(path, result)
+    show(result)
+    print(f"written to {path.relative_to(ROOT)}")
 
 
 def settings_of_networks(name: str) -> list[str]:
