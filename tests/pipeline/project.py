@@ -57,7 +57,7 @@ class Project:
         assert (done.returncode == 0) == good, output
         return output
 
-    def start(self, *command: str) -> "subprocess.Popen[str]":
+    def start(self, *command: str, **environment: str) -> "subprocess.Popen[str]":
         """Start a command; what it prints goes on being readable as ``stdout``."""
         return subprocess.Popen(
             command,
@@ -65,7 +65,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=_environment(),
+            env=_environment() | environment,
         )
 
     def processes(self) -> list[int]:
