@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from pipeline.extractor import choose_extractor
 from pipeline.stage import (
-    HOME,
     PROJECT,
     Stage,
     array_path,
@@ -21,16 +21,13 @@ from pipeline.stage import (
 )
 from src.compute import choose_device, random_stream
 from src.data.classes import CLASSES
-from src.data.download import cache_folder, download_inception
-from src.errors import UserError
-from src.evaluation.classifier import train_classifier
+from src.data.download import cache_folder
 from src.evaluation.draws import Patients
-from src.evaluation.extractors import load_extractor
 from src.evaluation.features import FeatureCache, FeatureExtractor, extract_features
 from src.evaluation.protocol import RealFeatures, compare_sets, describe, rows_to_draw
 from src.evaluation.scores import JudgedSet, class_scores
 from src.evaluation.verdict import judge
-from src.files import sha256_of_file, write_atomic
+from src.files import write_atomic
 from src.models.networks import Generator, load_generator
 from src.models.sampling import generate
 from src.progress import progress, say
@@ -44,7 +41,7 @@ def fid_eval(stage: Stage) -> None:
     settings = stage.settings.fid
     device = choose_device(stage.settings.compute.device)
     generators = [load_generator(model_folder(c) / "generator.pt", device) for c in CLASSES]
-    extractor, known = _extractor(settings, stage, device)
+    extractor, known = choose_extractor(stage, device)
     real = _real_features(extractor, settings, device)
 
     def fake(name: str, iteration: int) -> NDArray[np.float32]:
@@ -144,49 +141,6 @@ def _scores(
         settings.scores.draws,
         settings.seed,
     )
-
-
-def _extractor(
-    settings: FidSettings, stage: Stage, device: torch.device
-) -> tuple[FeatureExtractor, dict[str, Any]]:
-    """The feature extractor, and what the report should say of it."""
-    if settings.extractor != "classifier":
-        path = HOME / settings.weights if settings.weights else None
-        if settings.extractor == "inception":
-            path = path or download_inception()
-        known = {"resize": settings.resize, "input_scaling": settings.input_scaling}
-        if path is not None:
-            checksum = sha256_of_file(path) if path.is_file() else "nothing"
-            if settings.weights_sha256 not in ("", checksum):
-                raise UserError(f"fid.weights_sha256: {path} has the checksum {checksum}")
-            known["weights_sha256"] = checksum
-        loaded = load_extractor(
-            settings.extractor,
-            settings.dims,
-            path,
-            settings.resize,
-            settings.input_scaling,
-            device,
-        )
-        return loaded, known
-    images = [read_array(array_path(label, "train")) for label in CLASSES]
-    trained = train_classifier(
-        (images[0], images[1]),
-        (patients_of(CLASSES[0], "train"), patients_of(CLASSES[1], "train")),
-        settings.classifier,
-        settings.dims,
-        settings.seed,
-        device,
-        lambda epoch, loss: stage.run.log_metrics({"classifier.loss": loss}, epoch),
-    )
-    say(
-        f"classifier: balanced accuracy {trained.held_out_accuracy:.1%} on "
-        f"{trained.held_out_images} images of patients that it has not seen"
-    )
-    return trained.extractor, {
-        "held_out_accuracy": trained.held_out_accuracy,
-        "held_out_images": trained.held_out_images,
-    }
 
 
 def _new_images(

@@ -32,6 +32,7 @@ STAGES = {
     "train_normal": "pipeline/train.py",
     "train_pneumonia": "pipeline/train.py",
     "fid_eval": "pipeline/fid_eval.py",
+    "privacy_eval": "pipeline/privacy_eval.py",
     "report": "pipeline/report.py",
 }
 

@@ -1,6 +1,7 @@
 """What every feature extractor offers, and how a set of images goes through one."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -78,6 +79,23 @@ def extract_features(
     if not np.isfinite(features).all():
         raise UserError(f"the {extractor.name} extractor gives features that are not finite")
     return features
+
+
+class FeaturesOnce:
+    """Features of images of which some come again: each different image is computed once."""
+
+    def __init__(self, extract: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> None:
+        self._extract = extract
+        self._known: dict[bytes, NDArray[np.float32]] = {}
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (n, h, w), one or more, to float32 (n, dims)."""
+        names = [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
+        new = {name: place for place, name in enumerate(names) if name not in self._known}
+        if new:
+            places = np.array(list(new.values()))
+            self._known |= dict(zip(new, self._extract(images[places]), strict=True))
+        return np.stack([self._known[name] for name in names])
 
 
 class FeatureCache:

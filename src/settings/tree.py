@@ -15,6 +15,7 @@ from src.settings.choices import check_evaluation, check_training
 from src.settings.compute import ComputeSettings
 from src.settings.data import DataSettings, PreprocessSettings
 from src.settings.fid import FidSettings
+from src.settings.privacy import PrivacySettings
 from src.settings.report import ReportSettings
 from src.settings.train import TrainSettings
 
@@ -39,6 +40,7 @@ class Settings(Section):
     preprocess: PreprocessSettings
     train: ClassesTrainSettings
     fid: FidSettings
+    privacy: PrivacySettings
     report: ReportSettings
     compute: ComputeSettings
 

@@ -1,0 +1,174 @@
+"""Stage privacy_eval: whether the generated images copy images that the generators learnt from."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from pipeline.extractor import choose_extractor
+from pipeline.stage import (
+    PROJECT,
+    Stage,
+    array_path,
+    model_folder,
+    patients_of,
+    read_array,
+    run_stage,
+)
+from src.compute import choose_device, random_stream
+from src.data.classes import CLASSES
+from src.data.download import cache_folder
+from src.evaluation.draws import Patients
+from src.evaluation.features import FeatureCache, FeatureExtractor, FeaturesOnce
+from src.evaluation.neighbours import FeatureSpace, MakeSpace, Nearest, PixelSpace
+from src.evaluation.privacy import (
+    Attack,
+    RealImages,
+    SpaceFindings,
+    closest,
+    find_copies,
+    judge,
+)
+from src.files import write_atomic
+from src.grids import png, tile
+from src.models.networks import load_generator
+from src.models.sampling import generate
+from src.progress import say
+from src.settings.privacy import PrivacySettings
+
+NOISE = 30  # stream of randomness of the generated images
+SHOWN = "pixels"  # the space whose closest pairs are shown
+
+
+def privacy_eval(stage: Stage) -> None:
+    """Write reports/privacy and the metrics."""
+    settings = stage.settings.privacy
+    device = choose_device(stage.settings.compute.device)
+    generators = [load_generator(model_folder(c) / "generator.pt", device) for c in CLASSES]
+    extractor, _ = choose_extractor(stage, device)
+    spaces = _spaces(extractor, stage.settings.fid.batch, device)
+    folder = PROJECT / "reports" / "privacy"
+    tables = []
+    metrics: dict[str, Any] = {}
+    for number, (label, generator) in enumerate(zip(CLASSES, generators, strict=True)):
+        train, held_out = (_real(label, split) for split in ("train", "test"))
+        stream = random_stream(torch.device("cpu"), settings.seed, NOISE, number)
+        noise = torch.randn((settings.images, generator.settings.latent), generator=stream)
+        generated = generate(generator, noise.to(device))
+        found: dict[str, SpaceFindings] = {}
+        for name, make_space in spaces.items():
+            say(f"{label}: looking for copies in {name}")
+            found[name] = find_copies(train, held_out, generated, make_space, settings, number)
+        verdict = judge(found, settings)
+        tables.append(_table(label, found))
+        pairs = _closest_pairs(found[SHOWN], train, held_out, generated, settings)
+        write_atomic(folder / f"closest_{label.lower()}.png", png(pairs))
+        metrics[label] = {
+            "verdict": verdict.kind,
+            "sentence": verdict.sentence,
+            "spaces": {name: _numbers(part) for name, part in found.items()},
+        }
+        say(f"{label}: {verdict.sentence}")
+    table = pd.concat(tables)
+    write_atomic(folder / "nearest.csv", table.to_csv(index=False, lineterminator="\n"))
+    stage.write_metrics("privacy", metrics)
+    for label in CLASSES:
+        stage.run.set_tag(f"privacy.{label.lower()}", metrics[label]["verdict"])
+    stage.run.log_file(folder / "nearest.csv", "privacy")
+
+
+def _spaces(
+    extractor: FeatureExtractor, batch: int, device: torch.device
+) -> Mapping[str, MakeSpace]:
+    """The ways of measuring a distance."""
+    cache = FeatureCache(cache_folder() / "features")
+    extract = FeaturesOnce(lambda images: cache.features(extractor, images, batch, device))
+    return {
+        SHOWN: PixelSpace,
+        f"{extractor.name} features": lambda references: FeatureSpace(extract, references),
+    }
+
+
+def _real(label: str, split: str) -> RealImages:
+    """The real images of a class and split."""
+    patients = Patients.named(patients_of(label, split))
+    return RealImages(read_array(array_path(label, split)), patients)
+
+
+def _table(label: str, found: Mapping[str, SpaceFindings]) -> pd.DataFrame:
+    """The ratio of every image that was looked at."""
+    parts = []
+    for space, part in found.items():
+        sets: dict[str, Nearest] = {
+            "train": part.train,
+            "held_out": part.held_out,
+            "generated": part.generated,
+            **part.disturbed,
+        }
+        parts += [
+            pd.DataFrame({"class": label, "space": space, "set": name, "ratio": nearest.ratio})
+            for name, nearest in sets.items()
+        ]
+    return pd.concat(parts)
+
+
+def _closest_pairs(
+    found: SpaceFindings,
+    train: RealImages,
+    held_out: RealImages,
+    generated: NDArray[np.uint8],
+    settings: PrivacySettings,
+) -> NDArray[np.uint8]:
+    """Rows of generated images, their nearest train images, held-out ones, and theirs."""
+    rows = []
+    for images, nearest in (
+        (generated, found.generated),
+        (held_out.images[found.held_out_rows], found.held_out),
+    ):
+        chosen = closest(nearest, settings.pairs)
+        for part in (images[chosen], train.images[nearest.place[chosen]]):
+            missing = settings.pairs - len(part)
+            rows.append(np.pad(part, ((0, missing), (0, 0), (0, 0))))
+    return tile(np.concatenate(rows), settings.pairs)
+
+
+def _numbers(found: SpaceFindings) -> dict[str, Any]:
+    """What was found in one space, for the metrics file."""
+    return {
+        "threshold": found.threshold,
+        "caught": {
+            name: {"images": part.images, "below": part.below, "share": part.share, "p": part.p}
+            for name, part in found.caught.items()
+        },
+        "detectable": {
+            name: share for name, share in found.detectable.items() if share is not None
+        },
+        "median_ratio": {
+            "train": float(np.median(found.train.ratio)),
+            "held_out": float(np.median(found.held_out.ratio)),
+            "generated": float(np.median(found.generated.ratio)),
+        },
+        "authentic": dict(found.authentic),
+        **({} if found.c_t is None else {"c_t": found.c_t}),
+        **({} if found.c_t_control is None else {"c_t_control": found.c_t_control}),
+        "attack": _attack(found.attack),
+        "attack_control": _attack(found.attack_control),
+    }
+
+
+def _attack(attack: Attack) -> dict[str, float]:
+    return {
+        "auc": attack.auc,
+        "low": attack.interval.low,
+        "high": attack.interval.high,
+        "members": attack.members,
+        "others": attack.others,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("privacy_eval", privacy_eval))

@@ -1,0 +1,427 @@
+"""Whether generated images copy train images, held against two controls.
+
+The test: of real images of other patients, ``quantile`` lie nearer to a train image than a
+threshold; a generator that does not copy has no more such images (Fisher's exact test). Train
+images themselves, each compared with other patients' ones, give the threshold, because a test split
+may come from elsewhere. Held-out real images must pass the same test, and disturbed train images
+must be caught by it; where one of these controls fails there is no verdict.
+
+Beside it stand authenticity (Alaa et al., 2022), the C_T test (Meehan et al., 2020) and a black-box
+membership inference attack (Hilprecht et al., 2019), calibrated by how near other patients' train
+images are (as Chen et al., 2020, do with a reference model), its area under the curve with DeLong's
+interval (1988).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
+
+from src.errors import UserError
+from src.evaluation.disturbances import DISTURBANCES
+from src.evaluation.draws import CONFIDENCE, Interval, Patients, Places
+from src.evaluation.neighbours import (
+    Images,
+    MakeSpace,
+    Nearest,
+    Space,
+    Vector,
+    least_distances,
+    nearest_in,
+)
+from src.settings.privacy import PrivacySettings
+
+POWER = 0.8  # with which the smallest detectable share of copies would be noticed
+CELL = 50  # held-out images for each cell of the C_T test, about
+SMALLEST_CELL = 10  # images of each side in a cell that counts
+SEVERAL = 3  # patients that a set of train images must have
+
+Kind = Literal["copies", "no sign of copying", "can't tell"]
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """Real images, uint8 (n, size, size), and whose they are."""
+
+    images: Images
+    patients: Patients
+
+
+@dataclass(frozen=True)
+class Caught:
+    """How many of some images the test takes for copies."""
+
+    images: int
+    below: int  # of them, nearer to a train image than the threshold
+    p: float  # chance of so many or more if they were images of other patients
+
+    @property
+    def share(self) -> float:
+        """Of the images that are below the threshold."""
+        return self.below / self.images
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A membership inference attack: area under its curve; 0.5 is a guess."""
+
+    auc: float
+    interval: Interval
+    members: int
+    others: int
+
+
+@dataclass(frozen=True)
+class SpaceFindings:
+    """What one space tells of a generator."""
+
+    threshold: float  # of the ratio, see ``neighbours``
+    train: Nearest  # of train images, to other patients' ones
+    held_out: Nearest
+    held_out_rows: Places  # which held-out images those are
+    generated: Nearest
+    disturbed: Mapping[str, Nearest]
+    caught: Mapping[str, Caught]  # train, held_out, generated and each disturbance
+    detectable: Mapping[str, float | None]  # smallest share of such copies with ``POWER``
+    authentic: Mapping[str, float]  # AuthPct / 100, of held_out and generated
+    c_t: float | None  # negative: nearer to the train images than held-out images are
+    c_t_control: float | None  # of train images to other patients' ones, instead of generated
+    attack: Attack  # from the generated images
+    attack_control: Attack  # from train images of other patients instead
+
+    def passes(self, level: float) -> bool:
+        """Whether held-out images are not taken for copies."""
+        return self.caught["held_out"].p >= level
+
+    def catches(self, disturbance: str, share: float) -> bool:
+        """Whether ``share`` of copies, disturbed so, would be noticed."""
+        found = self.detectable[disturbance]
+        return found is not None and found <= share
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence on a generator, and what it rests on."""
+
+    kind: Kind
+    sentence: str
+
+
+def find_copies(
+    train: RealImages,
+    held_out: RealImages,
+    generated: Images,
+    make_space: MakeSpace,
+    settings: PrivacySettings,
+    key: int,
+) -> SpaceFindings:
+    """Run the test, its controls, and the measures beside it, in one space.
+
+    Args:
+        train: the images that the generator learnt from.
+        held_out: real images of other patients.
+        generated: uint8 (n, size, size).
+        make_space: how distances are measured.
+        settings: sizes and levels.
+        key: with the settings' seed names the draws; it gives the same ones in every space.
+
+    Raises:
+        UserError: if there are too few patients.
+    """
+    for name, part in (("train", train), ("test", held_out)):
+        if len(np.unique(part.patients.numbers)) < SEVERAL:
+            raise UserError(f"the {name} images are of fewer than {SEVERAL} patients")
+    space = make_space(train.images)
+    drawn = _draw(train, held_out, settings, np.random.default_rng([settings.seed, key]))
+
+    held = nearest_in(space, held_out.images[drawn.held_out], train.patients)
+    fake = nearest_in(space, generated, train.patients)
+    disturbed = {
+        name: nearest_in(space, images, train.patients) for name, images in drawn.disturbed.items()
+    }
+    # What is known of train images: of those drawn, and of those that are nearest to some image.
+    asked = np.unique(np.concatenate([drawn.train, held.place, fake.place]))
+    known = _of_train(space, train, asked)
+    own_distance = dict(zip(asked.tolist(), known.distance.tolist(), strict=True))
+    of_train = _at(known, np.searchsorted(asked, drawn.train))
+    threshold = float(np.quantile(of_train.ratio, settings.quantile))
+
+    sets = {"train": of_train, "held_out": held, "generated": fake, **disturbed}
+    below = {name: int((part.ratio < threshold).sum()) for name, part in sets.items()}
+    base = (below["train"], len(of_train))
+    caught = {
+        name: Caught(len(part), below[name], fisher(below[name], len(part), *base))
+        for name, part in sets.items()
+    }
+    detectable = {
+        name: detectable_share(caught[name].share, len(fake), *base, settings.level)
+        for name in disturbed
+    }
+
+    def authentic(part: Nearest) -> float:
+        own = np.array([own_distance[place] for place in part.place.tolist()])
+        return float((part.distance > own).mean())
+
+    cells = _cells(train.images, len(held), settings.seed)
+    return SpaceFindings(
+        threshold=threshold,
+        train=of_train,
+        held_out=held,
+        held_out_rows=drawn.held_out,
+        generated=fake,
+        disturbed=disturbed,
+        caught=caught,
+        detectable=detectable,
+        authentic={"held_out": authentic(held), "generated": authentic(fake)},
+        c_t=c_t(held, fake, cells),
+        c_t_control=c_t(held, of_train, cells),
+        attack=_attack(make_space(generated), space, train, held_out, drawn.one_each),
+        attack_control=_attack(
+            make_space(train.images[drawn.half]), space, train, held_out, drawn.other_half
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Whose membership an attack guesses: one image of each patient, so that all are apart."""
+
+    members: Places  # of the train images
+    others: Places  # of the held-out images
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What chance chooses, the same in every space."""
+
+    train: Places
+    held_out: Places
+    disturbed: Mapping[str, Images]
+    one_each: _Candidates
+    half: Places  # train images of half of the patients
+    other_half: _Candidates  # with members of the other half
+
+
+def _draw(
+    train: RealImages, held_out: RealImages, settings: PrivacySettings, rng: np.random.Generator
+) -> _Drawn:
+    def some(count: int, most: int) -> Places:
+        return np.sort(rng.permutation(count)[:most])
+
+    chosen = some(len(train.images), settings.train_images)
+    held = some(len(held_out.images), settings.images)
+    control = train.images[some(len(train.images), settings.controls)]
+    disturbed = {name: change(control, rng) for name, change in DISTURBANCES.items()}
+    others = _one_each(held_out.patients, held, rng)
+    half = train.patients.half(rng)
+    rest = np.setdiff1d(np.arange(len(train.images)), half)
+    if not len(rest):
+        raise UserError("half of the train images are of one patient")
+    return _Drawn(
+        train=chosen,
+        held_out=held,
+        disturbed=disturbed,
+        one_each=_Candidates(_one_each(train.patients, chosen, rng), others),
+        half=half[: settings.images],
+        other_half=_Candidates(
+            _one_each(train.patients, rest, rng)[: settings.train_images], others
+        ),
+    )
+
+
+def _one_each(patients: Patients, rows: Places, rng: np.random.Generator) -> Places:
+    """One of each patient's images among those at some places."""
+    mixed = rng.permutation(rows)
+    return np.sort(mixed[np.unique(patients.numbers[mixed], return_index=True)[1]])
+
+
+def _of_train(space: Space, train: RealImages, rows: Places) -> Nearest:
+    """The nearest ones of other patients to train images."""
+    own = train.patients.numbers[rows]
+    return nearest_in(space, train.images[rows], train.patients, own)
+
+
+def _at(nearest: Nearest, rows: Places) -> Nearest:
+    return Nearest(nearest.place[rows], nearest.distance[rows], nearest.ratio[rows])
+
+
+def fisher(below: int, images: int, base_below: int, base_images: int) -> float:
+    """One-sided p of Fisher's exact test that a share is no larger than the baseline's."""
+    table = [[below, images - below], [base_below, base_images - base_below]]
+    return float(scipy.stats.fisher_exact(table, alternative="greater").pvalue)
+
+
+def detectable_share(
+    caught: float, images: int, base_below: int, base_images: int, level: float
+) -> float | None:
+    """The smallest share of copies that the test would notice with a chance of ``POWER``.
+
+    Args:
+        caught: share of such copies that lie below the threshold.
+        images: generated ones.
+        base_below: of the baseline's, below the threshold.
+        base_images: of the baseline.
+        level: at which the test calls copies.
+
+    Returns:
+        None if no share is enough.
+    """
+    needed = next(
+        (k for k in range(images + 1) if fisher(k, images, base_below, base_images) < level), None
+    )
+    if not needed:
+        return None
+    # The chance of ``needed`` or more of binomial counts is the beta distribution's.
+    share = float(scipy.stats.beta.ppf(POWER, needed, images - needed + 1))
+    usual = base_below / base_images
+    if caught <= usual:
+        return None
+    copies = max(share - usual, 0.0) / (caught - usual)
+    return copies if copies <= 1 else None
+
+
+def _cells(images: Images, held_out: int, seed: int) -> Places:
+    """The cell of each train image: clusters of their coarse grey values."""
+    count = max(1, min(held_out // CELL, len(images) // CELL))
+    step = max(1, images.shape[-1] // 8)
+    coarse = images[:, step // 2 :: step, step // 2 :: step].reshape(len(images), -1)
+    rng = np.random.default_rng([seed, count])
+    cells = kmeans2(coarse.astype(np.float64), count, minit="++", rng=rng)[1]
+    return np.asarray(cells, dtype=np.int64)
+
+
+def c_t(held_out: Nearest, generated: Nearest, cells: Places) -> float | None:
+    """Meehan's C_T: z of the Mann-Whitney test of distances to the train images, over cells.
+
+    Args:
+        held_out: of real images of other patients.
+        generated: of generated images.
+        cells: the cell of each train image; an image is in its nearest train image's.
+
+    Returns:
+        the mean over cells, weighted by their held-out images: below about -3, generated images lie
+        nearer to train images than held-out ones do; None if no cell has enough of both.
+    """
+    total = weights = 0.0
+    for cell in np.unique(cells):
+        real = held_out.distance[cells[held_out.place] == cell]
+        fake = generated.distance[cells[generated.place] == cell]
+        n, m = len(real), len(fake)
+        if min(n, m) < SMALLEST_CELL:
+            continue
+        u = float(scipy.stats.mannwhitneyu(fake, real).statistic)
+        z = (u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12)
+        total, weights = total + n * float(z), weights + n
+    return total / weights if weights else None
+
+
+def _attack(
+    published: Space, space: Space, train: RealImages, held_out: RealImages, whom: _Candidates
+) -> Attack:
+    """Guess who was trained on, from images that were published.
+
+    The nearer an image is to a published one, compared with train images of other patients, the
+    more likely it was trained on.
+    """
+    members, others = train.images[whom.members], held_out.images[whom.others]
+    near_members = _of_train(space, train, whom.members).distance
+    near_others = nearest_in(space, others, train.patients).distance
+    scores = [
+        -np.log(np.maximum(least_distances(published, images), 1e-6) / np.maximum(near, 1e-6))
+        for images, near in ((members, near_members), (others, near_others))
+    ]
+    auc, interval = roc_auc(*scores)
+    return Attack(auc, interval, len(members), len(others))
+
+
+def roc_auc(positive: Vector, negative: Vector) -> tuple[float, Interval]:
+    """The area under the ROC curve of scores, and DeLong's interval (DeLong et al., 1988).
+
+    Args:
+        positive: scores of those that should be high, two or more.
+        negative: of the others, two or more.
+    """
+    m, n = len(positive), len(negative)
+    ranks = scipy.stats.rankdata(np.concatenate([positive, negative]))
+    # Of each score, the share of the other side that it beats; ties count half.
+    wins = (ranks[:m] - scipy.stats.rankdata(positive)) / n
+    losses = 1 - (ranks[m:] - scipy.stats.rankdata(negative)) / m
+    auc = float(wins.mean())
+    error = float(np.sqrt(wins.var(ddof=1) / m + losses.var(ddof=1) / n))
+    reach = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
+    return auc, Interval(error, max(auc - reach, 0.0), min(auc + reach, 1.0))
+
+
+def judge(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> Verdict:
+    """The verdict on one generator, from what every space tells.
+
+    The level is shared by the spaces, so that more of them do not mean more false alarms.
+    """
+    level = settings.level / len(spaces)
+    failed = [name for name, found in spaces.items() if not found.passes(level)]
+    blind = [
+        name
+        for name in DISTURBANCES
+        if not any(found.catches(name, settings.detectable_share) for found in spaces.values())
+    ]
+    if failed:
+        return Verdict(
+            "can't tell",
+            f"Can't tell: held-out real images are themselves taken for copies in "
+            f"{' and '.join(failed)}, so the test does not hold on these data.",
+        )
+    if blind:
+        return Verdict(
+            "can't tell",
+            f"Can't tell: train images that are {' or '.join(blind)} would not be noticed among "
+            f"the generated ones, even if they were {settings.detectable_share:.0%} of them.",
+        )
+    found = {name: part.caught["generated"] for name, part in spaces.items()}
+    figures = ", ".join(
+        f"{part.share:.1%} in {name} (held-out real images: "
+        f"{spaces[name].caught['held_out'].share:.1%})"
+        for name, part in found.items()
+    )
+    figures = f"of {next(iter(found.values())).images} generated images {figures}"
+    if any(part.p < level for part in found.values()):
+        return Verdict(
+            "copies", f"Copies: {figures} are nearer to a train image than chance allows."
+        )
+    leaks = [
+        f"{name} {part.attack.auc:.2f}"
+        for name, part in spaces.items()
+        if _z(part.attack, part.attack_control) > float(scipy.stats.norm.isf(level))
+    ]
+    if leaks:
+        return Verdict(
+            "can't tell",
+            "Can't tell: no copies are found, but who has the generated images tells better than "
+            "by guessing who was trained on (area under the curve: "
+            f"{', '.join(leaks)}).",
+        )
+    least = max(
+        min(part.detectable[name] or 1.0 for part in spaces.values()) for name in DISTURBANCES
+    )
+    return Verdict(
+        "no sign of copying",
+        f"No sign of copying: {figures} are as near to a train image as the nearest "
+        f"{settings.quantile:.0%} of other patients' images; copies would be noticed from "
+        f"{least:.1%} of the images on.",
+    )
+
+
+def _z(attack: Attack, control: Attack) -> float:
+    """How many standard errors an attack lies above a guess and above its control."""
+    above = attack.auc - max(0.5, control.auc)
+    return above / max(
+        float(np.hypot(attack.interval.standard_error, control.interval.standard_error)), 1e-12
+    )
+
+
+def closest(nearest: Nearest, count: int) -> NDArray[np.int64]:
+    """The images that are most like copies, the most like one first."""
+    return np.argsort(nearest.ratio, kind="stable")[:count]

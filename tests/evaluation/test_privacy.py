@@ -1,0 +1,254 @@
+"""The test for copies: it catches a copying generator, passes an honest one, knows its limits."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from src.data.patients import patient_of
+from src.data.phantoms import draw_phantoms
+from src.errors import UserError
+from src.evaluation.disturbances import DISTURBANCES
+from src.evaluation.draws import Patients
+from src.evaluation.neighbours import FeatureSpace, Nearest, PixelSpace
+from src.evaluation.privacy import (
+    RealImages,
+    SpaceFindings,
+    c_t,
+    closest,
+    detectable_share,
+    find_copies,
+    fisher,
+    judge,
+    roc_auc,
+)
+from src.settings.data import PhantomSettings
+from src.settings.privacy import PrivacySettings
+
+SETTINGS = PrivacySettings(
+    images=150,
+    train_images=300,
+    controls=60,
+    quantile=0.01,
+    level=0.01,
+    detectable_share=0.1,
+    pairs=5,
+    seed=4,
+)
+
+
+def phantoms(seed: int, train: int, test: int) -> dict[str, RealImages]:
+    """NORMAL phantoms of 64 pixels by split, with their patients."""
+    settings = PhantomSettings(
+        train_per_class=train, test_per_class=test, images_per_patient=2, size=64, seed=seed
+    )
+    drawn: dict[str, list[tuple[str, NDArray[np.uint8]]]] = {"train": [], "test": []}
+    for split, label, name, content in draw_phantoms(settings):
+        if label == "NORMAL":
+            drawn[split].append((patient_of(name), np.asarray(Image.open(io.BytesIO(content)))))
+    return {
+        split: RealImages(
+            np.stack([image for _, image in part]), Patients.named([whose for whose, _ in part])
+        )
+        for split, part in drawn.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def real() -> dict[str, RealImages]:
+    return phantoms(2021, train=300, test=150)
+
+
+@pytest.fixture(scope="module")
+def honest() -> NDArray[np.uint8]:
+    """What a generator that learnt the distribution and no image of it would draw."""
+    return phantoms(5, train=150, test=1)["train"].images
+
+
+@pytest.fixture(scope="module")
+def findings(real: dict[str, RealImages], honest: NDArray[np.uint8]) -> SpaceFindings:
+    return find_copies(real["train"], real["test"], honest, PixelSpace, SETTINGS, 0)
+
+
+def test_an_honest_generator_shows_no_sign_of_copying(findings: SpaceFindings) -> None:
+    verdict = judge({"pixels": findings}, SETTINGS)
+    assert verdict.kind == "no sign of copying"
+    assert "copies would be noticed from" in verdict.sentence
+    assert findings.passes(SETTINGS.level)
+    assert abs(findings.attack.auc - 0.5) < 3 * findings.attack.interval.standard_error
+    assert abs(findings.authentic["generated"] - findings.authentic["held_out"]) < 0.15
+    assert findings.c_t is not None
+    assert abs(findings.c_t) < 3
+
+
+def test_every_disturbance_is_caught_with_the_power_that_is_stated(
+    findings: SpaceFindings,
+) -> None:
+    for name in DISTURBANCES:
+        assert findings.caught[name].share > 0.95
+        share = findings.detectable[name]
+        assert share is not None
+        assert share < 0.1
+
+
+@pytest.mark.parametrize("name", DISTURBANCES)
+def test_a_generator_that_copies_a_tenth_is_caught_whatever_it_does_to_the_copies(
+    real: dict[str, RealImages], honest: NDArray[np.uint8], name: str
+) -> None:
+    mixed = honest.copy()
+    mixed[:15] = DISTURBANCES[name](real["train"].images[40:55], np.random.default_rng(9))
+    found = find_copies(real["train"], real["test"], mixed, PixelSpace, SETTINGS, 0)
+    verdict = judge({"pixels": found}, SETTINGS)
+    assert verdict.kind == "copies"
+    assert verdict.sentence.startswith("Copies: ")
+    assert set(closest(found.generated, 15)) == set(range(15))
+    assert np.array_equal(found.generated.place[:15], np.arange(40, 55))
+
+
+def test_a_generator_that_copies_everything_is_caught_by_every_measure(
+    real: dict[str, RealImages],
+) -> None:
+    copies = real["train"].images[:150]
+    found = find_copies(real["train"], real["test"], copies, PixelSpace, SETTINGS, 0)
+    assert found.caught["generated"].below == 150
+    assert found.authentic["generated"] == 0
+    assert found.c_t is not None
+    assert found.c_t < -5
+    assert found.attack.auc > 0.7
+    assert found.attack.interval.low > 0.6
+
+
+def test_where_held_out_images_are_train_images_there_is_no_verdict(
+    real: dict[str, RealImages], honest: NDArray[np.uint8]
+) -> None:
+    leaked = RealImages(real["train"].images[:150], Patients.strangers(150))
+    found = find_copies(real["train"], leaked, honest, PixelSpace, SETTINGS, 0)
+    verdict = judge({"pixels": found}, SETTINGS)
+    assert verdict.kind == "can't tell"
+    assert "held-out real images are themselves taken for copies in pixels" in verdict.sentence
+
+
+def brightness(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A feature that tells nothing of whose an image is."""
+    return images.mean(axis=(1, 2), dtype=np.float32)[:, None]
+
+
+def test_where_disturbed_train_images_are_not_noticed_there_is_no_verdict(
+    real: dict[str, RealImages], honest: NDArray[np.uint8], findings: SpaceFindings
+) -> None:
+    found = find_copies(
+        real["train"],
+        real["test"],
+        honest,
+        lambda references: FeatureSpace(brightness, references),
+        SETTINGS,
+        0,
+    )
+    verdict = judge({"brightness": found}, SETTINGS)
+    assert verdict.kind == "can't tell"
+    assert "brightened" in verdict.sentence
+    assert "would not be noticed" in verdict.sentence
+    # One space that sees them is enough.
+    assert judge({"brightness": found, "pixels": findings}, SETTINGS).kind == "no sign of copying"
+
+
+def test_an_attack_that_succeeds_without_copies_forbids_the_all_clear(
+    findings: SpaceFindings,
+) -> None:
+    interval = replace(findings.attack.interval, standard_error=0.01)
+    leaking = replace(findings, attack=replace(findings.attack, auc=0.7, interval=interval))
+    verdict = judge({"pixels": leaking}, SETTINGS)
+    assert verdict.kind == "can't tell"
+    assert "pixels 0.70" in verdict.sentence
+    # Where train images of other patients give away as much, the splits differ, not more.
+    splits = replace(leaking, attack_control=leaking.attack)
+    assert judge({"pixels": splits}, SETTINGS).kind == "no sign of copying"
+
+
+def test_the_draws_are_repeatable_and_those_of_another_seed_differ(
+    real: dict[str, RealImages], honest: NDArray[np.uint8], findings: SpaceFindings
+) -> None:
+    again = find_copies(real["train"], real["test"], honest, PixelSpace, SETTINGS, 0)
+    assert np.array_equal(again.disturbed["shifted"].ratio, findings.disturbed["shifted"].ratio)
+    assert again.attack == findings.attack
+    other = SETTINGS.model_copy(update={"seed": 5})
+    changed = find_copies(real["train"], real["test"], honest, PixelSpace, other, 0)
+    assert changed.attack != findings.attack
+
+
+def test_too_few_patients_are_refused_by_name(honest: NDArray[np.uint8]) -> None:
+    two = RealImages(honest[:20], Patients(np.arange(20) % 2))
+    many = RealImages(honest, Patients.strangers(len(honest)))
+    with pytest.raises(UserError, match="the test images are of fewer than 3 patients"):
+        find_copies(many, two, honest, PixelSpace, SETTINGS, 0)
+
+
+def test_fisher_is_the_tail_of_the_hypergeometric_distribution() -> None:
+    tail = scipy.stats.hypergeom(650, 16, 150).sf(8)
+    assert fisher(9, 150, 7, 500) == pytest.approx(tail, rel=1e-9)
+    assert fisher(0, 150, 5, 500) == pytest.approx(1)
+
+
+def test_the_smallest_detectable_share_gives_that_power() -> None:
+    share = detectable_share(0.9, 200, 10, 1000, 0.01)
+    assert share is not None
+    rng = np.random.default_rng(3)
+    below = rng.binomial(200, share * 0.9 + (1 - share) * 0.01, size=4000)
+    called = np.array([fisher(k, 200, 10, 1000) < 0.01 for k in range(201)])
+    assert called[below].mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_what_is_caught_no_more_often_than_others_is_never_detectable() -> None:
+    assert detectable_share(0.01, 200, 10, 1000, 0.01) is None
+    assert detectable_share(0.02, 200, 10, 1000, 0.01) is None
+    assert detectable_share(1.0, 2, 500, 1000, 0.01) is None
+
+
+def test_the_area_is_that_of_scikit_learn_and_its_error_delongs() -> None:
+    rng = np.random.default_rng(0)
+    positive, negative = rng.normal(1, 1, 60).round(1), rng.normal(0, 1, 80).round(1)
+    auc, interval = roc_auc(positive, negative)
+    labels = np.repeat([1, 0], [60, 80])
+    assert auc == pytest.approx(roc_auc_score(labels, np.concatenate([positive, negative])))
+    beats = np.sign(positive[:, None] - negative[None, :]) / 2 + 0.5
+    variance = beats.mean(1).var(ddof=1) / 60 + beats.mean(0).var(ddof=1) / 80
+    assert interval.standard_error == pytest.approx(np.sqrt(variance))
+
+
+def test_delongs_interval_covers_the_true_area() -> None:
+    rng = np.random.default_rng(1)
+    true = scipy.stats.norm.cdf(1 / np.sqrt(2))
+    inside = []
+    for _ in range(400):
+        _, interval = roc_auc(rng.normal(1, 1, 100), rng.normal(0, 1, 100))
+        inside.append(interval.low < true < interval.high)
+    assert 0.92 < np.mean(inside) < 0.98
+
+
+def nearest_at(distance: NDArray[np.float64], place: NDArray[np.int64]) -> Nearest:
+    return Nearest(place, distance, np.ones(len(place)))
+
+
+def test_c_t_is_the_z_of_mann_whitney_weighted_over_the_cells() -> None:
+    rng = np.random.default_rng(2)
+    cells = np.array([0, 1])
+    real = nearest_at(rng.normal(5, 1, 200), np.repeat([0, 1], [150, 50]))
+    fake = nearest_at(rng.normal(4, 1, 160), np.repeat([0, 1], 80))
+    zs = []
+    for cell in (0, 1):
+        x, y = fake.distance[fake.place == cell], real.distance[real.place == cell]
+        u = (x[:, None] > y[None, :]).sum()
+        n, m = len(x), len(y)
+        zs.append((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))
+    assert c_t(real, fake, cells) == pytest.approx((150 * zs[0] + 50 * zs[1]) / 200)
+
+
+def test_c_t_needs_a_cell_with_enough_of_both() -> None:
+    real = nearest_at(np.ones(50), np.zeros(50, np.int64))
+    fake = nearest_at(np.ones(50), np.ones(50, np.int64))
+    assert c_t(real, fake, np.array([0, 1])) is None
