@@ -151,6 +151,8 @@ def shrink(params: dict[str, Any]) -> None:
     params["fid"].update(dims=8, batch=16, iterations=3, sample_size=8)
     params["fid"]["scores"].update(draws=10)
     params["fid"]["classifier"].update(channels=[4, 8], epochs=1, batch=8)
+    params["privacy"].update(images=12, train_images=24, controls=6, pairs=3)
+    params["utility"].update(fractions=[0.5, 1.0], repeats=2, size=16, steps=2, batch=8, draws=10)
 
 
 def png_bytes(value: int, size: int = 40, mode: str = "L") -> bytes:

@@ -33,6 +33,7 @@ STAGES = {
     "train_pneumonia": "pipeline/train.py",
     "fid_eval": "pipeline/fid_eval.py",
     "privacy_eval": "pipeline/privacy_eval.py",
+    "utility_eval": "pipeline/utility_eval.py",
     "report": "pipeline/report.py",
 }
 

@@ -18,6 +18,7 @@ from src.settings.fid import FidSettings
 from src.settings.privacy import PrivacySettings
 from src.settings.report import ReportSettings
 from src.settings.train import TrainSettings
+from src.settings.utility import UtilitySettings
 
 ClassName = Literal["normal", "pneumonia"]
 
@@ -41,6 +42,7 @@ class Settings(Section):
     train: ClassesTrainSettings
     fid: FidSettings
     privacy: PrivacySettings
+    utility: UtilitySettings
     report: ReportSettings
     compute: ComputeSettings
 

@@ -1,0 +1,128 @@
+"""Stage utility_eval: whether generated images help a classifier of real ones."""
+
+import os
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from pipeline.stage import (
+    PROJECT,
+    Stage,
+    array_path,
+    model_folder,
+    patients_of,
+    read_array,
+    run_stage,
+)
+from src.compute import choose_device, random_stream
+from src.data.classes import CLASSES
+from src.evaluation.diagnosis import LabelledImages
+from src.evaluation.draws import Patients
+from src.evaluation.utility import (
+    Exams,
+    gan_accuracies,
+    judge,
+    run_trials,
+    split_off_validation,
+    summarize,
+    trials,
+)
+from src.files import write_atomic
+from src.models.networks import load_generator
+from src.models.sampling import generate
+from src.progress import progress, say
+
+NOISE = 50  # stream of randomness of the generated images
+LEARN, JUDGE = range(2)  # what generated images are for
+IMAGES_AT_ONCE = 1000
+
+
+def utility_eval(stage: Stage) -> None:
+    """Write reports/utility and the metrics."""
+    settings = stage.settings.utility
+    device = choose_device(stage.settings.compute.device)
+    fit, validation = split_off_validation(_real("train", settings.size), settings)
+    test = _real("test", settings.size)
+    exams = Exams(
+        fit,
+        validation,
+        test,
+        _generated(stage, device, LEARN, fit),
+        _generated(stage, device, JUDGE, test),
+    )
+    count = sum(1 for _ in trials(settings))
+    workers = len(os.sched_getaffinity(0))
+    work = run_trials(exams, settings, device, workers)
+    outcomes = list(progress(work, "training classifiers", count, "classifiers"))
+    scores, differences = summarize(outcomes, test, settings)
+    sentence = judge(differences)
+
+    folder = PROJECT / "reports" / "utility"
+    write_atomic(folder / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))
+    write_atomic(folder / "differences.csv", differences.to_csv(index=False, lineterminator="\n"))
+    stage.write_metrics(
+        "utility",
+        {
+            "sentence": sentence,
+            "images": {
+                "fit": len(fit),
+                "validation": len(validation),
+                "test": len(test),
+                "generated": len(exams.generated),
+            },
+            "repeats": settings.repeats,
+            "accuracies": gan_accuracies(outcomes, exams),
+        },
+    )
+    stage.run.log_table("utility/scores.json", scores)
+    stage.run.log_table("utility/differences.json", differences)
+    say(sentence)
+
+
+def _real(split: str, size: int) -> LabelledImages:
+    """The real images of a split, both classes, reduced to ``size`` pixels."""
+    parts = [_reduced(read_array(array_path(label, split)), size) for label in CLASSES]
+    names = [f"{label} {name}" for label in CLASSES for name in patients_of(label, split)]
+    return LabelledImages(np.concatenate(parts), _sick(parts), Patients.named(names))
+
+
+def _generated(
+    stage: Stage, device: torch.device, purpose: int, like: LabelledImages
+) -> LabelledImages:
+    """As many generated images of each class as there are real ones, reduced as those are."""
+    settings = stage.settings.utility
+    parts = []
+    for number, label in enumerate(CLASSES):
+        generator = load_generator(model_folder(label) / "generator.pt", device)
+        stream = random_stream(torch.device("cpu"), settings.seed, NOISE, number, purpose)
+        count = int((like.sick == bool(number)).sum())
+        noise = torch.randn((count, generator.settings.latent), generator=stream)
+        parts.append(_reduced(generate(generator, noise.to(device)), settings.size))
+    images = np.concatenate(parts)
+    return LabelledImages(images, _sick(parts), Patients.strangers(len(images)))
+
+
+def _sick(parts: list[NDArray[np.uint8]]) -> NDArray[np.bool_]:
+    """Whether each of the images of NORMAL, then PNEUMONIA, is of the latter."""
+    return np.repeat([False, True], [len(part) for part in parts])
+
+
+def _reduced(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Images of at most ``size`` pixels a side, as means of areas."""
+    if images.shape[-1] <= size:
+        return np.asarray(images)
+    parts = []
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        part = (
+            torch.from_numpy(np.array(images[start : start + IMAGES_AT_ONCE])).unsqueeze(1).float()
+        )
+        reduced = F.adaptive_avg_pool2d(part, size).squeeze(1)
+        parts.append(reduced.round_().to(torch.uint8).numpy())
+    return np.concatenate(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("utility_eval", utility_eval))

@@ -1,0 +1,23 @@
+"""Settings of the trial whether generated images help a classifier."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from src.settings.base import Count, Probability, Section, Seed
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class UtilitySettings(Section):
+    """Sizes of the real set, and the recipe of every classifier."""
+
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)]
+    repeats: Annotated[int, Field(ge=2)]
+    size: Annotated[int, Field(ge=16)]
+    steps: Count
+    batch: Annotated[int, Field(ge=4)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    held_out: Annotated[Probability, Field(gt=0)]
+    draws: Annotated[int, Field(ge=10)]
+    seed: Seed

@@ -1,0 +1,118 @@
+"""The classifiers learn what there is to learn, repeatably, and by one recipe."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import log_loss
+
+from src.evaluation import diagnosis
+from src.evaluation.diagnosis import (
+    NETWORKS,
+    LabelledImages,
+    balanced_loss,
+    diagnose,
+    disturb,
+    train_to_diagnose,
+)
+from src.evaluation.draws import Patients
+from src.settings.utility import UtilitySettings
+
+SETTINGS = UtilitySettings(
+    fractions=(0.5, 1.0),
+    repeats=2,
+    size=16,
+    steps=60,
+    batch=16,
+    learning_rate=0.003,
+    held_out=0.2,
+    draws=10,
+    seed=5,
+)
+CPU = torch.device("cpu")
+
+
+def spots(count: int, seed: int, label: bool = True) -> LabelledImages:
+    """Noise, and in half of the images a bright spot somewhere, if labels are to mean it."""
+    rng = np.random.default_rng(seed)
+    images: NDArray[np.float64] = rng.normal(100, 20, (count, 16, 16))
+    sick = np.arange(count) % 2 == 1
+    for index in np.flatnonzero(sick):
+        down, right = rng.integers(3, 10, 2)
+        images[index, down : down + 3, right : right + 3] += 110
+    if not label:
+        sick = rng.permutation(sick)
+    return LabelledImages(images.clip(0, 255).astype(np.uint8), sick, Patients.strangers(count))
+
+
+def accuracy(model: torch.nn.Module, images: LabelledImages) -> float:
+    return float(((diagnose(model, images.images, CPU) > 0) == images.sick).mean())
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("augmented", [False, True])
+def test_a_network_learns_a_spot_and_does_so_repeatably(network: str, augmented: bool) -> None:
+    sources, validation = [spots(200, 0)], spots(60, 1)
+    settings = SETTINGS.model_copy(update={"steps": 150})
+    models = [
+        train_to_diagnose(network, sources, validation, augmented, settings, (1, 2), CPU)
+        for _ in range(2)
+    ]
+    assert accuracy(models[0], spots(200, 2)) > 0.85
+    first, again = (diagnose(model, validation.images, CPU) for model in models)
+    assert np.array_equal(first, again)
+
+
+def test_labels_without_meaning_teach_nothing() -> None:
+    model = train_to_diagnose(
+        "residual", [spots(200, 0, label=False)], spots(60, 1), False, SETTINGS, (1,), CPU
+    )
+    assert 0.3 < accuracy(model, spots(400, 2)) < 0.7
+
+
+def test_what_did_best_on_the_validation_images_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = []
+
+    def recorded(sick: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
+        losses.append(balanced_loss(sick, logits))
+        return losses[-1]
+
+    monkeypatch.setattr(diagnosis, "balanced_loss", recorded)
+    validation = spots(60, 1)
+    source = spots(40, 0, label=False)  # to be learnt by heart, which helps nobody
+    model = train_to_diagnose("LeNet-5", [source], validation, False, SETTINGS, (3,), CPU)
+    assert len(losses) == diagnosis.CHECKS
+    assert min(losses) < losses[-1]
+    found = balanced_loss(validation.sick, diagnose(model, validation.images, CPU))
+    assert found == min(losses)
+
+
+def test_every_source_and_class_has_the_same_share_of_a_batch() -> None:
+    """A source of two images weighs as much as one of many: it is learnt although it disagrees."""
+    many = spots(300, 0)
+    few = LabelledImages(many.images[:2], ~many.sick[:2], Patients.strangers(2))
+    settings = SETTINGS.model_copy(update={"steps": 200})
+    model = train_to_diagnose("LeNet-5", [few, few, many], few, False, settings, (4,), CPU)
+    assert accuracy(model, few) == 1
+
+
+def test_the_loss_is_the_cross_entropy_with_both_classes_weighing_the_same() -> None:
+    rng = np.random.default_rng(0)
+    sick, logits = rng.random(50) < 0.2, rng.normal(0, 3, 50)
+    weight = np.where(sick, 0.5 / sick.sum(), 0.5 / (~sick).sum())
+    expected = log_loss(sick, 1 / (1 + np.exp(-logits)), sample_weight=weight)
+    assert balanced_loss(sick, logits) == pytest.approx(expected)
+
+
+def test_no_chance_leaves_an_image_as_it_is_and_chance_changes_it_a_little() -> None:
+    images = torch.rand(4, 1, 32, 32) * 2 - 1
+    assert torch.allclose(disturb(images, torch.full((4, 6), 0.5)), images, atol=1e-5)
+    brighter = disturb(images, torch.tensor([[0.5] * 4 + [1.0, 0.5]] * 4))
+    assert torch.allclose(brighter, images + 0.2, atol=1e-5)
+    flatter = disturb(images, torch.tensor([[0.5] * 5 + [0.0]] * 4))
+    assert torch.allclose(flatter, images * 0.8, atol=1e-5)
+    moved = disturb(images, torch.tensor([[0.5, 0.5 + 0.625 / 2, 0.5, 0.5, 0.5, 0.5]] * 4))
+    # A shift of 0.1 * 0.625 of the half side of 32 pixels is one pixel.
+    assert torch.allclose(moved[..., :-1], images[..., 1:], atol=1e-4)

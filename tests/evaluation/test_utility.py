@@ -1,0 +1,211 @@
+"""Scores against scikit-learn and plain sums; arms that differ only in what they learn from."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
+
+from src.errors import UserError
+from src.evaluation.diagnosis import LabelledImages
+from src.evaluation.draws import Patients
+from src.evaluation.utility import (
+    ARMS,
+    BASELINE,
+    CHALLENGERS,
+    Exams,
+    Outcome,
+    Trial,
+    area,
+    balanced_accuracy,
+    calibration_error,
+    gan_accuracies,
+    judge,
+    run_trial,
+    run_trials,
+    sensitivity,
+    split_off_validation,
+    subset,
+    summarize,
+    trials,
+)
+from tests.evaluation.test_diagnosis import SETTINGS, spots
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def labels() -> NDArray[np.bool_]:
+    return np.random.default_rng(0).random(300) < 0.6
+
+
+@pytest.fixture
+def logits(labels: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return (np.random.default_rng(1).normal(0, 1.5, 300) + labels).round(1)
+
+
+def test_area_and_accuracy_are_those_of_scikit_learn(
+    labels: NDArray[np.bool_], logits: NDArray[np.float64]
+) -> None:
+    assert area(labels, logits) == pytest.approx(roc_auc_score(labels, logits))
+    expected = balanced_accuracy_score(labels, logits > 0)
+    assert balanced_accuracy(labels, logits) == pytest.approx(expected)
+
+
+def test_sensitivity_is_the_highest_point_of_the_curve_up_to_5_percent_false_alarms(
+    labels: NDArray[np.bool_], logits: NDArray[np.float64]
+) -> None:
+    false, true, _ = roc_curve(labels, logits, drop_intermediate=False)
+    assert sensitivity(labels, logits) == pytest.approx(true[false <= 0.05 + 1e-12].max())
+    assert sensitivity(labels, labels.astype(float)) == 1
+    assert sensitivity(labels, np.zeros(300)) == 0
+
+
+def test_calibration_is_the_mean_gap_of_ten_bins(
+    labels: NDArray[np.bool_], logits: NDArray[np.float64]
+) -> None:
+    probability = 1 / (1 + np.exp(-logits))
+    total = 0.0
+    weights = [0.5 / (labels == label).sum() for label in labels]
+    for low in np.arange(10) / 10:
+        inside = (probability >= low) & (probability < low + 0.1)
+        gap = sum(w * (p - y) for w, p, y, i in zip(weights, probability, labels, inside) if i)  # noqa: B905
+        total += abs(gap)
+    assert calibration_error(labels, logits) == pytest.approx(total)
+    sure = np.where(labels, 50.0, -50.0)
+    assert calibration_error(labels, sure) == pytest.approx(0, abs=1e-12)
+    assert calibration_error(labels, -sure) == pytest.approx(1)
+    assert calibration_error(labels, np.zeros(300)) == pytest.approx(0)
+
+
+def test_every_arm_is_tried_at_every_size_that_it_has() -> None:
+    all_trials = list(trials(SETTINGS))
+    assert len(all_trials) == len(set(all_trials)) == 2 * 2 * (4 * 2 + 1)
+    assert {trial.arm for trial in all_trials} == set(ARMS)
+    assert {trial.fraction for trial in all_trials if trial.arm == "generated"} == {0.0}
+    assert BASELINE in ARMS
+    assert set(CHALLENGERS) <= set(ARMS)
+
+
+def families(count: int) -> LabelledImages:
+    """Images of which a patient has two; patients of both classes."""
+    images = spots(count, 0)
+    return LabelledImages(
+        images.images, images.sick, Patients((np.arange(count) // 4) * 2 + images.sick)
+    )
+
+
+def test_validation_patients_are_no_patients_to_learn_from() -> None:
+    images = families(400)
+    fit, validation = split_off_validation(images, SETTINGS)
+    assert len(fit) + len(validation) == 400
+    assert not set(fit.patients.numbers) & set(validation.patients.numbers)
+    for sick in (False, True):
+        assert (validation.sick == sick).sum() == pytest.approx(40, abs=2)
+
+
+def test_a_subset_is_of_whole_patients_as_large_as_asked_and_another_one_each_time() -> None:
+    images = families(400)
+    chosen = [subset(images, 0.25, repeat, SETTINGS) for repeat in (0, 1)]
+    for part in chosen:
+        assert len(part) == 100
+        assert part.sick.sum() == 50
+        assert set(np.bincount(part.patients.numbers)) == {0, 2}
+    assert set(chosen[0].patients.numbers) != set(chosen[1].patients.numbers)
+    assert len(subset(images, 1.0, 0, SETTINGS)) == 400
+    tiny = subset(images, 0.001, 0, SETTINGS)
+    assert set(tiny.sick) == {False, True}
+
+
+def test_a_class_of_one_patient_is_refused_by_name() -> None:
+    images = spots(40, 0)
+    one = LabelledImages(
+        images.images, images.sick, Patients(np.where(images.sick, 0, np.arange(40)))
+    )
+    with pytest.raises(UserError, match="PNEUMONIA has too few patients"):
+        split_off_validation(one, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def exams() -> Exams:
+    """Generated images that teach the opposite of the truth."""
+    lying = spots(100, 3)
+    wrong = LabelledImages(lying.images, ~lying.sick, lying.patients)
+    return Exams(spots(120, 0), spots(40, 1), spots(80, 2), wrong, wrong)
+
+
+@pytest.fixture(scope="module")
+def outcomes(exams: Exams) -> list[Outcome]:
+    return list(run_trials(exams, SETTINGS, CPU, 2))
+
+
+def test_the_outcome_does_not_depend_on_the_workers(exams: Exams, outcomes: list[Outcome]) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for outcome in outcomes[::7]:
+        alone = run_trial(outcome.trial, exams, SETTINGS, CPU)
+        assert np.array_equal(outcome.test, alone.test)
+    torch.set_num_threads(threads)
+
+
+def test_images_that_lie_are_found_out(exams: Exams, outcomes: list[Outcome]) -> None:
+    scores, differences = summarize(outcomes, exams.test, SETTINGS)
+    aucs = scores[scores["metric"] == "roc_auc"].set_index(["network", "arm", "fraction"])["value"]
+    for network in ("LeNet-5", "residual"):
+        assert aucs[network, "generated", 0.0] < 0.5 < aucs[network, "real", 1.0]
+    assert judge(differences).startswith("Classical augmentation was not beaten")
+    accuracies = gan_accuracies(outcomes, exams)["LeNet-5"]
+    assert accuracies["gan_train"] < 0.5
+    assert accuracies["gan_test"] < 0.5 < accuracies["real"]
+    assert np.all(scores["low"] <= scores["value"])
+    assert np.all(scores["value"] <= scores["high"])
+
+
+def made(test: LabelledImages, gain: float, repeats: int, seed: int) -> list[Outcome]:
+    """Outcomes of two arms, of which one separates the classes by ``gain`` more."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for repeat in range(repeats):
+        shared = rng.normal(size=len(test))
+        for arm, strength in ((BASELINE, 1.0), (CHALLENGERS[0], 1.0 + gain)):
+            own = shared + 0.3 * rng.normal(size=len(test)) + strength * test.sick
+            found.append(Outcome(Trial("LeNet-5", arm, 1.0, repeat), own, own))
+    return found
+
+
+def test_a_gain_is_told_with_its_size_and_no_gain_is_not_invented() -> None:
+    test = spots(400, 5)
+    _, differences = summarize(made(test, 1.0, 3, 0), test, SETTINGS)
+    row = differences[differences["metric"] == "roc_auc"].iloc[0]
+    truth = [scipy.stats.norm.cdf(gain / math.sqrt(2 * 1.09)) for gain in (1, 2)]
+    assert row["low"] < truth[1] - truth[0] < row["high"]
+    assert row["low"] > 0
+    assert judge(differences).startswith("Classical augmentation was beaten in 1 of 1")
+
+
+def test_the_intervals_cover_the_truth() -> None:
+    settings = SETTINGS.model_copy(update={"draws": 30})
+    inside = []
+    for seed in range(60):
+        test = spots(120, 100 + seed)
+        _, differences = summarize(made(test, 0.0, 3, seed), test, settings)
+        row = differences[differences["metric"] == "roc_auc"].iloc[0]
+        inside.append(row["low"] < 0 < row["high"])
+    assert np.mean(inside) >= 0.9
+
+
+def test_the_sentence_counts_what_chance_would_give() -> None:
+    rows = [
+        {"network": "n", "arm": "a", "fraction": 0.2, "metric": "roc_auc", "difference": d}
+        | {"low": d - 0.02, "high": d + 0.02}
+        for d in (-0.05, -0.01, 0.0, 0.03)
+    ]
+    sentence = judge(pd.DataFrame(rows))
+    assert "beaten in 1 of 4 comparisons" in sentence
+    assert "smaller in 1 of 4" in sentence
+    assert "chance alone gives 0.1 of each" in sentence
+    assert "+0.030 (+0.010 to +0.050; n, a, 20% of the real images)" in sentence
