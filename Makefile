@@ -90,7 +90,7 @@ thesis: NETWORKS = thesis
 thesis: real  ## the same with the thesis's networks and its 200 epochs
 
 clean:  ## remove models and reports; data, checkpoints, DVC's cache, the tracking store and .venv stay
-	rm -rf models reports/index.html reports/figures reports/fid dvc_plots
+	rm -rf models reports/index.html reports/figures reports/fid reports/privacy reports/utility dvc_plots
 
 distclean: clean  ## remove everything that git does not hold
 	rm -rf data .checkpoints $(VENV) .dvc/cache .dvc/tmp mlflow.db* mlartifacts .mlflow.lock

@@ -1,6 +1,7 @@
 """Stage report: figures and one page that tells what was found."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,21 @@ from pipeline.stage import (
     read_metrics,
     read_table,
     run_stage,
+    unusable,
 )
 from src.data.classes import CLASSES
 from src.errors import UserError
 from src.evaluation.thesis import published_description
 from src.evaluation.verdict import judge
-from src.figures import distance_boxes, loss_curves, real_beside_generated, sample_evolution
+from src.figures import (
+    classifier_scores,
+    closest_pairs,
+    distance_boxes,
+    loss_curves,
+    nearest_ratios,
+    real_beside_generated,
+    sample_evolution,
+)
 from src.files import folder_in_place_of, write_atomic
 from src.grids import read_png, tile
 from src.progress import say
@@ -44,7 +54,15 @@ def report(stage: Stage) -> None:
         label: (_real_grid(label, samples[label]), grids[label][max(grids[label])])
         for label in CLASSES
     }
+    nearest = read_table(reports / "privacy" / "nearest.csv")
+    closest = {c: _read_grid(reports / "privacy" / f"closest_{c.lower()}.png") for c in CLASSES}
+    classifiers, differences = (
+        read_table(reports / "utility" / f"{name}.csv") for name in ("scores", "differences")
+    )
     figures = {
+        "nearest_ratios": nearest_ratios(nearest),
+        "closest_pairs": closest_pairs(closest),
+        "classifier_scores": classifier_scores(classifiers),
         "distance_boxes": distance_boxes(distances),
         "real_beside_generated": real_beside_generated(pairs),
         "sample_evolution": sample_evolution(shown),
@@ -61,6 +79,11 @@ def report(stage: Stage) -> None:
         description=read_table(reports / "fid" / "describe.csv", index="pair"),
         published=published_description(),
         scores=fid["scores"],
+        privacy=read_metrics("privacy"),
+        quantile=settings.privacy.quantile,
+        utility=read_metrics("utility"),
+        classifiers=classifiers,
+        differences=differences,
         extractor=fid["extractor"],
         training={label: read_metrics(f"train_{label.lower()}") for label in CLASSES},
         parameters=flatten(settings),
@@ -74,6 +97,14 @@ def report(stage: Stage) -> None:
         stage.run.log_file(reports / "figures" / f"{name}.png", "figures")
     stage.run.log_file(page)
     say(f"the report is {page}")
+
+
+def _read_grid(path: Path) -> NDArray[np.uint8]:
+    """A picture that an earlier stage made."""
+    try:
+        return read_png(path)
+    except OSError as error:
+        raise unusable(path, error) from error
 
 
 def _sample_grids(label: str) -> dict[int, NDArray[np.uint8]]:

@@ -31,6 +31,12 @@ def summarize() -> None:
         shown: tuple[Metric, ...] = ("frechet", "precision", "recall")
         told = [_told(METRIC_NAMES[name], scores[name]) for name in shown if name in scores]
         print(f"  {label:<10} {'; '.join(told)}")
+    print()
+    for label, found in read_metrics("privacy").items():
+        print(f"copies, {label}: {found['sentence']}")
+    print()
+    print(f"use for a classifier: {read_metrics('utility')['sentence']}")
+    print()
     print(f"report:    {PROJECT / 'reports' / 'index.html'}")
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     print(f"MLflow UI: {uri if uri and uri.startswith('http') else 'make ui'}")

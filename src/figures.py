@@ -21,6 +21,14 @@ LOSSES = {
     "d1": ("discriminator on generated", "#de8f05"),
     "d2": ("discriminator on real", "#0173b2"),
 }
+# Sets of images, as the test for copies names them; any other one is of disturbed train images.
+NEAREST_SETS = {
+    "train": ("train, other patients", "#949494", "-"),
+    "held_out": ("held-out real", "#0173b2", "-"),
+    "generated": ("generated", "#d1495b", "-"),
+    "disturbed": ("disturbed copies", "#029e73", "--"),
+}
+PAIR_ROWS = ("generated", "nearest\ntrain image", "held-out\nreal", "nearest\ntrain image")
 STYLE: dict[Any, Any] = {
     "figure.dpi": 130,
     "axes.spines.top": False,
@@ -110,6 +118,88 @@ def distance_boxes(distances: pd.DataFrame) -> bytes:
         )
         ax.set(xlabel="", ylabel="Fréchet distance", ylim=(0, None))
         ax.legend(title="", frameon=False)
+        return _as_png(figure)
+
+
+def nearest_ratios(table: pd.DataFrame) -> bytes:
+    """How near images are to train images, as cumulative shares, by class and space.
+
+    Args:
+        table: columns class, space, set and ratio; the sets train, held_out and generated, and
+            disturbed train images under any other names, which are shown as one.
+    """
+    classes, spaces = (table[column].unique() for column in ("class", "space"))
+    with mpl.rc_context(STYLE):
+        size = (4.6 * len(spaces), 2.9 * len(classes))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(len(classes), len(spaces), squeeze=False)
+        for row, label in zip(axes, classes, strict=True):
+            for ax, space in zip(row, spaces, strict=True):
+                part = table[(table["class"] == label) & (table["space"] == space)]
+                sets = part["set"].where(part["set"].isin(NEAREST_SETS), "disturbed")
+                for name, (title, colour, style) in NEAREST_SETS.items():
+                    ratios = np.sort(part.loc[sets == name, "ratio"])
+                    shares = np.arange(1, len(ratios) + 1) / max(len(ratios), 1)
+                    ax.step(ratios, shares, style, where="post", label=title, color=colour)
+                ax.set(title=f"{label}, {space}", xlim=(0, 1.02), ylim=(0, 1.02))
+        for ax in axes[-1]:
+            ax.set(xlabel="nearest train image / nearest of another patient")
+        for row in axes:
+            row[0].set(ylabel="share of the images")
+        axes[0][0].legend(frameon=False, loc="upper left", fontsize=8)
+        return _as_png(figure)
+
+
+def closest_pairs(grids: Mapping[str, NDArray[np.uint8]]) -> bytes:
+    """The images most like a train image, with that one below, of each class.
+
+    Args:
+        grids: by class, four rows of images as uint8 (h, w): generated, their nearest train
+            images, held-out real ones, and theirs.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10, 4.3 * len(grids)), layout="constrained")
+        axes = figure.subplots(len(grids), 1, squeeze=False)[:, 0]
+        for ax, (label, grid) in zip(axes, grids.items(), strict=True):
+            ax.imshow(grid, cmap="gray", vmin=0, vmax=255)
+            ax.grid(visible=False)
+            ax.set_title(f"{label}, the closest first", fontsize=10)
+            places = (np.arange(len(PAIR_ROWS)) + 0.5) * grid.shape[0] / len(PAIR_ROWS)
+            ax.set_yticks(places, PAIR_ROWS, fontsize=8)
+            ax.set_xticks([])
+        return _as_png(figure)
+
+
+def classifier_scores(scores: pd.DataFrame) -> bytes:
+    """The area under the ROC curve of each arm against the size of the real set.
+
+    Args:
+        scores: columns network, arm, fraction, metric, value, low and high.
+    """
+    table = scores[scores["metric"] == "roc_auc"]
+    networks = table["network"].unique()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+        axes = figure.subplots(1, len(networks), squeeze=False, sharey=True)[0]
+        colours = sns.color_palette("colorblind", table["arm"].nunique())
+        fractions = sorted(fraction for fraction in table["fraction"].unique() if fraction > 0)
+        for ax, network in zip(axes, networks, strict=True):
+            arms = table[table["network"] == network].groupby("arm", sort=False)
+            for number, (arm, part) in enumerate(arms):
+                values = part.sort_values("fraction")
+                shift = 0.08 * (number - len(arms) / 2)
+                if (values["fraction"] == 0).all():
+                    ax.axhline(values["value"].iloc[0], color=colours[number], ls=":", label=arm)
+                    continue
+                reach = [values["value"] - values["low"], values["high"] - values["value"]]
+                places = np.arange(len(values)) + shift
+                ax.errorbar(
+                    places, values["value"], reach, color=colours[number], marker="o", label=arm
+                )
+            ax.set_xticks(range(len(fractions)), [f"{fraction:.0%}" for fraction in fractions])
+            ax.set(title=network, xlabel="real images")
+        axes[0].set(ylabel="area under the ROC curve")
+        axes[-1].legend(frameon=False, fontsize=8)
         return _as_png(figure)
 
 

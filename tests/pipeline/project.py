@@ -12,7 +12,16 @@ from ruamel.yaml import YAML
 from benchmarks.workspace import copy_project
 from tests.conftest import shrink
 
-STAGES = ["fetch", "preprocess", "train_normal", "train_pneumonia", "fid_eval", "privacy_eval", "utility_eval", "report"]
+STAGES = [
+    "fetch",
+    "preprocess",
+    "train_normal",
+    "train_pneumonia",
+    "fid_eval",
+    "privacy_eval",
+    "utility_eval",
+    "report",
+]
 
 
 class Project:
