@@ -22,6 +22,7 @@ from pipeline.stage import (
 from src.compute import choose_device, random_stream
 from src.data.classes import CLASSES
 from src.data.download import cache_folder
+from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.draws import Patients
 from src.evaluation.features import FeatureCache, FeatureExtractor, FeaturesOnce
 from src.evaluation.neighbours import FeatureSpace, MakeSpace, Nearest, PixelSpace
@@ -37,7 +38,7 @@ from src.files import write_atomic
 from src.grids import png, tile
 from src.models.networks import load_generator
 from src.models.sampling import generate
-from src.progress import say
+from src.progress import Progress, say
 from src.settings.privacy import PrivacySettings
 
 NOISE = 30  # stream of randomness of the generated images
@@ -50,7 +51,7 @@ def privacy_eval(stage: Stage) -> None:
     device = choose_device(stage.settings.compute.device)
     generators = [load_generator(model_folder(c) / "generator.pt", device) for c in CLASSES]
     extractor, _ = choose_extractor(stage, device)
-    spaces = _spaces(extractor, stage.settings.fid.batch, device)
+    looked_at = settings.images + len(DISTURBANCES) * settings.controls
     folder = PROJECT / "reports" / "privacy"
     tables = []
     metrics: dict[str, Any] = {}
@@ -60,9 +61,12 @@ def privacy_eval(stage: Stage) -> None:
         noise = torch.randn((settings.images, generator.settings.latent), generator=stream)
         generated = generate(generator, noise.to(device))
         found: dict[str, SpaceFindings] = {}
-        for name, make_space in spaces.items():
-            say(f"{label}: looking for copies in {name}")
-            found[name] = find_copies(train, held_out, generated, make_space, settings, number)
+        say(f"{label}: looking for copies of {len(train.images)} images")
+        real = len(train.images) + min(len(held_out.images), settings.images)
+        with Progress(f"features for {label}", real + looked_at, "images") as shown:
+            spaces = _spaces(extractor, stage.settings.fid.batch, device, shown)
+            for name, make_space in spaces.items():
+                found[name] = find_copies(train, held_out, generated, make_space, settings, number)
         verdict = judge(found, settings)
         tables.append(_table(label, found))
         pairs = _closest_pairs(found[SHOWN], train, held_out, generated, settings)
@@ -82,11 +86,15 @@ def privacy_eval(stage: Stage) -> None:
 
 
 def _spaces(
-    extractor: FeatureExtractor, batch: int, device: torch.device
+    extractor: FeatureExtractor, batch: int, device: torch.device, shown: Progress
 ) -> Mapping[str, MakeSpace]:
     """The ways of measuring a distance."""
     cache = FeatureCache(cache_folder() / "features")
-    extract = FeaturesOnce(lambda images: cache.features(extractor, images, batch, device))
+
+    def features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return cache.features(extractor, images, batch, device, on_batch=shown.advance)
+
+    extract = FeaturesOnce(features)
     return {
         SHOWN: PixelSpace,
         f"{extractor.name} features": lambda references: FeatureSpace(extract, references),

@@ -113,6 +113,7 @@ def evaluate(arguments: argparse.Namespace) -> Report:
     extractor = None
     given: list[Given] = []
     sizes: list[float] = []
+    left_out: list[str] = []
     for path in (arguments.real, arguments.generated):
         if path.suffix == ".npz":
             found = load_statistics(path)
@@ -121,6 +122,10 @@ def evaluate(arguments: argparse.Namespace) -> Report:
         loaded = read_images(path, arguments.size)
         if len(loaded.images) < 2:
             raise UserError(f"{path}: one image has no distribution; give two or more")
+        if loaded.other_files:
+            left_out.append(
+                f"{path}: {loaded.other_files} of its files have no image's name and were left out"
+            )
         extractor = extractor or load_extractor(
             arguments.features,
             arguments.dims,
@@ -144,6 +149,7 @@ def evaluate(arguments: argparse.Namespace) -> Report:
                 raise UserError(f"{side.path}: it is a file of statistics already")
             save_statistics(target, FeatureSet(side.images.features), made_by)
     report = Report(made_by, {"real": real.count, "generated": generated.count})
+    report.warnings += left_out
     if len(set(sizes)) > 1:
         report.warnings.append(
             f"the images are {sizes[0]:g} and {sizes[1]:g} pixels high, and a distance between "

@@ -9,8 +9,11 @@ from PIL import Image
 from src.evaluation.protocol import KINDS
 from src.figures import (
     COLOURS,
+    classifier_scores,
+    closest_pairs,
     distance_boxes,
     loss_curves,
+    nearest_ratios,
     real_beside_generated,
     sample_evolution,
 )
@@ -58,7 +61,24 @@ def test_same_class_boxes_are_blue_different_ones_red_and_floors_grey(
 def test_every_figure_is_a_picture_and_comes_out_the_same_again(distances: pd.DataFrame) -> None:
     history = pd.DataFrame({"epoch": [1, 2], "g": [1, 2], "d1": [0.5, 0.4], "d2": [0.6, 0.3]})
     grid = np.zeros((20, 30), dtype=np.uint8)
+    ratios = pd.DataFrame(
+        [
+            {"class": "NORMAL", "space": "pixels", "set": name, "ratio": i / 10}
+            for name in ("train", "held_out", "generated", "shifted", "mirrored")
+            for i in range(10)
+        ]
+    )
+    arms = pd.DataFrame(
+        [
+            {"network": "n", "arm": arm, "fraction": fraction, "metric": "roc_auc"}
+            | {"value": 0.8, "low": 0.7, "high": 0.9}
+            for arm, fraction in (("real", 0.2), ("real", 1.0), ("generated", 0.0))
+        ]
+    )
     calls = [
+        lambda: nearest_ratios(ratios),
+        lambda: closest_pairs({"NORMAL": grid}),
+        lambda: classifier_scores(arms),
         lambda: distance_boxes(distances),
         lambda: loss_curves({"NORMAL": history, "PNEUMONIA": history[:1]}),
         lambda: sample_evolution({"NORMAL": {1: grid, 5: grid}, "PNEUMONIA": {1: grid}}),

@@ -48,6 +48,7 @@ def extract_features(
     batch: int,
     device: torch.device,
     rows: NDArray[np.int64] | None = None,
+    on_batch: Callable[[int], None] = lambda images: None,
 ) -> NDArray[np.float32]:
     """Features of uint8 images (n, h, w), as float32 of shape (n, dims).
 
@@ -60,6 +61,7 @@ def extract_features(
         batch: images that go through the network at once.
         device: the extractor's.
         rows: places of the images that are wanted; all of them if None.
+        on_batch: told the images of each batch that is done.
 
     Raises:
         UserError: if the extractor does not give ``dims`` finite numbers for each image.
@@ -76,6 +78,7 @@ def extract_features(
                 f"images, not {extractor.dims} numbers for each"
             )
         features[start : start + len(part)] = found[: len(part)].float().cpu().numpy()
+        on_batch(len(part))
     if not np.isfinite(features).all():
         raise UserError(f"the {extractor.name} extractor gives features that are not finite")
     return features
@@ -114,6 +117,7 @@ class FeatureCache:
         batch: int,
         device: torch.device,
         rows: NDArray[np.int64] | None = None,
+        on_batch: Callable[[int], None] = lambda images: None,
     ) -> NDArray[np.float32]:
         """As ``extract_features``, or what that gave before."""
         file = self._folder / f"{_key(extractor, images, batch, device, rows)}.npy"
@@ -125,8 +129,9 @@ class FeatureCache:
         except (OSError, ValueError, EOFError) as error:
             warn(f"{file} cannot be read ({error}); its features are computed again")
         else:
+            on_batch(len(found))
             return found
-        found = extract_features(extractor, images, batch, device, rows)
+        found = extract_features(extractor, images, batch, device, rows, on_batch)
         try:
             with file_in_place_of(file) as fresh, fresh.open("wb") as stream:
                 np.save(stream, found)

@@ -142,6 +142,7 @@ def class_scores(
     """
     rows = []
     first, second = test.values()
+    classes = Comparison(first.features, second.features, neighbours)
     for label, real in test.items():
         of_train = Comparison(real.features, train[label].features, neighbours)
         for score in score_sets(real, generated[label], neighbours, draws, seed):
@@ -171,7 +172,7 @@ def class_scores(
                 and metric in DISTANCES
                 and floor.n <= min(map(len, test.values()))
             ):
-                other = _mean_score(first, second, metric, neighbours, floor.n, seed)
+                other = _mean_score(classes, (len(first), len(second)), metric, floor.n, seed)
                 row["other_class"] = other
                 row["excess"] = (floor.score - floor.floor) / (other - floor.floor)
             if metric == "frechet":
@@ -183,13 +184,12 @@ def class_scores(
 
 
 def _mean_score(
-    first: JudgedSet, second: JudgedSet, metric: Metric, neighbours: int, size: int, seed: int
+    sets: Comparison, sizes: tuple[int, int], metric: Metric, drawn: int, seed: int
 ) -> float:
-    """The mean score of draws of ``size`` images of each set."""
-    comparison = Comparison(first.features, second.features, neighbours)
+    """The mean score of draws of ``drawn`` images of each of two sets of these sizes."""
     rng = np.random.default_rng([seed, 2])
     found = [
-        comparison.score(metric, *(rng.permutation(len(part))[:size] for part in (first, second)))
+        sets.score(metric, *(rng.permutation(size)[:drawn] for size in sizes))
         for _ in range(FLOOR_DRAWS)
     ]
     return float(np.mean(found))

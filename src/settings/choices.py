@@ -7,6 +7,7 @@ that a new entry needs no other change.
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 
+from src.evaluation.inception import LAST_LAYER
 from src.evaluation.resizing import RESIZES, SCALINGS
 from src.models.layers import INITIALIZATIONS, NORMALIZATIONS, UPSAMPLINGS
 from src.settings.fid import FidSettings
@@ -30,6 +31,9 @@ def check_evaluation(fid: FidSettings) -> None:
     ]
     for fault in _unknown(choices):
         raise ValueError(fault)
+    if fid.extractor == "inception" and fid.dims not in LAST_LAYER:
+        known = ", ".join(map(str, LAST_LAYER))
+        raise ValueError(f"dims: it must be one of {known} with the inception extractor")
 
 
 def check_training(train: TrainSettings) -> None:

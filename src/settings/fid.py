@@ -6,8 +6,6 @@ from pydantic import Field, model_validator
 
 from src.settings.base import Count, Probability, Section, Seed, Sha256
 
-INCEPTION_DIMS = (64, 192, 768, 2048)
-
 
 class ClassifierSettings(Section):
     """The small CNN whose features stand in for the Inception network's."""
@@ -45,9 +43,6 @@ class FidSettings(Section):
 
     @model_validator(mode="after")
     def _extractor_is_possible(self) -> Self:
-        if self.extractor == "inception" and self.dims not in INCEPTION_DIMS:
-            known = ", ".join(str(dims) for dims in INCEPTION_DIMS)
-            raise ValueError(f"dims must be one of {known} with the inception extractor")
         if self.extractor == "pixels" and round(self.dims**0.5) ** 2 != self.dims:
             raise ValueError("dims must be a square number with the pixels extractor")
         if self.extractor == "module" and not self.weights:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from src.errors import UserError
-from src.evaluation.features import FeatureCache, extract_features
+from src.evaluation.features import FeatureCache, FeaturesOnce, extract_features
 
 
 class Sizes:
@@ -45,6 +45,25 @@ def test_a_set_that_was_judged_before_does_not_go_through_the_network_again(
     assert len(extractor.batches) == 3
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(first, extract_features(Sizes(), IMAGES, 3, cpu))
+
+
+def test_an_image_that_comes_again_is_computed_once(cpu: torch.device) -> None:
+    extractor = Sizes()
+    once = FeaturesOnce(lambda images: extract_features(extractor, images, 1, cpu))
+    first = once(IMAGES[[0, 1, 0]])
+    np.testing.assert_array_equal(first, IMAGES.reshape(7, 4)[[0, 1, 0], :2])
+    assert len(extractor.batches) == 2
+    again = once(IMAGES[[5, 1, 0]])
+    np.testing.assert_array_equal(again, IMAGES.reshape(7, 4)[[5, 1, 0], :2])
+    assert len(extractor.batches) == 3
+
+
+def test_whoever_waits_is_told_of_every_batch(tmp_path: Path, cpu: torch.device) -> None:
+    cache = FeatureCache(tmp_path)
+    for _ in range(2):  # computed, and then read
+        told: list[int] = []
+        cache.features(Sizes(), IMAGES, 3, cpu, on_batch=told.append)
+        assert sum(told) == 7
 
 
 def test_other_images_batches_or_networks_are_told_apart(tmp_path: Path, cpu: torch.device) -> None:

@@ -17,6 +17,8 @@ from tests.pipeline.project import STAGES, Project, set_value
 
 pytestmark = pytest.mark.long
 
+JUDGING = ["fid_eval", "privacy_eval", "utility_eval"]
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
@@ -74,12 +76,15 @@ def test_the_same_seed_gives_the_same_bytes(project: Project, tmp_path: Path) ->
         (set_value("train", "normal", "seed", value=77), ["train_normal"]),
         (set_value("train", "pneumonia", "epochs", value=4), ["train_pneumonia"]),
         (set_value("fid", "iterations", value=4), ["fid_eval"]),
+        (set_value("fid", "dims", value=9), ["fid_eval", "privacy_eval"]),
+        (set_value("privacy", "quantile", value=0.02), ["privacy_eval"]),
+        (set_value("utility", "steps", value=3), ["utility_eval"]),
         (set_value("report", "title", value="Other"), []),
         (set_value("data", "phantom", "seed", value=9), ["fetch"]),
         (set_value("preprocess", "filter", value="box"), ["preprocess"]),
         (
             set_value("compute", "device", value="cpu"),
-            ["train_normal", "train_pneumonia", "fid_eval"],
+            ["train_normal", "train_pneumonia", *JUDGING],
         ),
     ],
 )
@@ -95,9 +100,9 @@ def test_a_parameter_changes_its_stages_and_the_report_that_shows_it(
     [
         ("src/report/page.html", ["report"]),
         ("src/figures.py", ["report"]),
-        ("src/evaluation/frechet.py", ["fid_eval", "report"]),
+        ("src/evaluation/frechet.py", ["fid_eval", "privacy_eval", "report"]),
         ("src/training/gan.py", ["train_normal", "train_pneumonia"]),
-        ("src/models/sampling.py", ["train_normal", "train_pneumonia", "fid_eval"]),
+        ("src/models/sampling.py", ["train_normal", "train_pneumonia", *JUDGING]),
         ("src/tracking.py", []),
         ("pipeline/stage.py", []),
     ],

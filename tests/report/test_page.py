@@ -5,12 +5,59 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.protocol import KINDS, describe
 from src.evaluation.thesis import published_description
 from src.evaluation.verdict import judge
 from src.report.page import Findings, _score, render
 
-FIGURES = ("distance_boxes", "real_beside_generated", "sample_evolution", "loss_curves")
+FIGURES = (
+    "distance_boxes",
+    "real_beside_generated",
+    "sample_evolution",
+    "loss_curves",
+    "nearest_ratios",
+    "closest_pairs",
+    "classifier_scores",
+)
+
+
+def copies(**changes: Any) -> dict[str, Any]:
+    """What privacy_eval finds of one class."""
+    counted = {"images": 100, "below": 1, "share": 0.01, "p": 0.6}
+    attack = {"auc": 0.52, "low": 0.45, "high": 0.59, "members": 80, "others": 90}
+    seen = dict.fromkeys(DISTURBANCES, counted | {"below": 98, "share": 0.98})
+    space = {
+        "threshold": 0.7,
+        "caught": {"train": counted, "held_out": counted, "generated": counted, **seen},
+        "detectable": dict.fromkeys(DISTURBANCES, 0.034),
+        "median_ratio": {"train": 0.95, "held_out": 0.94, "generated": 0.97},
+        "authentic": {"held_out": 0.6, "generated": 0.7},
+        "c_t_control": 0.3,
+        "attack": attack,
+        "attack_control": attack,
+    }
+    found = {"verdict": "no sign of copying", "sentence": "No sign of copying: 1.0%."}
+    return found | {"spaces": {"pixels": space | changes}}
+
+
+UTILITY = {
+    "sentence": "Classical augmentation was not beaten: 0 of 12.",
+    "images": {"fit": 40, "validation": 8, "test": 32, "generated": 40},
+    "repeats": 3,
+    "accuracies": {"LeNet-5": {"gan_train": 0.71, "gan_test": 0.83, "real": 0.94}},
+}
+
+
+def arms(value: str) -> pd.DataFrame:
+    """The scores or the differences of one arm."""
+    place = {"network": "LeNet-5", "arm": "real + generated", "fraction": 0.2}
+    scores = {"roc_auc": 0.81, "balanced_accuracy": 0.7, "sensitivity": 0.6}
+    rows = [
+        place | {"metric": metric, value: score, "low": score - 0.05, "high": score + 0.05}
+        for metric, score in (scores | {"calibration_error": 0.1}).items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def findings(**changes: Any) -> Findings:
@@ -65,6 +112,11 @@ def findings(**changes: Any) -> Findings:
                 "recall": {"value": 0.625, "n_real": 6, "n_fake": 6},
             }
         },
+        "privacy": {"NORMAL": copies()},
+        "quantile": 0.01,
+        "utility": UTILITY,
+        "classifiers": arms("value"),
+        "differences": arms("difference"),
         "extractor": {
             "name": "classifier",
             "dims": 64,
@@ -133,6 +185,24 @@ def test_every_score_stands_beside_its_interval_size_and_floor() -> None:
     words = text(page())
     assert "NORMAL Fréchet distance 24, 24 0.450 0.350 to 0.550 11 0.500 0.200 50% 0.210" in words
     assert "NORMAL recall 6, 6 0.625 too few too few" in words
+
+
+def test_the_verdict_on_copies_stands_first_and_with_its_controls() -> None:
+    words = text(page())
+    assert "NORMAL, copies: No sign of copying: 1.0%." in words[:700]
+    assert "NORMAL pixels 1 of 100 0.600 1 of 100 98% 98% 98% 98% 3.4%" in words
+    assert "NORMAL pixels 70% 60% too few 0.3 0.52 (0.45 to 0.59)" in words
+    blind = copies(detectable={"shifted": 0.034})
+    assert "98% 98% 98% 98% not all" in text(page(privacy={"NORMAL": blind}))
+
+
+def test_the_use_for_a_classifier_is_told_beside_what_the_generator_saw() -> None:
+    words = text(page())
+    assert "Use for a classifier: Classical augmentation was not beaten: 0 of 12." in words[:900]
+    assert "The generators saw all train images" in words
+    assert "LeNet-5 real + generated 20% +0.810 (+0.760 to +0.860)" in words
+    assert "LeNet-5 real + generated 20% 0.810 (0.760 to 0.860)" in words
+    assert "LeNet-5 71.0% 83.0% 94.0%" in words
 
 
 def test_what_comes_from_parameters_is_escaped() -> None:
