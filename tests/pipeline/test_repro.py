@@ -48,7 +48,7 @@ def test_every_output_is_there(project: Project) -> None:
     assert len(table) == 2 * (24 + 16)
     page = (project.path / "reports/index.html").read_text()
     assert "procedural phantoms" in page
-    assert len(list((project.path / "reports/figures").glob("*.png"))) == 4
+    assert len(list((project.path / "reports/figures").glob("*.png"))) == 7
 
 
 def test_git_sees_only_what_it_should_hold(project: Project) -> None:
