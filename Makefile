@@ -69,7 +69,7 @@ EPOCHS_PNEUMONIA ?= $(or $(EPOCHS),$(if $(NETWORKS),,110))
 NAME ?= $(or $(NETWORKS),real)
 SET ?=
 settings_of = $(if $(NETWORKS),$(shell sed -e '/^#/d' -e 's/^/train.$(1)./' networks/$(NETWORKS)))
-REAL = preprocess.size=64 $(call settings_of,normal) $(call settings_of,pneumonia) \
+REAL = preprocess.size=64 utility.steps=1000 $(call settings_of,normal) $(call settings_of,pneumonia) \
   $(addprefix train.normal.epochs=,$(EPOCHS_NORMAL)) \
   $(addprefix train.pneumonia.epochs=,$(EPOCHS_PNEUMONIA)) $(SET)
 
