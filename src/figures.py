@@ -146,7 +146,7 @@ def nearest_ratios(table: pd.DataFrame) -> bytes:
             ax.set(xlabel="nearest train image / nearest of another patient")
         for row in axes:
             row[0].set(ylabel="share of the images")
-        axes[0][0].legend(frameon=False, loc="upper left", fontsize=8)
+        axes[0][0].legend(frameon=False, loc="center", fontsize=8)
         return _as_png(figure)
 
 

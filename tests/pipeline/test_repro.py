@@ -171,7 +171,7 @@ def test_an_experiment_is_named_in_its_runs_and_can_be_compared(edited: Project)
     edited.run("dvc", "exp", "run", "-n", "shallow", "-S", "fid.seed=5")
     with sqlite3.connect(edited.path / "mlflow.db") as store:
         query = "select count(*) from tags where key = 'dvc.experiment' and value = 'shallow'"
-        assert store.execute(query).fetchone()[0] == 2  # fid_eval and report
+        assert store.execute(query).fetchone()[0] == 3  # fid_eval, privacy_eval and report
     assert "fid.seed" in edited.run("dvc", "params", "diff", "HEAD", "shallow")
     assert "pairs.RNxRP.mean" in edited.run("dvc", "metrics", "diff", "HEAD", "shallow")
     assert "shallow" in edited.run("dvc", "exp", "show", "--csv")
@@ -190,6 +190,35 @@ def test_a_run_in_a_temporary_copy_keeps_its_record(edited: Project) -> None:
         places = [row[0] for row in store.execute(query)]
     assert places
     assert all("mlartifacts" in place and "/.dvc/tmp/" not in place for place in places)
+
+
+def test_generators_that_copy_are_caught_by_the_stage(edited: Project) -> None:
+    """Both generators give disturbed train images of both classes instead of their own."""
+    copying = """
+
+
+def generate(generator: Generator, noise: Tensor, batch: int = 100) -> NDArray[np.uint8]:
+    files = ("data/arrays/normal/train.npy", "data/arrays/pneumonia/train.npy")
+    copies = np.concatenate([np.load(file) for file in files])[:, :, ::-1]
+    return copies[np.arange(len(noise)) * len(copies) // len(noise)]
+"""
+    path = edited.path / "src" / "models" / "sampling.py"
+    path.write_text(path.read_text() + copying)
+
+    def edit(params: Any) -> None:  # as much as so few images can show
+        params["privacy"].update(level=0.05, detectable_share=0.9)
+
+    edited.change(edit)
+    output = edited.run("python3", "-m", "pipeline.privacy_eval")
+    assert "NORMAL: Copies: of 12 generated images 50.0% in pixels" in output
+    assert "PNEUMONIA: Copies: of 12 generated images 50.0% in pixels" in output
+    found = json.loads((edited.path / "reports/metrics/privacy.json").read_text())
+    assert {label: part["verdict"] for label, part in found.items()} == {
+        "NORMAL": "copies",
+        "PNEUMONIA": "copies",
+    }
+    edited.git("checkout", "-q", "--", ".")
+    edited.run("dvc", "checkout", "--force")
 
 
 def test_from_another_interpreter_a_stage_says_what_to_activate(project: Project) -> None:
