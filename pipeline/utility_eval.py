@@ -58,7 +58,7 @@ def utility_eval(stage: Stage) -> None:
     work = run_trials(exams, settings, device, workers)
     outcomes = list(progress(work, "training classifiers", count, "classifiers"))
     scores, differences = summarize(outcomes, test, settings)
-    sentence = judge(differences)
+    verdict = judge(differences)
 
     folder = PROJECT / "reports" / "utility"
     write_atomic(folder / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))
@@ -66,7 +66,8 @@ def utility_eval(stage: Stage) -> None:
     stage.write_metrics(
         "utility",
         {
-            "sentence": sentence,
+            "beaten": verdict.beaten,
+            "sentence": verdict.sentence,
             "images": {
                 "fit": len(fit),
                 "validation": len(validation),
@@ -79,7 +80,7 @@ def utility_eval(stage: Stage) -> None:
     )
     stage.run.log_table("utility/scores.json", scores)
     stage.run.log_table("utility/differences.json", differences)
-    say(sentence)
+    say(verdict.sentence)
 
 
 def _real(split: str, size: int) -> LabelledImages:

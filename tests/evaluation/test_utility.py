@@ -157,7 +157,7 @@ def test_images_that_lie_are_found_out(exams: Exams, outcomes: list[Outcome]) ->
     aucs = scores[scores["metric"] == "roc_auc"].set_index(["network", "arm", "fraction"])["value"]
     for network in ("LeNet-5", "residual"):
         assert aucs[network, "generated", 0.0] < 0.5 < aucs[network, "real", 1.0]
-    assert judge(differences).startswith("Classical augmentation was not beaten")
+    assert not judge(differences).beaten
     accuracies = gan_accuracies(outcomes, exams)["LeNet-5"]
     assert accuracies["gan_train"] < 0.5
     assert accuracies["gan_test"] < 0.5 < accuracies["real"]
@@ -184,7 +184,7 @@ def test_a_gain_is_told_with_its_size_and_no_gain_is_not_invented() -> None:
     truth = [scipy.stats.norm.cdf(gain / math.sqrt(2 * 1.09)) for gain in (1, 2)]
     assert row["low"] < truth[1] - truth[0] < row["high"]
     assert row["low"] > 0
-    assert judge(differences).startswith("Classical augmentation was beaten in 1 of 1")
+    assert judge(differences).beaten
 
 
 def test_the_intervals_cover_the_truth() -> None:
@@ -198,14 +198,24 @@ def test_the_intervals_cover_the_truth() -> None:
     assert np.mean(inside) >= 0.9
 
 
-def test_the_sentence_counts_what_chance_would_give() -> None:
-    rows = [
-        {"network": "n", "arm": "a", "fraction": 0.2, "metric": "roc_auc", "difference": d}
-        | {"low": d - 0.02, "high": d + 0.02}
-        for d in (-0.05, -0.01, 0.0, 0.03)
+def gaps(fraction: float, *differences: float) -> list[dict[str, object]]:
+    place = {"network": "n", "arm": "a", "fraction": fraction, "metric": "roc_auc"}
+    return [
+        place | {"difference": d, "low": round(d - 0.02, 3), "high": round(d + 0.02, 3)}
+        for d in differences
     ]
-    sentence = judge(pd.DataFrame(rows))
-    assert "beaten in 1 of 4 comparisons" in sentence
-    assert "smaller in 1 of 4" in sentence
-    assert "chance alone gives 0.1 of each" in sentence
-    assert "+0.030 (+0.010 to +0.050; n, a, 20% of the real images)" in sentence
+
+
+def test_the_verdict_rests_on_all_real_images_and_labels_the_rest() -> None:
+    table = pd.DataFrame(gaps(1.0, -0.05, 0.01) + gaps(0.2, 0.03, 0.04, -0.03))
+    verdict = judge(table)
+    assert not verdict.beaten
+    assert "100% of the real images classical augmentation was not beaten" in verdict.sentence
+    assert "+0.010 at best (95 % interval -0.010 to +0.030; n, a)" in verdict.sentence
+    assert "lowers it in 1 of 2." in verdict.sentence
+    assert "where the generators had learnt from all of them" in verdict.sentence
+    assert "higher in 2 and lower in 1 of 3 (chance alone gives 0.1 of each)" in verdict.sentence
+    alone = judge(pd.DataFrame(gaps(1.0, 0.03, 0.0)))
+    assert alone.beaten
+    assert "was beaten in 1 of 2 comparisons" in alone.sentence
+    assert "fewer" not in alone.sentence

@@ -54,7 +54,7 @@ def test_every_output_is_there(project: Project) -> None:
 def test_git_sees_only_what_it_should_hold(project: Project) -> None:
     held = project.run("git", "ls-files").split()
     assert "dvc.lock" in held
-    assert len([name for name in held if name.startswith("reports/metrics/")]) == 5
+    assert len([name for name in held if name.startswith("reports/metrics/")]) == 7
     assert not [name for name in held if name.startswith(("data/", "models/", "mlruns"))]
     assert project.run("git", "status", "--short") == ""
 

@@ -42,6 +42,7 @@ def copies(**changes: Any) -> dict[str, Any]:
 
 
 UTILITY = {
+    "beaten": False,
     "sentence": "Classical augmentation was not beaten: 0 of 12.",
     "images": {"fit": 40, "validation": 8, "test": 32, "generated": 40},
     "repeats": 3,
