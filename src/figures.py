@@ -179,7 +179,7 @@ def classifier_scores(scores: pd.DataFrame) -> bytes:
     table = scores[scores["metric"] == "roc_auc"]
     networks = table["network"].unique()
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+        figure = Figure(figsize=(9.5, 3.9), layout="constrained")
         axes = figure.subplots(1, len(networks), squeeze=False, sharey=True)[0]
         colours = sns.color_palette("colorblind", table["arm"].nunique())
         fractions = sorted(fraction for fraction in table["fraction"].unique() if fraction > 0)
@@ -199,7 +199,8 @@ def classifier_scores(scores: pd.DataFrame) -> bytes:
             ax.set_xticks(range(len(fractions)), [f"{fraction:.0%}" for fraction in fractions])
             ax.set(title=network, xlabel="real images")
         axes[0].set(ylabel="area under the ROC curve")
-        axes[-1].legend(frameon=False, fontsize=8)
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, frameon=False, loc="outside lower center", ncols=len(arms))
         return _as_png(figure)
 
 
