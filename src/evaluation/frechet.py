@@ -18,15 +18,20 @@ from typing import Protocol
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 Features = NDArray[np.float32] | NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
+SMALL = 512  # samples; threads that share so small a product wait longer than they compute
 EXTRAPOLATED = 8  # subset sizes that the extrapolation rests on
 SMALLEST_SHARE = 0.25  # the smallest of them, as a share of the whole
 REPEATS = 6  # subsets of each size
 CURVED = 0.02  # share of the distance that the two halves of the fit may differ by
 UNSURE = 0.1  # share of it above which the fit's own standard error leaves no answer
+
+
+_LIBRARIES = ThreadpoolController()  # those of linear algebra that NumPy and SciPy have loaded
 
 
 class Gaussian(Protocol):
@@ -144,21 +149,26 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     width = first.mean.size
     if width != second.mean.size:
         raise ValueError("the sets have features of different widths")
-    gap = float(np.square(first.mean - second.mean).sum())
-    return max(gap + first.trace + second.trace - 2 * _trace_of_root(first, second), 0.0)
+    fewest = min(_rows(first), _rows(second))
+    with _LIBRARIES.limit(limits=1 if fewest <= SMALL else None, user_api="blas"):
+        gap = float(np.square(first.mean - second.mean).sum())
+        return max(gap + first.trace + second.trace - 2 * _trace_of_root(first, second), 0.0)
 
 
 def _trace_of_root(first: Gaussian, second: Gaussian) -> float:
     """``tr((S1 S2)^(1/2))``, by the cheaper of the two exact forms."""
-    width = first.mean.size
-    rows = [len(part.root) if isinstance(part, FeatureSet) else width for part in (first, second)]
-    if min(rows) < width:
+    if min(_rows(first), _rows(second)) < first.mean.size:
         cross = first.root @ second.root.T
         return float(scipy.linalg.svdvals(cross, check_finite=False).sum())
     # The smaller factor's rows are the size of the eigenvalue problem.
     inner = first.small_root @ second.covariance @ first.small_root.T
     values = scipy.linalg.eigvalsh((inner + inner.T) / 2, check_finite=False)
     return float(np.sqrt(np.clip(values, 0, None)).sum())
+
+
+def _rows(gaussian: Gaussian) -> int:
+    """Rows of its root."""
+    return len(gaussian.features) if isinstance(gaussian, FeatureSet) else gaussian.mean.size
 
 
 def extrapolated_distance(
