@@ -23,7 +23,7 @@ from src.compute import choose_device, random_stream
 from src.data.classes import CLASSES
 from src.data.download import cache_folder
 from src.evaluation.disturbances import DISTURBANCES
-from src.evaluation.draws import Patients
+from src.evaluation.draws import Patients, of_other_patients
 from src.evaluation.features import FeatureCache, FeatureExtractor, FeaturesOnce
 from src.evaluation.neighbours import FeatureSpace, MakeSpace, Nearest, PixelSpace
 from src.evaluation.privacy import (
@@ -33,6 +33,7 @@ from src.evaluation.privacy import (
     closest,
     find_copies,
     judge,
+    shared_level,
 )
 from src.files import write_atomic
 from src.grids import png, tile
@@ -56,7 +57,7 @@ def privacy_eval(stage: Stage) -> None:
     tables = []
     metrics: dict[str, Any] = {}
     for number, (label, generator) in enumerate(zip(CLASSES, generators, strict=True)):
-        train, held_out = (_real(label, split) for split in ("train", "test"))
+        train, held_out = _real(label)
         stream = random_stream(torch.device("cpu"), settings.seed, NOISE, number)
         noise = torch.randn((settings.images, generator.settings.latent), generator=stream)
         generated = generate(generator, noise.to(device))
@@ -65,8 +66,11 @@ def privacy_eval(stage: Stage) -> None:
         real = len(train.images) + min(len(held_out.images), settings.images)
         with Progress(f"features for {label}", real + looked_at, "images") as shown:
             spaces = _spaces(extractor, stage.settings.fid.batch, device, shown)
+            level = shared_level(settings, len(spaces))
             for name, make_space in spaces.items():
-                found[name] = find_copies(train, held_out, generated, make_space, settings, number)
+                found[name] = find_copies(
+                    train, held_out, generated, make_space, settings, level, number
+                )
         verdict = judge(found, settings)
         tables.append(_table(label, found))
         pairs = _closest_pairs(found[SHOWN], train, held_out, generated, settings)
@@ -101,10 +105,15 @@ def _spaces(
     }
 
 
-def _real(label: str, split: str) -> RealImages:
-    """The real images of a class and split."""
-    patients = Patients.named(patients_of(label, split))
-    return RealImages(read_array(array_path(label, split)), patients)
+def _real(label: str) -> tuple[RealImages, RealImages]:
+    """The train images of a class, and the test images of other patients."""
+    train, test = (read_array(array_path(label, split)) for split in ("train", "test"))
+    names = {split: patients_of(label, split) for split in ("train", "test")}
+    apart = of_other_patients(names["test"], names["train"])
+    return (
+        RealImages(train, Patients.named(names["train"])),
+        RealImages(test[apart], Patients.named([names["test"][row] for row in apart])),
+    )
 
 
 def _table(label: str, found: Mapping[str, SpaceFindings]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from pipeline.stage import (
 from src.compute import choose_device, random_stream
 from src.data.classes import CLASSES
 from src.evaluation.diagnosis import LabelledImages
-from src.evaluation.draws import Patients
+from src.evaluation.draws import Patients, of_other_patients
 from src.evaluation.utility import (
     Exams,
     gan_accuracies,
@@ -84,9 +84,17 @@ def utility_eval(stage: Stage) -> None:
 
 
 def _real(split: str, size: int) -> LabelledImages:
-    """The real images of a split, both classes, reduced to ``size`` pixels."""
-    parts = [_reduced(read_array(array_path(label, split)), size) for label in CLASSES]
-    names = [f"{label} {name}" for label in CLASSES for name in patients_of(label, split)]
+    """The real images of a split, both classes, reduced to ``size`` pixels.
+
+    Test images of patients who have train images as well are left out.
+    """
+    parts, names = [], []
+    for label in CLASSES:
+        whose = patients_of(label, split)
+        known = patients_of(label, "train") if split == "test" else []
+        rows = of_other_patients(whose, known)
+        parts.append(_reduced(read_array(array_path(label, split)), size)[rows])
+        names += [f"{label} {whose[row]}" for row in rows]
     return LabelledImages(np.concatenate(parts), _sick(parts), Patients.named(names))
 
 

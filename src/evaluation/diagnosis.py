@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src.compute import random_stream
+from src.errors import UserError
 from src.evaluation.draws import Patients, Places
 from src.models.sampling import to_unit_range
 from src.settings.utility import UtilitySettings
@@ -122,6 +123,9 @@ def train_to_diagnose(
         settings: the schedule.
         key: names the randomness.
         device: what to train on.
+
+    Raises:
+        UserError: if it diverges.
     """
     model = _new_network(network, sources[0].images.shape[-1], key).to(device)
     draw = random_stream(torch.device("cpu"), *key, BATCHES)
@@ -134,7 +138,7 @@ def train_to_diagnose(
         model.parameters(), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
     best, state = math.inf, model.state_dict()
-    every = max(settings.steps // CHECKS, 1)
+    every = -(-settings.steps // CHECKS)
     for step in range(1, settings.steps + 1):
         model.train()
         batch = np.concatenate(
@@ -155,6 +159,8 @@ def train_to_diagnose(
             if found < best:
                 best = found
                 state = {name: value.clone() for name, value in model.state_dict().items()}
+    if not math.isfinite(best):
+        raise UserError(f"utility.learning_rate: with it {network} diverges; lower it")
     model.load_state_dict(state)
     return model
 
@@ -171,7 +177,9 @@ def diagnose(model: nn.Module, images: NDArray[np.uint8], device: torch.device) 
 
 
 def balanced_loss(sick: NDArray[np.bool_], logits: Logits) -> float:
-    """The mean cross-entropy, both classes weighing the same."""
+    """The mean cross-entropy, both classes weighing the same; infinite of no finite logits."""
+    if not np.isfinite(logits).all():
+        return math.inf
     losses = np.logaddexp(0, np.where(sick, -logits, logits))
     return float((losses[sick].mean() + losses[~sick].mean()) / 2)
 

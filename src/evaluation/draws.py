@@ -73,6 +73,12 @@ class Patients:
         return least + (int(after.argmax()) if after.any() else len(after))
 
 
+def of_other_patients(names: Sequence[str], known: Sequence[str]) -> Places:
+    """The places of those images, by their patients' names, whose patients are not known."""
+    seen = set(known)
+    return np.array([row for row, name in enumerate(names) if name not in seen], dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class Interval:
     """Between which values a score would lie in 95 of 100 repetitions with other patients."""

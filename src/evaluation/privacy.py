@@ -3,8 +3,9 @@
 The test: of real images of other patients, ``quantile`` lie nearer to a train image than a
 threshold; a generator that does not copy has no more such images (Fisher's exact test). Train
 images themselves, each compared with other patients' ones, give the threshold, because a test split
-may come from elsewhere. Held-out real images must pass the same test, and disturbed train images
-must be caught by it; where one of these controls fails there is no verdict.
+may come from elsewhere. Two controls stand beside it: held-out real images must pass the same test,
+else a space says nothing, and disturbed train images must be caught by it, else nothing is no
+answer.
 
 Beside it stand authenticity (Alaa et al., 2022), the C_T test (Meehan et al., 2020) and a black-box
 membership inference attack (Hilprecht et al., 2019), calibrated by how near other patients' train
@@ -12,7 +13,7 @@ images are (as Chen et al., 2020, do with a reference model), its area under the
 interval (1988).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,7 +39,8 @@ from src.settings.privacy import PrivacySettings
 POWER = 0.8  # with which the smallest detectable share of copies would be noticed
 CELL = 50  # held-out images for each cell of the C_T test, about
 SMALLEST_CELL = 10  # images of each side in a cell that counts
-SEVERAL = 3  # patients that a set of train images must have
+SEVERAL = 4  # patients that a set of images must have
+DEPENDENCE = 2  # images of the baseline that count as one, see ``Baseline``
 
 Kind = Literal["copies", "no sign of copying", "can't tell"]
 
@@ -52,12 +54,35 @@ class RealImages:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """Real images of other patients, and how many of them are below the threshold.
+
+    Train images are each other's neighbours: where one is near to another, that one mostly is near
+    to it as well. Counted as independent they would give several times the false alarms that the
+    level states, so two of them count as one.
+    """
+
+    images: int
+    below: int
+
+    @classmethod
+    def of_train(cls, nearest: "Nearest", threshold: float) -> "Baseline":
+        """Of train images, one of each patient."""
+        below = int((nearest.ratio <= threshold).sum())
+        return cls(len(nearest) // DEPENDENCE, -(-below // DEPENDENCE))
+
+    def joined(self, images: int, below: int) -> "Baseline":
+        """With images that are independent."""
+        return Baseline(self.images + images, self.below + below)
+
+
+@dataclass(frozen=True)
 class Caught:
     """How many of some images the test takes for copies."""
 
     images: int
     below: int  # of them, nearer to a train image than the threshold
-    p: float  # chance of so many or more if they were images of other patients
+    p: float  # chance of so many or more if they were like real images of other patients
 
     @property
     def share(self) -> float:
@@ -117,6 +142,7 @@ def find_copies(
     generated: Images,
     make_space: MakeSpace,
     settings: PrivacySettings,
+    level: float,
     key: int,
 ) -> SpaceFindings:
     """Run the test, its controls, and the measures beside it, in one space.
@@ -126,7 +152,8 @@ def find_copies(
         held_out: real images of other patients.
         generated: uint8 (n, size, size).
         make_space: how distances are measured.
-        settings: sizes and levels.
+        settings: sizes.
+        level: at which copies are called in this space.
         key: with the settings' seed names the draws; it gives the same ones in every space.
 
     Raises:
@@ -151,15 +178,19 @@ def find_copies(
     threshold = float(np.quantile(of_train.ratio, settings.quantile))
 
     sets = {"train": of_train, "held_out": held, "generated": fake, **disturbed}
-    below = {name: int((part.ratio < threshold).sum()) for name, part in sets.items()}
-    base = (below["train"], len(of_train))
+    below = {name: int((part.ratio <= threshold).sum()) for name, part in sets.items()}
+    base = Baseline.of_train(of_train, threshold)
+    joined = base.joined(len(held), below["held_out"])
     caught = {
-        name: Caught(len(part), below[name], fisher(below[name], len(part), *base))
+        name: Caught(
+            len(part),
+            below[name],
+            fisher(below[name], len(part), base if name == "held_out" else joined),
+        )
         for name, part in sets.items()
     }
     detectable = {
-        name: detectable_share(caught[name].share, len(fake), *base, settings.level)
-        for name in disturbed
+        name: detectable_share(caught[name].share, len(fake), joined, level) for name in disturbed
     }
 
     def authentic(part: Nearest) -> float:
@@ -179,64 +210,57 @@ def find_copies(
         authentic={"held_out": authentic(held), "generated": authentic(fake)},
         c_t=c_t(held, fake, cells),
         c_t_control=c_t(held, of_train, cells),
-        attack=_attack(make_space(generated), space, train, held_out, drawn.one_each),
+        attack=_attack(
+            make_space(generated), space, train, held_out, (drawn.train, drawn.held_out)
+        ),
         attack_control=_attack(
-            make_space(train.images[drawn.half]), space, train, held_out, drawn.other_half
+            make_space(train.images[drawn.half]),
+            space,
+            train,
+            held_out,
+            (drawn.other_half, drawn.held_out),
         ),
     )
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    """Whose membership an attack guesses: one image of each patient, so that all are apart."""
-
-    members: Places  # of the train images
-    others: Places  # of the held-out images
 
 
 @dataclass(frozen=True)
 class _Drawn:
     """What chance chooses, the same in every space."""
 
-    train: Places
-    held_out: Places
+    train: Places  # one image of a patient
+    held_out: Places  # one image of a patient
     disturbed: Mapping[str, Images]
-    one_each: _Candidates
     half: Places  # train images of half of the patients
-    other_half: _Candidates  # with members of the other half
+    other_half: Places  # train images of the other half, one of a patient
 
 
 def _draw(
     train: RealImages, held_out: RealImages, settings: PrivacySettings, rng: np.random.Generator
 ) -> _Drawn:
-    def some(count: int, most: int) -> Places:
-        return np.sort(rng.permutation(count)[:most])
+    everything = np.arange(len(train.images))
 
-    chosen = some(len(train.images), settings.train_images)
-    held = some(len(held_out.images), settings.images)
-    control = train.images[some(len(train.images), settings.controls)]
-    disturbed = {name: change(control, rng) for name, change in DISTURBANCES.items()}
-    others = _one_each(held_out.patients, held, rng)
+    def some(rows: Places, most: int) -> Places:
+        return np.sort(rng.permutation(rows)[:most])
+
+    def one_each(patients: Patients, rows: Places, most: int) -> Places:
+        """One image of each of at most so many patients, so that all are apart."""
+        mixed = rng.permutation(rows)
+        return some(mixed[np.unique(patients.numbers[mixed], return_index=True)[1]], most)
+
+    chosen = one_each(train.patients, everything, settings.train_images)
+    held = one_each(held_out.patients, np.arange(len(held_out.images)), settings.images)
+    control = train.images[some(everything, settings.controls)]
     half = train.patients.half(rng)
-    rest = np.setdiff1d(np.arange(len(train.images)), half)
-    if not len(rest):
-        raise UserError("half of the train images are of one patient")
+    rest = one_each(train.patients, np.setdiff1d(everything, half), settings.train_images)
+    if len(rest) < 2:
+        raise UserError("nearly all train images are of one patient")
     return _Drawn(
         train=chosen,
         held_out=held,
-        disturbed=disturbed,
-        one_each=_Candidates(_one_each(train.patients, chosen, rng), others),
-        half=half[: settings.images],
-        other_half=_Candidates(
-            _one_each(train.patients, rest, rng)[: settings.train_images], others
-        ),
+        disturbed={name: change(control, rng) for name, change in DISTURBANCES.items()},
+        half=some(half, settings.images),
+        other_half=rest,
     )
-
-
-def _one_each(patients: Patients, rows: Places, rng: np.random.Generator) -> Places:
-    """One of each patient's images among those at some places."""
-    mixed = rng.permutation(rows)
-    return np.sort(mixed[np.unique(patients.numbers[mixed], return_index=True)[1]])
 
 
 def _of_train(space: Space, train: RealImages, rows: Places) -> Nearest:
@@ -249,39 +273,34 @@ def _at(nearest: Nearest, rows: Places) -> Nearest:
     return Nearest(nearest.place[rows], nearest.distance[rows], nearest.ratio[rows])
 
 
-def fisher(below: int, images: int, base_below: int, base_images: int) -> float:
+def fisher(below: int, images: int, base: Baseline) -> float:
     """One-sided p of Fisher's exact test that a share is no larger than the baseline's."""
-    table = [[below, images - below], [base_below, base_images - base_below]]
+    table = [[below, images - below], [base.below, base.images - base.below]]
     return float(scipy.stats.fisher_exact(table, alternative="greater").pvalue)
 
 
-def detectable_share(
-    caught: float, images: int, base_below: int, base_images: int, level: float
-) -> float | None:
+def detectable_share(caught: float, images: int, base: Baseline, level: float) -> float | None:
     """The smallest share of copies that the test would notice with a chance of ``POWER``.
+
+    As if no image but a copy were below the threshold, which is so for many generators.
 
     Args:
         caught: share of such copies that lie below the threshold.
         images: generated ones.
-        base_below: of the baseline's, below the threshold.
-        base_images: of the baseline.
+        base: what they are held against.
         level: at which the test calls copies.
 
     Returns:
         None if no share is enough.
     """
-    needed = next(
-        (k for k in range(images + 1) if fisher(k, images, base_below, base_images) < level), None
-    )
+    needed = next((k for k in range(images + 1) if fisher(k, images, base) < level), None)
     if not needed:
         return None
     # The chance of ``needed`` or more of binomial counts is the beta distribution's.
     share = float(scipy.stats.beta.ppf(POWER, needed, images - needed + 1))
-    usual = base_below / base_images
-    if caught <= usual:
+    if caught <= base.below / base.images:
         return None
-    copies = max(share - usual, 0.0) / (caught - usual)
-    return copies if copies <= 1 else None
+    return share / caught if share <= caught else None
 
 
 def _cells(images: Images, held_out: int, seed: int) -> Places:
@@ -320,15 +339,19 @@ def c_t(held_out: Nearest, generated: Nearest, cells: Places) -> float | None:
 
 
 def _attack(
-    published: Space, space: Space, train: RealImages, held_out: RealImages, whom: _Candidates
+    published: Space,
+    space: Space,
+    train: RealImages,
+    held_out: RealImages,
+    candidates: tuple[Places, Places],
 ) -> Attack:
-    """Guess who was trained on, from images that were published.
+    """Guess who of some train and some held-out images was trained on, from published images.
 
     The nearer an image is to a published one, compared with train images of other patients, the
     more likely it was trained on.
     """
-    members, others = train.images[whom.members], held_out.images[whom.others]
-    near_members = _of_train(space, train, whom.members).distance
+    members, others = train.images[candidates[0]], held_out.images[candidates[1]]
+    near_members = _of_train(space, train, candidates[0]).distance
     near_others = nearest_in(space, others, train.patients).distance
     scores = [
         -np.log(np.maximum(least_distances(published, images), 1e-6) / np.maximum(near, 1e-6))
@@ -356,40 +379,45 @@ def roc_auc(positive: Vector, negative: Vector) -> tuple[float, Interval]:
     return auc, Interval(error, max(auc - reach, 0.0), min(auc + reach, 1.0))
 
 
+def shared_level(settings: PrivacySettings, spaces: int) -> float:
+    """The level of each space, so that more of them do not mean more false alarms."""
+    return settings.level / spaces
+
+
 def judge(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> Verdict:
     """The verdict on one generator, from what every space tells.
 
-    The level is shared by the spaces, so that more of them do not mean more false alarms.
+    Copies that are found in a space whose held-out images pass are copies, whatever else fails;
+    that none are found counts only where both controls hold.
     """
-    level = settings.level / len(spaces)
-    failed = [name for name, found in spaces.items() if not found.passes(level)]
-    blind = [
+    level = shared_level(settings, len(spaces))
+    failed = [name for name, part in spaces.items() if not part.passes(settings.level)]
+    copying = [
         name
-        for name in DISTURBANCES
-        if not any(found.catches(name, settings.detectable_share) for found in spaces.values())
+        for name, part in spaces.items()
+        if name not in failed and part.caught["generated"].p < level
     ]
+    near = (
+        f"as near to a train image as the nearest {percent(settings.quantile)} of other patients'"
+    )
+    if copying:
+        return Verdict("copies", f"Copies: {_shares(spaces, copying)} are {near} images.")
     if failed:
         return Verdict(
             "can't tell",
             f"Can't tell: held-out real images are themselves taken for copies in "
             f"{' and '.join(failed)}, so the test does not hold on these data.",
         )
+    blind = [
+        name
+        for name in DISTURBANCES
+        if not any(part.catches(name, settings.detectable_share) for part in spaces.values())
+    ]
     if blind:
         return Verdict(
             "can't tell",
-            f"Can't tell: train images that are {' or '.join(blind)} would not be noticed among "
-            f"the generated ones, even if they were {settings.detectable_share:.0%} of them.",
-        )
-    found = {name: part.caught["generated"] for name, part in spaces.items()}
-    figures = ", ".join(
-        f"{part.share:.1%} in {name} (held-out real images: "
-        f"{spaces[name].caught['held_out'].share:.1%})"
-        for name, part in found.items()
-    )
-    figures = f"of {next(iter(found.values())).images} generated images {figures}"
-    if any(part.p < level for part in found.values()):
-        return Verdict(
-            "copies", f"Copies: {figures} are nearer to a train image than chance allows."
+            f"Can't tell: copies that are {' or '.join(blind)} would not be noticed among the "
+            f"generated images, even if they were {percent(settings.detectable_share)} of them.",
         )
     leaks = [
         f"{name} {part.attack.auc:.2f}"
@@ -400,18 +428,32 @@ def judge(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> Ver
         return Verdict(
             "can't tell",
             "Can't tell: no copies are found, but who has the generated images tells better than "
-            "by guessing who was trained on (area under the curve: "
-            f"{', '.join(leaks)}).",
+            f"by guessing who was trained on (area under the curve: {', '.join(leaks)}).",
         )
     least = max(
         min(part.detectable[name] or 1.0 for part in spaces.values()) for name in DISTURBANCES
     )
     return Verdict(
         "no sign of copying",
-        f"No sign of copying: {figures} are as near to a train image as the nearest "
-        f"{settings.quantile:.0%} of other patients' images; copies would be noticed from "
-        f"{least:.1%} of the images on.",
+        f"No sign of copying: {_shares(spaces, list(spaces))} are {near} images. Copies, shifted, "
+        f"brightened, compressed or mirrored, would be noticed with a chance of {percent(POWER)} "
+        f"if they were {least:.1%} of the images.",
     )
+
+
+def _shares(spaces: Mapping[str, SpaceFindings], names: Sequence[str]) -> str:
+    """How many generated images are below the threshold, beside the held-out ones."""
+    shares = ", ".join(
+        f"{spaces[name].caught['generated'].share:.1%} in {name} (held-out real images: "
+        f"{spaces[name].caught['held_out'].share:.1%})"
+        for name in names
+    )
+    return f"of {spaces[names[0]].caught['generated'].images} generated images {shares}"
+
+
+def percent(share: float) -> str:
+    """A share as a person writes it: 1%, 0.5%."""
+    return f"{100 * share:g}%"
 
 
 def _z(attack: Attack, control: Attack) -> float:

@@ -66,6 +66,11 @@ class Settings(Section):
             check_evaluation(self.fid)
         except ValueError as error:
             raise ValueError(f"fid.{error}") from error
+        if self.utility.size > self.preprocess.size:
+            raise ValueError(
+                f"utility.size: {self.utility.size} is more than the {self.preprocess.size} pixels "
+                "of preprocess.size"
+            )
         smallest = 2 ** len(self.fid.classifier.channels)
         if self.preprocess.size < smallest:
             raise ValueError(

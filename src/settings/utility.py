@@ -1,8 +1,8 @@
 """Settings of the trial whether generated images help a classifier."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from src.settings.base import Count, Probability, Section, Seed
 
@@ -16,8 +16,16 @@ class UtilitySettings(Section):
     repeats: Annotated[int, Field(ge=2)]
     size: Annotated[int, Field(ge=16)]
     steps: Count
-    batch: Annotated[int, Field(ge=4)]
+    batch: Annotated[int, Field(ge=4, multiple_of=4)]
     learning_rate: Annotated[float, Field(gt=0)]
     held_out: Annotated[Probability, Field(gt=0)]
     draws: Annotated[int, Field(ge=10)]
     seed: Seed
+
+    @model_validator(mode="after")
+    def _fractions_make_sense(self) -> Self:
+        if len(set(self.fractions)) < len(self.fractions):
+            raise ValueError("fractions: the same one is named twice")
+        if max(self.fractions) != 1:
+            raise ValueError("fractions: 1.0, on which the verdict rests, must be among them")
+        return self

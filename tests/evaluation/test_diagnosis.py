@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
+from src.errors import UserError
 from src.evaluation import diagnosis
 from src.evaluation.diagnosis import (
     NETWORKS,
@@ -87,6 +88,12 @@ def test_what_did_best_on_the_validation_images_is_given_back(
     assert min(losses) < losses[-1]
     found = balanced_loss(validation.sick, diagnose(model, validation.images, CPU))
     assert found == min(losses)
+
+
+def test_a_training_that_diverges_names_its_parameter() -> None:
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e20})
+    with pytest.raises(UserError, match=r"utility\.learning_rate: with it LeNet-5 diverges"):
+        train_to_diagnose("LeNet-5", [spots(40, 0)], spots(40, 1), False, settings, (3,), CPU)
 
 
 def test_every_source_and_class_has_the_same_share_of_a_batch() -> None:

@@ -17,6 +17,7 @@ from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.draws import Patients
 from src.evaluation.neighbours import FeatureSpace, Nearest, PixelSpace
 from src.evaluation.privacy import (
+    Baseline,
     RealImages,
     SpaceFindings,
     c_t,
@@ -32,11 +33,11 @@ from src.settings.privacy import PrivacySettings
 
 SETTINGS = PrivacySettings(
     images=150,
-    train_images=300,
+    train_images=1000,
     controls=60,
     quantile=0.01,
     level=0.01,
-    detectable_share=0.1,
+    detectable_share=0.15,
     pairs=5,
     seed=4,
 )
@@ -61,7 +62,7 @@ def phantoms(seed: int, train: int, test: int) -> dict[str, RealImages]:
 
 @pytest.fixture(scope="module")
 def real() -> dict[str, RealImages]:
-    return phantoms(2021, train=300, test=150)
+    return phantoms(2021, train=600, test=300)
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +73,13 @@ def honest() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def findings(real: dict[str, RealImages], honest: NDArray[np.uint8]) -> SpaceFindings:
-    return find_copies(real["train"], real["test"], honest, PixelSpace, SETTINGS, 0)
+    return find_copies(real["train"], real["test"], honest, PixelSpace, SETTINGS, 0.01, 0)
 
 
 def test_an_honest_generator_shows_no_sign_of_copying(findings: SpaceFindings) -> None:
     verdict = judge({"pixels": findings}, SETTINGS)
     assert verdict.kind == "no sign of copying"
-    assert "copies would be noticed from" in verdict.sentence
+    assert "would be noticed with a chance of 80% if they were" in verdict.sentence
     assert findings.passes(SETTINGS.level)
     assert abs(findings.attack.auc - 0.5) < 3 * findings.attack.interval.standard_error
     assert abs(findings.authentic["generated"] - findings.authentic["held_out"]) < 0.15
@@ -93,7 +94,7 @@ def test_every_disturbance_is_caught_with_the_power_that_is_stated(
         assert findings.caught[name].share > 0.95
         share = findings.detectable[name]
         assert share is not None
-        assert share < 0.1
+        assert share < 0.15
 
 
 @pytest.mark.parametrize("name", DISTURBANCES)
@@ -102,7 +103,7 @@ def test_a_generator_that_copies_a_tenth_is_caught_whatever_it_does_to_the_copie
 ) -> None:
     mixed = honest.copy()
     mixed[:15] = DISTURBANCES[name](real["train"].images[40:55], np.random.default_rng(9))
-    found = find_copies(real["train"], real["test"], mixed, PixelSpace, SETTINGS, 0)
+    found = find_copies(real["train"], real["test"], mixed, PixelSpace, SETTINGS, 0.01, 0)
     verdict = judge({"pixels": found}, SETTINGS)
     assert verdict.kind == "copies"
     assert verdict.sentence.startswith("Copies: ")
@@ -114,23 +115,27 @@ def test_a_generator_that_copies_everything_is_caught_by_every_measure(
     real: dict[str, RealImages],
 ) -> None:
     copies = real["train"].images[:150]
-    found = find_copies(real["train"], real["test"], copies, PixelSpace, SETTINGS, 0)
+    found = find_copies(real["train"], real["test"], copies, PixelSpace, SETTINGS, 0.01, 0)
     assert found.caught["generated"].below == 150
     assert found.authentic["generated"] == 0
     assert found.c_t is not None
     assert found.c_t < -5
-    assert found.attack.auc > 0.7
-    assert found.attack.interval.low > 0.6
+    assert found.attack.interval.low > 0.55  # a quarter of the members are copied
 
 
 def test_where_held_out_images_are_train_images_there_is_no_verdict(
     real: dict[str, RealImages], honest: NDArray[np.uint8]
 ) -> None:
     leaked = RealImages(real["train"].images[:150], Patients.strangers(150))
-    found = find_copies(real["train"], leaked, honest, PixelSpace, SETTINGS, 0)
+    found = find_copies(real["train"], leaked, honest, PixelSpace, SETTINGS, 0.01, 0)
     verdict = judge({"pixels": found}, SETTINGS)
     assert verdict.kind == "can't tell"
     assert "held-out real images are themselves taken for copies in pixels" in verdict.sentence
+
+
+def grey_values(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Every pixel as a feature."""
+    return images.reshape(len(images), -1).astype(np.float32)
 
 
 def brightness(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -147,12 +152,19 @@ def test_where_disturbed_train_images_are_not_noticed_there_is_no_verdict(
         honest,
         lambda references: FeatureSpace(brightness, references),
         SETTINGS,
+        0.01,
         0,
     )
     verdict = judge({"brightness": found}, SETTINGS)
     assert verdict.kind == "can't tell"
     assert "brightened" in verdict.sentence
     assert "would not be noticed" in verdict.sentence
+    # Copies that the other space sees are copies all the same.
+    copies = real["train"].images[:150]
+    copying = find_copies(real["train"], real["test"], copies, PixelSpace, SETTINGS, 0.005, 0)
+    told = judge({"brightness": found, "pixels": copying}, SETTINGS)
+    assert told.kind == "copies"
+    assert "brightness" not in told.sentence
     # One space that sees them is enough.
     assert judge({"brightness": found, "pixels": findings}, SETTINGS).kind == "no sign of copying"
 
@@ -173,40 +185,62 @@ def test_an_attack_that_succeeds_without_copies_forbids_the_all_clear(
 def test_the_draws_are_repeatable_and_those_of_another_seed_differ(
     real: dict[str, RealImages], honest: NDArray[np.uint8], findings: SpaceFindings
 ) -> None:
-    again = find_copies(real["train"], real["test"], honest, PixelSpace, SETTINGS, 0)
+    again = find_copies(real["train"], real["test"], honest, PixelSpace, SETTINGS, 0.01, 0)
     assert np.array_equal(again.disturbed["shifted"].ratio, findings.disturbed["shifted"].ratio)
     assert again.attack == findings.attack
     other = SETTINGS.model_copy(update={"seed": 5})
-    changed = find_copies(real["train"], real["test"], honest, PixelSpace, other, 0)
+    changed = find_copies(real["train"], real["test"], honest, PixelSpace, other, 0.01, 0)
     assert changed.attack != findings.attack
 
 
 def test_too_few_patients_are_refused_by_name(honest: NDArray[np.uint8]) -> None:
     two = RealImages(honest[:20], Patients(np.arange(20) % 2))
     many = RealImages(honest, Patients.strangers(len(honest)))
-    with pytest.raises(UserError, match="the test images are of fewer than 3 patients"):
-        find_copies(many, two, honest, PixelSpace, SETTINGS, 0)
+    with pytest.raises(UserError, match="the test images are of fewer than 4 patients"):
+        find_copies(many, two, honest, PixelSpace, SETTINGS, 0.01, 0)
 
 
 def test_fisher_is_the_tail_of_the_hypergeometric_distribution() -> None:
     tail = scipy.stats.hypergeom(650, 16, 150).sf(8)
-    assert fisher(9, 150, 7, 500) == pytest.approx(tail, rel=1e-9)
-    assert fisher(0, 150, 5, 500) == pytest.approx(1)
+    assert fisher(9, 150, Baseline(500, 7)) == pytest.approx(tail, rel=1e-9)
+    assert fisher(0, 150, Baseline(500, 5)) == pytest.approx(1)
 
 
 def test_the_smallest_detectable_share_gives_that_power() -> None:
-    share = detectable_share(0.9, 200, 10, 1000, 0.01)
+    base = Baseline(1000, 10)
+    share = detectable_share(0.9, 200, base, 0.01)
     assert share is not None
     rng = np.random.default_rng(3)
-    below = rng.binomial(200, share * 0.9 + (1 - share) * 0.01, size=4000)
-    called = np.array([fisher(k, 200, 10, 1000) < 0.01 for k in range(201)])
+    below = rng.binomial(200, share * 0.9, size=4000)  # of other images none
+    called = np.array([fisher(k, 200, base) < 0.01 for k in range(201)])
     assert called[below].mean() == pytest.approx(0.8, abs=0.02)
 
 
 def test_what_is_caught_no_more_often_than_others_is_never_detectable() -> None:
-    assert detectable_share(0.01, 200, 10, 1000, 0.01) is None
-    assert detectable_share(0.02, 200, 10, 1000, 0.01) is None
-    assert detectable_share(1.0, 2, 500, 1000, 0.01) is None
+    base = Baseline(1000, 10)
+    assert detectable_share(0.01, 200, base, 0.01) is None
+    assert detectable_share(0.02, 200, base, 0.01) is None
+    assert detectable_share(1.0, 2, Baseline(1000, 500), 0.01) is None
+
+
+def test_false_alarms_are_as_rare_as_the_level_says() -> None:
+    """Without copies: generated, held-out and train points are of one distribution."""
+    settings = SETTINGS.model_copy(update={"train_images": 300, "controls": 2})
+    alarms = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        points = rng.integers(0, 256, (700, 4, 4), dtype=np.uint8)
+        found = find_copies(
+            RealImages(points[:400], Patients(np.arange(400) * 3 // 4)),
+            RealImages(points[400:500], Patients.strangers(100)),
+            points[500:],
+            lambda references: FeatureSpace(grey_values, references),
+            settings,
+            0.01,
+            0,
+        )
+        alarms.append(found.caught["generated"].p < 0.05)
+    assert np.mean(alarms) <= 0.1  # three standard errors above 0.05 would be 0.13
 
 
 def test_the_area_is_that_of_scikit_learn_and_its_error_delongs() -> None:

@@ -1,6 +1,10 @@
 """Scores against scikit-learn and plain sums; arms that differ only in what they learn from."""
 
 import math
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,6 +37,7 @@ from src.evaluation.utility import (
     summarize,
     trials,
 )
+from tests.conftest import ROOT
 from tests.evaluation.test_diagnosis import SETTINGS, spots
 
 CPU = torch.device("cpu")
@@ -121,12 +126,22 @@ def test_a_subset_is_of_whole_patients_as_large_as_asked_and_another_one_each_ti
     assert set(tiny.sick) == {False, True}
 
 
+def test_few_patients_of_many_images_still_leave_one_for_validation() -> None:
+    images = spots(200, 0)
+    whose = np.arange(200) // 50 * 2 + images.sick
+    few = LabelledImages(images.images, images.sick, Patients(whose))
+    settings = SETTINGS.model_copy(update={"held_out": 0.01})
+    fit, validation = split_off_validation(few, settings)
+    assert len(np.unique(validation.patients.numbers)) == 2
+    assert len(fit) + len(validation) == 200
+
+
 def test_a_class_of_one_patient_is_refused_by_name() -> None:
     images = spots(40, 0)
     one = LabelledImages(
         images.images, images.sick, Patients(np.where(images.sick, 0, np.arange(40)))
     )
-    with pytest.raises(UserError, match="PNEUMONIA has too few patients"):
+    with pytest.raises(UserError, match="the train images of PNEUMONIA are of too few patients"):
         split_off_validation(one, SETTINGS)
 
 
@@ -198,24 +213,66 @@ def test_the_intervals_cover_the_truth() -> None:
     assert np.mean(inside) >= 0.9
 
 
-def gaps(fraction: float, *differences: float) -> list[dict[str, object]]:
-    place = {"network": "n", "arm": "a", "fraction": fraction, "metric": "roc_auc"}
+def gaps(fraction: float, *differences: float, p: float = 0.001) -> list[dict[str, object]]:
+    place = {"network": "n", "arm": "real + both", "fraction": fraction, "metric": "roc_auc"}
     return [
-        place | {"difference": d, "low": round(d - 0.02, 3), "high": round(d + 0.02, 3)}
+        place | {"difference": d, "low": round(d - 0.02, 3), "high": round(d + 0.02, 3), "p": p}
         for d in differences
     ]
 
 
 def test_the_verdict_rests_on_all_real_images_and_labels_the_rest() -> None:
-    table = pd.DataFrame(gaps(1.0, -0.05, 0.01) + gaps(0.2, 0.03, 0.04, -0.03))
+    table = pd.DataFrame(gaps(1.0, -0.05, 0.01, p=0.3) + gaps(0.2, 0.03, 0.04, -0.03))
     verdict = judge(table)
     assert not verdict.beaten
-    assert "100% of the real images classical augmentation was not beaten" in verdict.sentence
-    assert "+0.010 at best (95 % interval -0.010 to +0.030; n, a)" in verdict.sentence
-    assert "lowers it in 1 of 2." in verdict.sentence
+    assert "classical augmentation was not beaten" in verdict.sentence
+    assert "added to it" in verdict.sentence
+    assert "+0.010 (95 % interval -0.010 to +0.030; n)" in verdict.sentence
+    assert "in 1 of 2 comparisons they lower it." in verdict.sentence
     assert "where the generators had learnt from all of them" in verdict.sentence
     assert "higher in 2 and lower in 1 of 3 (chance alone gives 0.1 of each)" in verdict.sentence
-    alone = judge(pd.DataFrame(gaps(1.0, 0.03, 0.0)))
+    alone = judge(pd.DataFrame(gaps(1.0, 0.03) + gaps(1.0, 0.05, p=0.04)))
     assert alone.beaten
-    assert "was beaten in 1 of 2 comparisons" in alone.sentence
+    assert "was beaten in 1 of 2 ways" in alone.sentence
+    assert "+0.030" in alone.sentence  # the one that is sure, not the larger one
     assert "fewer" not in alone.sentence
+
+
+def test_one_of_many_comparisons_that_is_only_just_sure_is_not_enough() -> None:
+    assert not judge(pd.DataFrame(gaps(1.0, 0.03, 0.0, p=0.03))).beaten
+
+
+def test_a_test_split_of_one_patient_is_refused() -> None:
+    images = spots(40, 0)
+    one = LabelledImages(images.images, images.sick, Patients(images.sick.astype(int)))
+    with pytest.raises(UserError, match="the test images of NORMAL are of too few patients"):
+        summarize([], one, SETTINGS)
+
+
+def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
+    """As the system's memory guard does it; they would else wait for ever."""
+    code = """
+import os, signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from src.evaluation.utility import _prepare
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (None,))
+    print(pool.submit(os.getpid).result(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    worker = Path("/proc") / done.stdout.strip()
+    deadline = time.monotonic() + 20
+    while worker.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert done.stdout.strip()
+    assert not worker.exists()

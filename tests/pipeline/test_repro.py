@@ -204,11 +204,7 @@ def generate(generator: Generator, noise: Tensor, batch: int = 100) -> NDArray[n
 """
     path = edited.path / "src" / "models" / "sampling.py"
     path.write_text(path.read_text() + copying)
-
-    def edit(params: Any) -> None:  # as much as so few images can show
-        params["privacy"].update(level=0.05, detectable_share=0.9)
-
-    edited.change(edit)
+    edited.change(set_value("privacy", "level", value=0.05))  # as much as so few can show
     output = edited.run("python3", "-m", "pipeline.privacy_eval")
     assert "NORMAL: Copies: of 12 generated images 50.0% in pixels" in output
     assert "PNEUMONIA: Copies: of 12 generated images 50.0% in pixels" in output
