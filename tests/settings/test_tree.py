@@ -18,6 +18,15 @@ def test_the_committed_parameters_are_valid_and_each_has_a_comment_or_a_commente
 @pytest.mark.parametrize(
     ("place", "value", "named"),
     [
+        ("privacy.quantile", 0, "privacy.quantile"),
+        ("privacy.level", 1.0, "privacy.level"),
+        ("privacy.images", 1, "privacy.images"),
+        ("utility.fractions", [0.1, 0.5], "utility: fractions: 1.0, on which the verdict rests"),
+        ("utility.fractions", [1.0, 1.0], "utility: fractions: the same one is named twice"),
+        ("utility.fractions", [0.0, 1.0], "utility.fractions"),
+        ("utility.batch", 30, "utility.batch"),
+        ("utility.repeats", 1, "utility.repeats"),
+        ("utility.size", 128, "utility.size: 128 is more than the 64 pixels"),
         ("data.sorce", "phantom", "data.sorce: there is no such parameter"),
         ("trian", {}, "trian: there is no such parameter"),
         ("data.source", "nih", "data.source"),
