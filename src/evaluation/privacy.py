@@ -427,8 +427,10 @@ def judge(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> Ver
     if leaks:
         return Verdict(
             "can't tell",
-            "Can't tell: no copies are found, but who has the generated images tells better than "
-            f"by guessing who was trained on (area under the curve: {', '.join(leaks)}).",
+            f"Can't tell: no copies are found ({_shares(spaces, list(spaces))} are {near} images), "
+            "but with the generated images train images are told from held-out ones better than "
+            f"by guessing (area under the curve: {', '.join(leaks)}), and better than with other "
+            "patients' images.",
         )
     least = max(
         min(part.detectable[name] or 1.0 for part in spaces.values()) for name in DISTURBANCES
