@@ -40,7 +40,7 @@ Run = tuple[str, dict[str, Any], list[dict[str, float]], Path]
 def read_runs(folder: Path) -> list[Run]:
     """Each run's name without class and seed, what is known of it, its scores, and its file."""
     runs: list[Run] = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("*_seed*.json")):
         known = json.loads(path.read_text(encoding="utf-8"))
         with path.with_suffix(".csv").open(encoding="utf-8", newline="") as stream:
             rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
