@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.extractor import choose_extractor
+from pipeline.generators import load_generators, new_images
 from pipeline.stage import (
     PROJECT,
     Stage,
     array_path,
-    model_folder,
     patients_of,
     read_array,
     run_stage,
 )
-from src.compute import choose_device, random_stream
+from src.compute import choose_device
 from src.data.classes import CLASSES
 from src.data.download import cache_folder
 from src.evaluation.draws import Patients
@@ -28,8 +28,7 @@ from src.evaluation.protocol import RealFeatures, compare_sets, describe, rows_t
 from src.evaluation.scores import JudgedSet, class_scores
 from src.evaluation.verdict import judge
 from src.files import write_atomic
-from src.models.networks import Generator, load_generator
-from src.models.sampling import generate
+from src.models.networks import Generator
 from src.progress import progress, say
 from src.settings.fid import FidSettings
 
@@ -40,7 +39,7 @@ def fid_eval(stage: Stage) -> None:
     """Write reports/fid and the metrics."""
     settings = stage.settings.fid
     device = choose_device(stage.settings.compute.device)
-    generators = [load_generator(model_folder(c) / "generator.pt", device) for c in CLASSES]
+    generators = load_generators(device)
     extractor, known = choose_extractor(stage, device)
     real = _real_features(extractor, settings, device)
 
@@ -152,9 +151,7 @@ def _new_images(
     count: int,
 ) -> NDArray[np.uint8]:
     """The generated images of one draw; class and draw name their noise."""
-    stream = random_stream(torch.device("cpu"), settings.seed, NOISE, label, draw)
-    shape = (count, generator.settings.latent)
-    return generate(generator, torch.randn(shape, generator=stream).to(device))
+    return new_images(generator, count, device, settings.seed, NOISE, label, draw)
 
 
 def _known(row: dict[str, Any]) -> dict[str, int | float]:

@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.extractor import choose_extractor
+from pipeline.generators import load_generators, new_images
 from pipeline.stage import (
     PROJECT,
     Stage,
     array_path,
-    model_folder,
     patients_of,
     read_array,
     run_stage,
 )
-from src.compute import choose_device, random_stream
+from src.compute import choose_device
 from src.data.classes import CLASSES
 from src.data.download import cache_folder
 from src.evaluation.disturbances import DISTURBANCES
@@ -37,8 +37,6 @@ from src.evaluation.privacy import (
 )
 from src.files import write_atomic
 from src.grids import png, tile
-from src.models.networks import load_generator
-from src.models.sampling import generate
 from src.progress import Progress, say
 from src.settings.privacy import PrivacySettings
 
@@ -50,7 +48,7 @@ def privacy_eval(stage: Stage) -> None:
     """Write reports/privacy and the metrics."""
     settings = stage.settings.privacy
     device = choose_device(stage.settings.compute.device)
-    generators = [load_generator(model_folder(c) / "generator.pt", device) for c in CLASSES]
+    generators = load_generators(device)
     extractor, _ = choose_extractor(stage, device)
     looked_at = settings.images + len(DISTURBANCES) * settings.controls
     folder = PROJECT / "reports" / "privacy"
@@ -58,9 +56,7 @@ def privacy_eval(stage: Stage) -> None:
     metrics: dict[str, Any] = {}
     for number, (label, generator) in enumerate(zip(CLASSES, generators, strict=True)):
         train, held_out = _real(label)
-        stream = random_stream(torch.device("cpu"), settings.seed, NOISE, number)
-        noise = torch.randn((settings.images, generator.settings.latent), generator=stream)
-        generated = generate(generator, noise.to(device))
+        generated = new_images(generator, settings.images, device, settings.seed, NOISE, number)
         found: dict[str, SpaceFindings] = {}
         say(f"{label}: looking for copies of {len(train.images)} images")
         real = len(train.images) + min(len(held_out.images), settings.images)

@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from pipeline.generators import load_generators, new_images
 from pipeline.stage import (
     PROJECT,
     Stage,
     array_path,
-    model_folder,
     patients_of,
     read_array,
     run_stage,
 )
-from src.compute import choose_device, random_stream
+from src.compute import choose_device
 from src.data.classes import CLASSES
 from src.evaluation.diagnosis import LabelledImages
 from src.evaluation.draws import Patients, of_other_patients
@@ -31,8 +31,6 @@ from src.evaluation.utility import (
     trials,
 )
 from src.files import write_atomic
-from src.models.networks import load_generator
-from src.models.sampling import generate
 from src.progress import progress, say
 
 NOISE = 50  # stream of randomness of the generated images
@@ -104,12 +102,10 @@ def _generated(
     """As many generated images of each class as there are real ones, reduced as those are."""
     settings = stage.settings.utility
     parts = []
-    for number, label in enumerate(CLASSES):
-        generator = load_generator(model_folder(label) / "generator.pt", device)
-        stream = random_stream(torch.device("cpu"), settings.seed, NOISE, number, purpose)
+    for number, generator in enumerate(load_generators(device)):
         count = int((like.sick == bool(number)).sum())
-        noise = torch.randn((count, generator.settings.latent), generator=stream)
-        parts.append(_reduced(generate(generator, noise.to(device)), settings.size))
+        images = new_images(generator, count, device, settings.seed, NOISE, number, purpose)
+        parts.append(_reduced(images, settings.size))
     images = np.concatenate(parts)
     return LabelledImages(images, _sick(parts), Patients.strangers(len(images)))
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from src.compute import random_stream
 from src.errors import UserError
+from src.evaluation.initialization import initialize_for_relu
 from src.settings.fid import ClassifierSettings
 
 WEIGHTS, SHUFFLE, SPLIT, DISTURBANCE = range(10, 14)  # streams of randomness
@@ -162,15 +163,9 @@ def _disturbed(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _new_network(settings: ClassifierSettings, dims: int, seed: int) -> ClassifierExtractor:
-    """An untrained network: He initialisation (He et al., 2015), zero biases."""
-    network = ClassifierExtractor(settings, dims)
+    """An untrained network."""
     random = random_stream(torch.device("cpu"), seed, WEIGHTS)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=random)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    return network
+    return initialize_for_relu(ClassifierExtractor(settings, dims), random)
 
 
 def _held_out(patients: list[str], share: float, key: tuple[int, ...]) -> NDArray[np.bool_]:

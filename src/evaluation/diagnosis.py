@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from src.compute import random_stream
 from src.errors import UserError
 from src.evaluation.draws import Patients, Places
+from src.evaluation.initialization import initialize_for_relu
 from src.models.sampling import to_unit_range
 from src.settings.utility import UtilitySettings
 
@@ -203,12 +204,6 @@ def disturb(images: Tensor, chance: Tensor) -> Tensor:
 
 
 def _new_network(name: str, size: int, key: tuple[int, ...]) -> nn.Module:
-    """An untrained network: He initialisation (He et al., 2015), zero biases."""
-    network = NETWORKS[name](size)
+    """An untrained network."""
     random = random_stream(torch.device("cpu"), *key, WEIGHTS)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=random)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    return network
+    return initialize_for_relu(NETWORKS[name](size), random)

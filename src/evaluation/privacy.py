@@ -66,10 +66,9 @@ class Baseline:
     below: int
 
     @classmethod
-    def of_train(cls, nearest: "Nearest", threshold: float) -> "Baseline":
+    def of_train(cls, images: int, below: int) -> "Baseline":
         """Of train images, one of each patient."""
-        below = int((nearest.ratio <= threshold).sum())
-        return cls(len(nearest) // DEPENDENCE, -(-below // DEPENDENCE))
+        return cls(images // DEPENDENCE, -(-below // DEPENDENCE))
 
     def joined(self, images: int, below: int) -> "Baseline":
         """With images that are independent."""
@@ -171,15 +170,15 @@ def find_copies(
         name: nearest_in(space, images, train.patients) for name, images in drawn.disturbed.items()
     }
     # What is known of train images: of those drawn, and of those that are nearest to some image.
-    asked = np.unique(np.concatenate([drawn.train, held.place, fake.place]))
-    known = _of_train(space, train, asked)
-    own_distance = dict(zip(asked.tolist(), known.distance.tolist(), strict=True))
+    asked = np.unique(np.concatenate([drawn.train, drawn.other_half, held.place, fake.place]))
+    own = train.patients.numbers[asked]
+    known = nearest_in(space, train.images[asked], train.patients, own)
     of_train = _at(known, np.searchsorted(asked, drawn.train))
     threshold = float(np.quantile(of_train.ratio, settings.quantile))
 
     sets = {"train": of_train, "held_out": held, "generated": fake, **disturbed}
     below = {name: int((part.ratio <= threshold).sum()) for name, part in sets.items()}
-    base = Baseline.of_train(of_train, threshold)
+    base = Baseline.of_train(len(of_train), below["train"])
     joined = base.joined(len(held), below["held_out"])
     caught = {
         name: Caught(
@@ -193,9 +192,18 @@ def find_copies(
         name: detectable_share(caught[name].share, len(fake), joined, level) for name in disturbed
     }
 
+    def own_distance(rows: Places) -> Vector:
+        return known.distance[np.searchsorted(asked, rows)]
+
     def authentic(part: Nearest) -> float:
-        own = np.array([own_distance[place] for place in part.place.tolist()])
-        return float((part.distance > own).mean())
+        return float((part.distance > own_distance(part.place)).mean())
+
+    def attack(published: Images, members: Places) -> Attack:
+        return _attack(
+            make_space(published),
+            (train.images[members], own_distance(members)),
+            (held_out.images[drawn.held_out], held.distance),
+        )
 
     cells = _cells(train.images, len(held), settings.seed)
     return SpaceFindings(
@@ -210,16 +218,8 @@ def find_copies(
         authentic={"held_out": authentic(held), "generated": authentic(fake)},
         c_t=c_t(held, fake, cells),
         c_t_control=c_t(held, of_train, cells),
-        attack=_attack(
-            make_space(generated), space, train, held_out, (drawn.train, drawn.held_out)
-        ),
-        attack_control=_attack(
-            make_space(train.images[drawn.half]),
-            space,
-            train,
-            held_out,
-            (drawn.other_half, drawn.held_out),
-        ),
+        attack=attack(generated, drawn.train),
+        attack_control=attack(train.images[drawn.half], drawn.other_half),
     )
 
 
@@ -261,12 +261,6 @@ def _draw(
         half=some(half, settings.images),
         other_half=rest,
     )
-
-
-def _of_train(space: Space, train: RealImages, rows: Places) -> Nearest:
-    """The nearest ones of other patients to train images."""
-    own = train.patients.numbers[rows]
-    return nearest_in(space, train.images[rows], train.patients, own)
 
 
 def _at(nearest: Nearest, rows: Places) -> Nearest:
@@ -339,26 +333,25 @@ def c_t(held_out: Nearest, generated: Nearest, cells: Places) -> float | None:
 
 
 def _attack(
-    published: Space,
-    space: Space,
-    train: RealImages,
-    held_out: RealImages,
-    candidates: tuple[Places, Places],
+    published: Space, members: tuple[Images, Vector], others: tuple[Images, Vector]
 ) -> Attack:
-    """Guess who of some train and some held-out images was trained on, from published images.
+    """Guess who was trained on, from images that were published.
 
     The nearer an image is to a published one, compared with train images of other patients, the
     more likely it was trained on.
+
+    Args:
+        published: what the attacker has.
+        members: images that were trained on, and each one's distance to the nearest train image of
+            another patient.
+        others: the same of images that were not.
     """
-    members, others = train.images[candidates[0]], held_out.images[candidates[1]]
-    near_members = _of_train(space, train, candidates[0]).distance
-    near_others = nearest_in(space, others, train.patients).distance
     scores = [
         -np.log(np.maximum(least_distances(published, images), 1e-6) / np.maximum(near, 1e-6))
-        for images, near in ((members, near_members), (others, near_others))
+        for images, near in (members, others)
     ]
     auc, interval = roc_auc(*scores)
-    return Attack(auc, interval, len(members), len(others))
+    return Attack(auc, interval, len(members[0]), len(others[0]))
 
 
 def roc_auc(positive: Vector, negative: Vector) -> tuple[float, Interval]:
