@@ -113,7 +113,7 @@ def _real(label: str) -> tuple[RealImages, RealImages]:
 
 
 def _table(label: str, found: Mapping[str, SpaceFindings]) -> pd.DataFrame:
-    """The ratio of every image that was looked at."""
+    """The ratio of every image that was looked at, and whether it is within reach."""
     parts = []
     for space, part in found.items():
         sets: dict[str, Nearest] = {
@@ -123,7 +123,15 @@ def _table(label: str, found: Mapping[str, SpaceFindings]) -> pd.DataFrame:
             **part.disturbed,
         }
         parts += [
-            pd.DataFrame({"class": label, "space": space, "set": name, "ratio": nearest.ratio})
+            pd.DataFrame(
+                {
+                    "class": label,
+                    "space": space,
+                    "set": name,
+                    "ratio": nearest.ratio,
+                    "within_reach": nearest.distance <= part.reach,
+                }
+            )
             for name, nearest in sets.items()
         ]
     return pd.concat(parts)
@@ -142,7 +150,7 @@ def _closest_pairs(
         (generated, found.generated),
         (held_out.images[found.held_out_rows], found.held_out),
     ):
-        chosen = closest(nearest, settings.pairs)
+        chosen = closest(nearest, found.reach, settings.pairs)
         for part in (images[chosen], train.images[nearest.place[chosen]]):
             missing = settings.pairs - len(part)
             rows.append(np.pad(part, ((0, missing), (0, 0), (0, 0))))
@@ -153,6 +161,7 @@ def _numbers(found: SpaceFindings) -> dict[str, Any]:
     """What was found in one space, for the metrics file."""
     return {
         "threshold": found.threshold,
+        "reach": found.reach,
         "caught": {
             name: {"images": part.images, "below": part.below, "share": part.share, "p": part.p}
             for name, part in found.caught.items()

@@ -124,9 +124,11 @@ def distance_boxes(distances: pd.DataFrame) -> bytes:
 def nearest_ratios(table: pd.DataFrame) -> bytes:
     """How near images are to train images, as cumulative shares, by class and space.
 
+    A curve ends at the share of the images that are within reach of a train image.
+
     Args:
-        table: columns class, space, set and ratio; the sets train, held_out and generated, and
-            disturbed train images under any other names, which are shown as one.
+        table: columns class, space, set, ratio and within_reach; the sets train, held_out and
+            generated, and disturbed train images under any other names, which are shown as one.
     """
     classes, spaces = (table[column].unique() for column in ("class", "space"))
     with mpl.rc_context(STYLE):
@@ -138,8 +140,8 @@ def nearest_ratios(table: pd.DataFrame) -> bytes:
                 part = table[(table["class"] == label) & (table["space"] == space)]
                 sets = part["set"].where(part["set"].isin(NEAREST_SETS), "disturbed")
                 for name, (title, colour, style) in NEAREST_SETS.items():
-                    ratios = np.sort(part.loc[sets == name, "ratio"])
-                    shares = np.arange(1, len(ratios) + 1) / max(len(ratios), 1)
+                    ratios = np.sort(part.loc[(sets == name) & part["within_reach"], "ratio"])
+                    shares = np.arange(1, len(ratios) + 1) / max((sets == name).sum(), 1)
                     ax.step(ratios, shares, style, where="post", label=title, color=colour)
                 ax.set(title=f"{label}, {space}", xlim=(0, 1.02), ylim=(0, 1.02))
         for ax in axes[-1]:

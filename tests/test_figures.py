@@ -64,6 +64,7 @@ def test_every_figure_is_a_picture_and_comes_out_the_same_again(distances: pd.Da
     ratios = pd.DataFrame(
         [
             {"class": "NORMAL", "space": "pixels", "set": name, "ratio": i / 10}
+            | {"within_reach": i < 6}
             for name in ("train", "held_out", "generated", "shifted", "mirrored")
             for i in range(10)
         ]

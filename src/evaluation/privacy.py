@@ -1,9 +1,12 @@
 """Whether generated images copy train images, held against two controls.
 
 The test: of real images of other patients, ``quantile`` lie nearer to a train image than a
-threshold; a generator that does not copy has no more such images (Fisher's exact test). Train
-images themselves, each compared with other patients' ones, give the threshold, because a test split
-may come from elsewhere. Two controls stand beside it: held-out real images must pass the same test,
+threshold; a generator that does not copy has no more such images (Fisher's exact test). Near is
+meant in both senses: much nearer than to any other patient's image (a threshold of the ratio, see
+``neighbours``), and not far (within the median of such distances), for images that are far from
+all real ones may all lie on one side and have the same outlier for their neighbour. Train images
+themselves, each compared with other patients' ones, give both, because a test split may come from
+elsewhere. Two controls stand beside it: held-out real images must pass the same test,
 else a space says nothing, and disturbed train images must be caught by it, else nothing is no
 answer.
 
@@ -104,6 +107,7 @@ class SpaceFindings:
     """What one space tells of a generator."""
 
     threshold: float  # of the ratio, see ``neighbours``
+    reach: float  # a distance beyond it is far, whatever the ratio
     train: Nearest  # of train images, to other patients' ones
     held_out: Nearest
     held_out_rows: Places  # which held-out images those are
@@ -174,10 +178,13 @@ def find_copies(
     own = train.patients.numbers[asked]
     known = nearest_in(space, train.images[asked], train.patients, own)
     of_train = _at(known, np.searchsorted(asked, drawn.train))
-    threshold = float(np.quantile(of_train.ratio, settings.quantile))
+    reach = float(np.median(of_train.distance))
+    threshold = float(
+        np.quantile(nearness(of_train, reach), settings.quantile, method="inverted_cdf")
+    )
 
     sets = {"train": of_train, "held_out": held, "generated": fake, **disturbed}
-    below = {name: int((part.ratio <= threshold).sum()) for name, part in sets.items()}
+    below = {name: int((nearness(part, reach) <= threshold).sum()) for name, part in sets.items()}
     base = Baseline.of_train(len(of_train), below["train"])
     joined = base.joined(len(held), below["held_out"])
     caught = {
@@ -208,6 +215,7 @@ def find_copies(
     cells = _cells(train.images, len(held), settings.seed)
     return SpaceFindings(
         threshold=threshold,
+        reach=reach,
         train=of_train,
         held_out=held,
         held_out_rows=drawn.held_out,
@@ -261,6 +269,11 @@ def _draw(
         half=some(half, settings.images),
         other_half=rest,
     )
+
+
+def nearness(nearest: Nearest, reach: float) -> Vector:
+    """The ratio of each image that is within reach of its nearest train image, else infinite."""
+    return np.where(nearest.distance <= reach, nearest.ratio, np.inf)
 
 
 def _at(nearest: Nearest, rows: Places) -> Nearest:
@@ -346,8 +359,12 @@ def _attack(
             another patient.
         others: the same of images that were not.
     """
+    # Where the nearest published image is the nearest of all, the score is 0: a tie, which rounding
+    # keeps, since the last digits of distances depend on how many are computed at once.
     scores = [
-        -np.log(np.maximum(least_distances(published, images), 1e-6) / np.maximum(near, 1e-6))
+        -np.log(
+            np.maximum(least_distances(published, images), 1e-6) / np.maximum(near, 1e-6)
+        ).round(4)
         for images, near in (members, others)
     ]
     auc, interval = roc_auc(*scores)
@@ -459,6 +476,6 @@ def _z(attack: Attack, control: Attack) -> float:
     )
 
 
-def closest(nearest: Nearest, count: int) -> NDArray[np.int64]:
-    """The images that are most like copies, the most like one first."""
-    return np.argsort(nearest.ratio, kind="stable")[:count]
+def closest(nearest: Nearest, reach: float, count: int) -> NDArray[np.int64]:
+    """The images that are most like copies, the most like one first; those out of reach last."""
+    return np.lexsort((nearest.ratio, nearest.distance > reach))[:count]

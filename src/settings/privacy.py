@@ -7,6 +7,7 @@ from pydantic import Field
 from src.settings.base import Count, Section, Seed
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Rare = Annotated[float, Field(gt=0, le=0.25)]
 Several = Annotated[int, Field(ge=2)]
 
 
@@ -16,7 +17,7 @@ class PrivacySettings(Section):
     images: Several
     train_images: Several
     controls: Several
-    quantile: Share
+    quantile: Rare
     level: Share
     detectable_share: Share
     pairs: Count

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
@@ -15,7 +16,7 @@ from src.data.phantoms import draw_phantoms
 from src.errors import UserError
 from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.draws import Patients
-from src.evaluation.neighbours import FeatureSpace, Nearest, PixelSpace
+from src.evaluation.neighbours import FeatureSpace, MakeSpace, Nearest, PixelSpace
 from src.evaluation.privacy import (
     Baseline,
     RealImages,
@@ -28,8 +29,12 @@ from src.evaluation.privacy import (
     judge,
     roc_auc,
 )
+from src.models.layers import initialize
+from src.models.networks import Generator
+from src.models.sampling import generate
 from src.settings.data import PhantomSettings
 from src.settings.privacy import PrivacySettings
+from src.settings.tree import Settings
 
 SETTINGS = PrivacySettings(
     images=150,
@@ -107,7 +112,7 @@ def test_a_generator_that_copies_a_tenth_is_caught_whatever_it_does_to_the_copie
     verdict = judge({"pixels": found}, SETTINGS)
     assert verdict.kind == "copies"
     assert verdict.sentence.startswith("Copies: ")
-    assert set(closest(found.generated, 15)) == set(range(15))
+    assert set(closest(found.generated, found.reach, 15)) == set(range(15))
     assert np.array_equal(found.generated.place[:15], np.arange(40, 55))
 
 
@@ -121,6 +126,42 @@ def test_a_generator_that_copies_everything_is_caught_by_every_measure(
     assert found.c_t is not None
     assert found.c_t < -5
     assert found.attack.interval.low > 0.55  # a quarter of the members are copied
+
+
+def test_images_far_from_all_real_ones_are_no_copies_though_one_outlier_is_nearest_to_all() -> None:
+    """As those of a generator that has hardly learnt: in many features they lie on one side."""
+    rng = np.random.default_rng(7)
+    train = rng.integers(100, 140, (400, 4, 4), dtype=np.uint8)
+    train[3] = 170
+    far = rng.integers(215, 235, (150, 4, 4), dtype=np.uint8)
+    found = find_copies(
+        RealImages(train, Patients(np.arange(400) // 2)),
+        RealImages(rng.integers(100, 140, (100, 4, 4), dtype=np.uint8), Patients.strangers(100)),
+        far,
+        lambda references: FeatureSpace(grey_values, references),
+        SETTINGS.model_copy(update={"controls": 2}),
+        0.01,
+        0,
+    )
+    assert (found.generated.place == 3).all()
+    assert (found.generated.ratio <= found.threshold).any()
+    assert found.caught["generated"].below == 0
+
+
+@pytest.mark.parametrize(
+    "make_space", [PixelSpace, lambda references: FeatureSpace(grey_values, references)]
+)
+def test_an_untrained_generator_copies_nothing(
+    real: dict[str, RealImages], tiny_settings: Settings, make_space: MakeSpace
+) -> None:
+    settings = tiny_settings.train.normal.generator
+    side = 16
+    generator = Generator(settings, side)
+    initialize(generator, "xavier", torch.Generator().manual_seed(1))
+    noise = torch.randn(150, settings.latent, generator=torch.Generator().manual_seed(2))
+    untrained = np.repeat(np.repeat(generate(generator, noise), 64 // side, 1), 64 // side, 2)
+    found = find_copies(real["train"], real["test"], untrained, make_space, SETTINGS, 0.01, 0)
+    assert found.caught["generated"].below == 0
 
 
 def test_where_held_out_images_are_train_images_there_is_no_verdict(
