@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.train_throughput import processor
 from benchmarks.workspace import ROOT, settings_of_networks
-from pipeline.stage import array_path, patients_of, read_array, report_errors
+from pipeline.stage import report_errors
 from src.compute import choose_compute
 from src.data.download import download_inception
 from src.errors import UserError
@@ -37,6 +37,7 @@ from src.progress import Progress, say
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, flatten, load_settings
 from src.training.gan import Observer, steps_per_epoch, train
+from src.workspace import array_path, patients_of, read_array
 
 Images = NDArray[np.uint8]
 FOLDER = ROOT / "reports" / "kermany"

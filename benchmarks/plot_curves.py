@@ -21,11 +21,12 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.learning_curve import FOLDER, SHOWN, SHOWN_COLUMNS, Images
 from benchmarks.workspace import ROOT
-from pipeline.stage import array_path, read_array, report_errors
+from pipeline.stage import report_errors
 from src.errors import UserError
 from src.figures import STYLE
 from src.grids import read_png, tile
 from src.progress import say
+from src.workspace import array_path, read_array
 
 BETWEEN_CLASSES = 0.45  # the two real classes apart, test split, 234 images of each
 CLASSES = ("normal", "pneumonia")

@@ -16,11 +16,11 @@ from typing import IO
 
 from ruamel.yaml import YAML
 
-from pipeline.stage import HOME, PROJECT
 from src.compute import Compute
 from src.errors import UserError
 from src.files import sha256_of_file
 from src.settings.tree import ClassName, Settings
+from src.workspace import HOME, PROJECT
 
 ROOT = HOME / ".checkpoints"
 KEPT = 8  # trainings of a class, those last used

@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.stage import HOME, PARAMS, report_errors
+from pipeline.stage import report_errors
 from src.compute import choose_compute
 from src.data.archive import GIB
 from src.data.classes import CLASSES
@@ -17,6 +17,7 @@ from src.progress import duration, say
 from src.settings.tree import Settings, load_settings
 from src.timing import seconds_per_fake, seconds_per_image
 from src.training.gan import steps_per_epoch
+from src.workspace import HOME, PARAMS
 
 PROBE = 16  # images of the timed batch; larger ones are as fast or a little faster per image
 

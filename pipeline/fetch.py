@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from pipeline.stage import HOME, PROJECT, Stage, report_errors, run_stage
+from pipeline.stage import Stage, report_errors, run_stage
 from src.data.classes import CLASSES, SPLITS
 from src.data.sources import ImageRecord, collect_images
 from src.data.tables import Fingerprints, table_in_place_of
 from src.files import folder_in_place_of, sha256_of_file, sha256_of_path
 from src.progress import say
+from src.workspace import HOME, PROJECT
 
 
 def fetch(stage: Stage) -> None:

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.stage import model_folder
 from src.compute import random_stream
 from src.data.classes import CLASSES
 from src.models.networks import Generator, load_generator
 from src.models.sampling import generate
+from src.workspace import model_folder
 
 
 def load_generators(device: torch.device) -> list[Generator]:

@@ -2,10 +2,11 @@
 
 import sys
 
-from pipeline.stage import PROJECT, Stage, run_stage, unusable
+from pipeline.stage import Stage, run_stage
 from src.data.images import prepare_images
 from src.files import folder_in_place_of
 from src.progress import say
+from src.workspace import PROJECT, unusable
 
 
 def preprocess(stage: Stage) -> None:

@@ -9,19 +9,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline.extractor import choose_extractor
 from pipeline.generators import load_generators, new_images
-from pipeline.stage import (
-    PROJECT,
-    Stage,
-    array_path,
-    patients_of,
-    read_array,
-    run_stage,
-)
+from pipeline.stage import Stage, run_stage
 from src.compute import choose_device
 from src.data.classes import CLASSES
 from src.data.download import cache_folder
+from src.evaluation.choice import choose_extractor
 from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.draws import Patients, of_other_patients
 from src.evaluation.features import FeatureCache, FeatureExtractor, FeaturesOnce
@@ -39,6 +32,7 @@ from src.files import write_atomic
 from src.grids import png, tile
 from src.progress import Progress, say
 from src.settings.privacy import PrivacySettings
+from src.workspace import HOME, PROJECT, array_path, patients_of, read_array, train_split
 
 NOISE = 30  # stream of randomness of the generated images
 SHOWN = "pixels"  # the space whose closest pairs are shown
@@ -49,7 +43,13 @@ def privacy_eval(stage: Stage) -> None:
     settings = stage.settings.privacy
     device = choose_device(stage.settings.compute.device)
     generators = load_generators(device)
-    extractor, _ = choose_extractor(stage, device)
+    extractor, _ = choose_extractor(
+        stage.settings.fid,
+        HOME,
+        train_split(),
+        device,
+        lambda epoch, loss: stage.run.log_metrics({"classifier.loss": loss}, epoch),
+    )
     looked_at = settings.images + len(DISTURBANCES) * settings.controls
     folder = PROJECT / "reports" / "privacy"
     tables = []

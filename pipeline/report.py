@@ -6,17 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stage import (
-    PROJECT,
-    Stage,
-    array_path,
-    model_folder,
-    read_array,
-    read_metrics,
-    read_table,
-    run_stage,
-    unusable,
-)
+from pipeline.stage import Stage, run_stage
 from src.data.classes import CLASSES
 from src.errors import UserError
 from src.evaluation.thesis import published_description
@@ -36,6 +26,15 @@ from src.progress import say
 from src.report.page import Findings, render
 from src.settings.train import SampleSettings
 from src.settings.tree import flatten
+from src.workspace import (
+    PROJECT,
+    array_path,
+    model_folder,
+    read_array,
+    read_metrics,
+    read_table,
+    unusable,
+)
 
 
 def report(stage: Stage) -> None:

@@ -1,33 +1,19 @@
 """What every stage does around its work: settings, tracking, errors as one line."""
 
-import ctypes
 import hashlib
 import json
 import os
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from src import errors
-from src.data.tables import rows_of
-from src.errors import UserError
 from src.files import write_atomic, write_json
+from src.process import end_with_parent
 from src.settings.tree import Settings, flatten, load_settings
 from src.tracking import Run, start_run
-
-PROJECT = Path(__file__).resolve().parents[1]
-# `dvc exp run --temp` and `--queue` work in a copy of the project without its ignored files. What
-# outlives a run (MLflow's store) and relative paths of the user belong to the original.
-HOME = Path(os.environ.get("DVC_ROOT") or PROJECT)
-PARAMS = PROJECT / "params.yaml"
-METRICS = PROJECT / "reports" / "metrics"
+from src.workspace import HOME, METRICS, PARAMS, read_metrics
 
 
 @dataclass(frozen=True)
@@ -89,68 +75,6 @@ def report_errors(work: Callable[[], None]) -> int:
     return errors.report_errors(work)
 
 
-def end_with_parent() -> None:
-    """Let the system kill this process when the one that started it ends (Linux).
-
-    A dvc that is killed would else leave its stage at work beside that of the next dvc.
-    """
-    PR_SET_PDEATHSIG = 1  # noqa: N806, its name in <sys/prctl.h>
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def read_table(path: Path, index: str | None = None) -> pd.DataFrame:
-    """A CSV file of an earlier stage; text columns keep texts such as "NA"."""
-    try:
-        return pd.read_csv(path, index_col=index, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise unusable(path, error) from error
-
-
-def read_array(path: Path) -> NDArray[np.uint8]:
-    """An array of images of an earlier stage, uint8 (n, size, size), mapped and not read yet."""
-    try:
-        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise unusable(path, error) from error
-    return array
-
-
-def read_metrics(name: str) -> dict[str, Any]:
-    """The metrics of an earlier stage."""
-    path = METRICS / f"{name}.json"
-    try:
-        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise unusable(path, error) from error
-    return metrics
-
-
-def array_path(label: str, split: str) -> Path:
-    """Where the prepared images of a class and split lie."""
-    return PROJECT / "data" / "arrays" / label.lower() / f"{split}.npy"
-
-
-def patients_of(label: str, split: str) -> list[str]:
-    """The patient of each prepared image of a class and split, in their order."""
-    table = PROJECT / "data" / "arrays" / "table.csv"
-    wanted = (label.lower(), split)
-    try:
-        return [
-            sys.intern(row["patient"])
-            for row in rows_of(table)
-            if (row["label"].lower(), row["split"]) == wanted
-        ]
-    except (OSError, ValueError, KeyError) as error:
-        raise unusable(table, error) from error
-
-
-def model_folder(label: str) -> Path:
-    """Where the generator of a class, its history and its samples lie."""
-    return PROJECT / "models" / label.lower()
-
-
 def _numbers(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     """The numbers in nested metrics, under dotted names."""
     found: list[tuple[str, float]] = []
@@ -160,12 +84,3 @@ def _numbers(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, float
         elif isinstance(value, int | float):
             found.append((f"{prefix}{key}", float(value)))
     return found
-
-
-def unusable(path: Path, error: Exception) -> UserError:
-    """A file of an earlier stage that is missing or damaged."""
-    if isinstance(error, FileNotFoundError):
-        reason = "it is missing"
-    else:
-        reason = f"it cannot be read ({' '.join(str(error).split())})"
-    return UserError(f"{path.relative_to(PROJECT)}: {reason}; `dvc repro` makes it")

@@ -3,8 +3,9 @@
 import os
 import sys
 
-from pipeline.stage import PROJECT, read_metrics, read_table, report_errors
+from pipeline.stage import report_errors
 from src.evaluation.comparison import METRIC_NAMES, Metric
+from src.workspace import PROJECT, read_metrics, read_table
 
 
 def summarize() -> None:

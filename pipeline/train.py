@@ -16,28 +16,21 @@ from numpy.typing import NDArray
 
 from pipeline.checkpoints import RUN, checkpoint_folder, training_key
 from pipeline.processes import INTERRUPTED, Place, launch, place_in_torchrun, stop_requests
-from pipeline.stage import (
-    PARAMS,
-    Stage,
-    array_path,
-    end_with_parent,
-    model_folder,
-    read_array,
-    report_errors,
-    track,
-)
+from pipeline.stage import Stage, report_errors, track
 from src.compute import Compute, choose_compute
 from src.errors import UserError
 from src.files import folder_in_place_of, write_atomic
 from src.grids import png, tile
 from src.models.flops import forward_flops
 from src.models.networks import count_parameters, save_generator
+from src.process import end_with_parent
 from src.progress import Progress, say
 from src.settings.tree import ClassName, Settings, load_settings
 from src.training.checkpoint import Checkpoints
 from src.training.gan import EpochLosses, Observer, Safeguards, steps_per_epoch, train
 from src.training.group import ALONE, Group
 from src.training.trainer import Trainer
+from src.workspace import PARAMS, array_path, model_folder, read_array
 
 ALONE_HERE = Place(rank=0, local_rank=0, local_size=1)
 

@@ -9,14 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from pipeline.generators import load_generators, new_images
-from pipeline.stage import (
-    PROJECT,
-    Stage,
-    array_path,
-    patients_of,
-    read_array,
-    run_stage,
-)
+from pipeline.stage import Stage, run_stage
 from src.compute import choose_device
 from src.data.classes import CLASSES
 from src.evaluation.diagnosis import LabelledImages
@@ -32,6 +25,7 @@ from src.evaluation.utility import (
 )
 from src.files import write_atomic
 from src.progress import progress, say
+from src.workspace import PROJECT, array_path, patients_of, read_array
 
 NOISE = 50  # stream of randomness of the generated images
 LEARN, JUDGE = range(2)  # what generated images are for

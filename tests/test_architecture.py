@@ -19,11 +19,13 @@ HARNESS = {
     "pipeline/stage.py",
     "src/errors.py",
     "src/files.py",
+    "src/process.py",
     "src/progress.py",
     "src/settings/base.py",
     "src/settings/choices.py",
     "src/settings/tree.py",
     "src/tracking.py",
+    "src/workspace.py",
 }
 COMMANDS = {"src/evaluate.py"}  # of the library, besides the stages
 STAGES = {

@@ -1,11 +1,13 @@
-"""The feature extractor that the parameters name, for every stage that judges by features."""
+"""The feature extractor that the parameters name, for all that judges by features."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from pipeline.stage import HOME, Stage, array_path, patients_of, read_array
-from src.data.classes import CLASSES
 from src.data.download import download_inception
 from src.errors import UserError
 from src.evaluation.classifier import train_classifier
@@ -13,17 +15,33 @@ from src.evaluation.extractors import load_extractor
 from src.evaluation.features import FeatureExtractor
 from src.files import sha256_of_file
 from src.progress import say
+from src.settings.fid import FidSettings
+
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
-def choose_extractor(stage: Stage, device: torch.device) -> tuple[FeatureExtractor, dict[str, Any]]:
-    """The extractor, and what the report should say of it.
+def choose_extractor(
+    settings: FidSettings,
+    root: Path,
+    real: tuple[Pair, tuple[list[str], list[str]]],
+    device: torch.device,
+    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> tuple[FeatureExtractor, dict[str, Any]]:
+    """The extractor, and what should be said of it.
+
+    Args:
+        settings: name it.
+        root: what a relative path of weights is relative to.
+        real: images of both classes, uint8 (n, size, size), and the patient of each: what the
+            classifier learns from, if it is chosen.
+        device: what to run on.
+        on_epoch: told the classifier's epochs and losses.
 
     Raises:
         UserError: if its weights are missing, or not those that the parameters name.
     """
-    settings = stage.settings.fid
     if settings.extractor != "classifier":
-        path = HOME / settings.weights if settings.weights else None
+        path = root / settings.weights if settings.weights else None
         if settings.extractor == "inception":
             path = path or download_inception()
         known = {"resize": settings.resize, "input_scaling": settings.input_scaling}
@@ -41,15 +59,8 @@ def choose_extractor(stage: Stage, device: torch.device) -> tuple[FeatureExtract
             device,
         )
         return loaded, known
-    images = [read_array(array_path(label, "train")) for label in CLASSES]
     trained = train_classifier(
-        (images[0], images[1]),
-        (patients_of(CLASSES[0], "train"), patients_of(CLASSES[1], "train")),
-        settings.classifier,
-        settings.dims,
-        settings.seed,
-        device,
-        lambda epoch, loss: stage.run.log_metrics({"classifier.loss": loss}, epoch),
+        *real, settings.classifier, settings.dims, settings.seed, device, on_epoch
     )
     say(
         f"classifier: balanced accuracy {trained.held_out_accuracy:.1%} on "
