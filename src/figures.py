@@ -55,7 +55,7 @@ def loss_curves(histories: Mapping[str, pd.DataFrame]) -> bytes:
         lowest = min(history[list(LOSSES)].min().min() for history in histories.values())
         axes[0].set(ylabel="loss", ylim=(0, None) if lowest >= 0 else None)
         axes[-1].legend(frameon=False)
-        return _as_png(figure)
+        return as_png(figure)
 
 
 def sample_evolution(samples: Mapping[str, Mapping[int, NDArray[np.uint8]]]) -> bytes:
@@ -74,7 +74,7 @@ def sample_evolution(samples: Mapping[str, Mapping[int, NDArray[np.uint8]]]) -> 
             for ax, (epoch, grid) in zip(row, sorted(grids.items()), strict=False):
                 ax.imshow(grid, cmap="gray", vmin=0, vmax=255)
                 ax.set_title(f"{label}, epoch {epoch}", fontsize=8)
-        return _as_png(figure)
+        return as_png(figure)
 
 
 def real_beside_generated(
@@ -89,7 +89,7 @@ def real_beside_generated(
                 ax.imshow(grid, cmap="gray", vmin=0, vmax=255)
                 ax.set_title(f"{label}, {name}", fontsize=10)
                 ax.axis("off")
-        return _as_png(figure)
+        return as_png(figure)
 
 
 def distance_boxes(distances: pd.DataFrame) -> bytes:
@@ -118,7 +118,7 @@ def distance_boxes(distances: pd.DataFrame) -> bytes:
         )
         ax.set(xlabel="", ylabel="Fréchet distance", ylim=(0, None))
         ax.legend(title="", frameon=False)
-        return _as_png(figure)
+        return as_png(figure)
 
 
 def nearest_ratios(table: pd.DataFrame) -> bytes:
@@ -149,7 +149,7 @@ def nearest_ratios(table: pd.DataFrame) -> bytes:
         for row in axes:
             row[0].set(ylabel="share of the images")
         axes[0][0].legend(frameon=False, loc="center", fontsize=8)
-        return _as_png(figure)
+        return as_png(figure)
 
 
 def closest_pairs(grids: Mapping[str, NDArray[np.uint8]]) -> bytes:
@@ -169,7 +169,7 @@ def closest_pairs(grids: Mapping[str, NDArray[np.uint8]]) -> bytes:
             places = (np.arange(len(PAIR_ROWS)) + 0.5) * grid.shape[0] / len(PAIR_ROWS)
             ax.set_yticks(places, PAIR_ROWS, fontsize=8)
             ax.set_xticks([])
-        return _as_png(figure)
+        return as_png(figure)
 
 
 def classifier_scores(scores: pd.DataFrame) -> bytes:
@@ -203,11 +203,11 @@ def classifier_scores(scores: pd.DataFrame) -> bytes:
         axes[0].set(ylabel="area under the ROC curve")
         handles = axes[0].get_legend_handles_labels()
         figure.legend(*handles, frameon=False, loc="outside lower center", ncols=len(arms))
-        return _as_png(figure)
+        return as_png(figure)
 
 
-def _as_png(figure: Figure) -> bytes:
+def as_png(figure: Figure, bbox: str | None = None) -> bytes:
     """Render a figure; the file says nothing of when or with what it was made."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches=bbox)
     return buffer.getvalue()

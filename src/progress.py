@@ -17,6 +17,7 @@ class Progress:
 
     def __init__(self, label: str, total: float, unit: str) -> None:
         self.total = total  # in ``unit``; 0 if unknown
+        self.note = ""  # what else to show
         self._earlier = 0.0
         self._label, self._unit = label, unit
         self._bar = None
@@ -42,6 +43,7 @@ class Progress:
         self._done += amount
         if self._bar is not None:
             self._bar.total = self.total or None
+            self._bar.set_postfix_str(self.note, refresh=False)
             self._bar.update(amount)
             return
         now = time.monotonic()
@@ -59,7 +61,7 @@ class Progress:
             )
         else:
             line += f" {self._unit}, {rate:.3g} a second"
-        say(line)
+        say(f"{line}, {self.note}" if self.note else line)
 
     def __enter__(self) -> Self:
         return self

@@ -40,6 +40,7 @@ from mlflow.entities import LoggedModelStatus, Metric, Param
 from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "chest-xray-gan"
+PARENT = "mlflow.parentRunId"
 METRICS_PER_CALL = 1000  # MLflow's limit for one log_batch
 PARAMS_PER_CALL = 100
 SECONDS_BETWEEN_DELIVERIES = 15.0
@@ -144,6 +145,7 @@ def start_run(
     params: Mapping[str, str],
     tags: Mapping[str, str],
     resume: str | None = None,
+    parent: str | None = None,
 ) -> Iterator[Run]:
     """Open a run; it ends as finished, failed or killed, as the block does.
 
@@ -154,6 +156,7 @@ def start_run(
         tags: logged as the run's tags.
         resume: id of a run that was cut off. If the store has it, with the same parameters, it is
             taken up again, and what it holds is not logged twice; else a new run is made.
+        parent: id of the run under which the UI shows it.
 
     Raises:
         UserError: if the store cannot be reached.
@@ -170,15 +173,15 @@ def start_run(
             for key, value in tags.items():
                 client.set_tag(run_id, key, value)
         else:
-            run_id = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
+            nested = {PARENT: parent} if parent else {}
+            run_id = client.create_run(
+                experiment, run_name=name, tags={**tags, **nested}
+            ).info.run_id
             items = [Param(key, value) for key, value in params.items()]
             for start in range(0, len(items), PARAMS_PER_CALL):
                 client.log_batch(run_id, params=items[start : start + PARAMS_PER_CALL])
     except (MlflowException, OSError) as error:
-        raise UserError(
-            f"the MLflow store {uri} cannot be used ({_one_line(error)}); start its server, or "
-            "unset MLFLOW_TRACKING_URI for a local store"
-        ) from error
+        raise _unusable(uri, error) from error
     run = Run(client, run_id, delivered)
     status = "FAILED"
     try:
@@ -195,9 +198,59 @@ def start_run(
             print(f"warning: MLflow cannot be reached: {_one_line(error)}", file=sys.stderr)
 
 
+@contextmanager
+def start_shared_run(
+    name: str, root: Path, params: Mapping[str, str], tags: Mapping[str, str]
+) -> Iterator[Run]:
+    """Open the one run of a name, which several processes may do at once; see ``start_run``."""
+    try:
+        with _one_at_a_time(root), _quiet():
+            client = mlflow.MlflowClient(tracking_uri(root))
+            experiment = _experiment(client, root)
+            found = _oldest(client, experiment, name)
+            if found is None:
+                made = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
+                for key, value in params.items():
+                    client.log_param(made, key, value)
+                # Another host may have made one at the same time: the older one counts.
+                found = _oldest(client, experiment, name)
+                if found != made:
+                    client.delete_run(made)
+    except (MlflowException, OSError) as error:
+        raise _unusable(tracking_uri(root), error) from error
+    with start_run(name, root, params, tags, found) as run:
+        yield run
+
+
+def _oldest(client: mlflow.MlflowClient, experiment: str, name: str) -> str | None:
+    """The id of the oldest run of a name."""
+    found = client.search_runs(
+        [experiment],
+        f"attributes.run_name = '{name}'",
+        order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+        max_results=1,
+    )
+    return str(found[0].info.run_id) if found else None
+
+
+def end_run(root: Path, run_id: str, status: str) -> None:
+    """Say how a run ended whose process cannot say so any more."""
+    try:
+        mlflow.MlflowClient(tracking_uri(root)).set_terminated(run_id, status)
+    except (MlflowException, OSError) as error:
+        print(f"warning: MLflow cannot be reached: {_one_line(error)}", file=sys.stderr)
+
+
 def tracking_uri(root: Path) -> str:
     """Where runs are kept: MLFLOW_TRACKING_URI, or sqlite in the project's folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
+def _unusable(uri: str, error: Exception) -> UserError:
+    return UserError(
+        f"the MLflow store {uri} cannot be used ({_one_line(error)}); start its server, or "
+        "unset MLFLOW_TRACKING_URI for a local store"
+    )
 
 
 def _experiment(client: mlflow.MlflowClient, root: Path) -> str:

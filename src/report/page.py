@@ -1,18 +1,17 @@
 """The report's page, filled from what the stages measured."""
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from src.evaluation.comparison import METRIC_NAMES
 from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.protocol import KINDS
 from src.evaluation.verdict import Verdict
 from src.figures import COLOURS, KIND_NAMES
+from src.report.pages import as_url, pages
 
 CLASSIFIER_METRICS = {
     "roc_auc": "area under the ROC curve",
@@ -50,14 +49,7 @@ def render(findings: Findings, figures: Mapping[str, bytes]) -> str:
 
     Everything that comes from parameters or file names is escaped.
     """
-    environment = Environment(
-        loader=PackageLoader("src.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["score"] = _score
+    environment = pages()
     published = findings.published
     relative = published["mean"] / published.loc["RNxRP", "mean"]
     return environment.get_template("page.html").render(
@@ -67,10 +59,7 @@ def render(findings: Findings, figures: Mapping[str, bytes]) -> str:
         classifiers=_by_metric(findings.classifiers, "value"),
         differences=_by_metric(findings.differences, "difference"),
         published_relative=relative.to_dict(),
-        figures={
-            name: "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-            for name, content in figures.items()
-        },
+        figures={name: as_url(content) for name, content in figures.items()},
         kinds=KINDS,
         kind_names=KIND_NAMES,
         metric_names=METRIC_NAMES,
@@ -89,10 +78,3 @@ def _by_metric(table: pd.DataFrame, value: str) -> list[dict[str, Any]]:
         row = rows.setdefault(tuple(place.values()), place)
         row[found["metric"]] = (found[value], found["low"], found["high"])
     return list(rows.values())
-
-
-def _score(value: float) -> str:
-    """A distance with three significant digits or more, never in powers of ten."""
-    if value == 0:
-        return "0"
-    return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.3g}"

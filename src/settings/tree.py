@@ -17,7 +17,9 @@ from src.settings.data import DataSettings, PreprocessSettings
 from src.settings.fid import FidSettings
 from src.settings.privacy import PrivacySettings
 from src.settings.report import ReportSettings
+from src.settings.space import check_names
 from src.settings.train import TrainSettings
+from src.settings.tune import TuneSettings
 from src.settings.utility import UtilitySettings
 
 ClassName = Literal["normal", "pneumonia"]
@@ -43,6 +45,7 @@ class Settings(Section):
     fid: FidSettings
     privacy: PrivacySettings
     utility: UtilitySettings
+    tune: TuneSettings
     report: ReportSettings
     compute: ComputeSettings
 
@@ -62,6 +65,10 @@ class Settings(Section):
                     f"train.processes: {self.train.processes} processes cannot share "
                     f"train.{name}.batch = {train.batch} evenly"
                 )
+        try:
+            check_names(self.train.normal, self.tune.space)
+        except ValueError as error:
+            raise ValueError(f"tune.space.{error}") from error
         try:
             check_evaluation(self.fid)
         except ValueError as error:

@@ -47,6 +47,8 @@ class Observer:
     # Epoch and batches of it that were done before, and images seen in all.
     on_resume: Callable[[int, int, int], None] = field(default=lambda epoch, batches, images: None)
     should_stop: Callable[[], bool] = field(default=lambda: False)  # asked after each batch
+    # After each batch, the generator that images are drawn from.
+    on_generator: Callable[[Generator], None] = field(default=lambda generator: None)
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ def train(
             total += trainer.step(to_unit_range(real.batch(chosen)))
             place.batch += 1
             observer.on_step(settings.batch)
+            observer.on_generator(trainer.drawing)
             stop = group.any(observer.should_stop())
             if stop or time.monotonic() - saved >= safeguards.checkpoint_seconds:
                 place.total = total.tolist()

@@ -1,0 +1,304 @@
+"""Search for better networks and trainings: `python -m src.tune`.
+
+What may change is declared under `tune` in params.yaml. Every trial trains for a short time and is
+judged by train patients that it has not seen. The first trial is the current configuration; the
+best ones are repeated with other seeds before one is chosen. Interrupted or killed, the same
+command goes on; on another machine, with the same --storage, it joins.
+"""
+
+import argparse
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import Any, get_args
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from src.errors import UserError, report_errors
+from src.files import write_atomic, write_json
+from src.progress import Progress, say, warn
+from src.report.search import render_search
+from src.settings.edit import changed_leaves, difference, edited
+from src.settings.space import check_space
+from src.settings.tree import ClassName, flatten, load_settings
+from src.tracking import Run, start_shared_run
+from src.tuning.figures import study_figures
+from src.tuning.result import Found, collect, reason_of
+from src.tuning.search import FIRST, Search
+from src.tuning.storage import Store, open_store
+from src.tuning.study import Account, original
+from src.tuning.worker import Job, shares, work
+from src.workspace import HOME, PARAMS, PROJECT, read_metrics
+
+STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
+SECONDS_TO_STOP = 60  # that workers get to queue their trials again
+
+
+def tune(arguments: argparse.Namespace) -> None:
+    """Search, report, and adopt the result if asked."""
+    settings = load_settings(PARAMS, _overrides(arguments))
+    labels: tuple[ClassName, ...] = (arguments.label,) if arguments.label else get_args(ClassName)
+    for label in labels:
+        try:
+            check_space(settings.train_of(label), settings.tune.space, settings.preprocess.size)
+        except ValueError as error:
+            raise UserError(f"params.yaml, train.{label}: tune.space.{error}") from error
+    if arguments.trial is not None and not (arguments.apply and arguments.label):
+        raise UserError("--trial: it chooses what --apply writes, of the class that --class names")
+    place = arguments.storage or os.environ.get(STORAGE) or str(HOME / "tune.journal")
+    tuned = settings.tune
+    store = open_store(place, tuned.retries, tuned.lease_seconds)
+    data = str(read_metrics("fetch")["data_sha256"])
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for label in labels:
+        search = Search(settings, label, "pareto" if arguments.pareto else "search", data)
+        found = _run(search, store, place, arguments.workers)
+        if arguments.apply:
+            _apply(found, arguments.trial)
+
+
+def _overrides(arguments: argparse.Namespace) -> list[str]:
+    """The options that stand for a parameter, and those that were given as such."""
+    named = {name: getattr(arguments, name) for name in ("trials", "top", "seeds")}
+    given = [f"tune.{name}={value}" for name, value in named.items() if value is not None]
+    return [*arguments.set, *given]
+
+
+def _run(search: Search, store: Store, place: str, workers: int) -> Found:
+    """Search one class and report."""
+    settings = search.settings
+    params = flatten(search.train) | {
+        f"tune.{name}": value
+        for name, value in flatten(settings.tune).items()
+        if name not in ("trials", "top", "seeds", "retries", "lease_seconds")
+    }
+    study = search.open(store)
+    tags = {"tune.study": search.name, "tune.class": search.label}
+    with start_shared_run(search.name, HOME, params, tags) as run:
+        jobs = [Job(search, place, HOME, run.run_id, cores, gpu) for cores, gpu in shares(workers)]
+        say(
+            f"{search.label}: study {search.name}, {settings.tune.trials} trials of "
+            f"{settings.tune.budget:g} {settings.tune.unit}, {workers} "
+            f"{'worker' if workers == 1 else 'workers'} here"
+        )
+        with Watched(search, store, study) as watched:
+            _work(jobs, watched)
+        found = collect(search, study, watched.repetition)
+        _report(found, run)
+    say(f"{search.label}: {found.sentence()}")
+    return found
+
+
+class Watched:
+    """What a person sees of the studies while workers are at them."""
+
+    def __init__(self, search: Search, store: Store, study: optuna.Study) -> None:
+        self._search, self._store, self._study = search, store, study
+        self.repetition: optuna.Study | None = None
+        self._told: set[tuple[str, int]] = set()
+        tune = search.settings.tune
+        more = 0 if search.pareto else (tune.top + 1) * tune.seeds
+        self._progress = Progress(search.label, tune.trials + more, "trials")
+        self._progress.resume(len(self._new()))
+
+    def __enter__(self) -> "Watched":
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._progress.__exit__(*error)
+
+    def look(self) -> None:
+        """Tell what has ended since the last look."""
+        for line in self._new():
+            say(f"{self._search.label}: {line}")
+            self._progress.advance()
+
+    def wait(self) -> None:
+        """Until the next look is due."""
+        time.sleep(self._store.seconds_between_looks)
+
+    def _new(self) -> list[str]:
+        """A line for each trial that has ended since the last look."""
+        account = Account.of(self._study, self._search.settings.tune.trials)
+        notes = [
+            f"{account.count(state)} {name}"
+            for state, name in ((TrialState.PRUNED, "pruned"), (TrialState.FAIL, "failed"))
+        ]
+        best = account.best()
+        if best:
+            notes.insert(0, f"best {best[0].values[0]:.3f} (trial {original(best[0])})")
+        self._progress.note = ", ".join(notes)
+        lines = []
+        for trial in self._ended(self._search.name, account):
+            first = " (the current configuration)" if original(trial) == FIRST else ""
+            lines.append(f"trial {original(trial)}{first}: {_ending(trial)}")
+        if account.finished and best and not self._search.pareto:
+            repetition = self._search.repetition(account)
+            wanted = len(repetition.given)
+            self._progress.total = account.done + wanted
+            self.repetition = self.repetition or repetition.open(self._store)
+            for trial in self._ended(repetition.name, Account.of(self.repetition, wanted)):
+                number, seed = trial.params["trial"], trial.params["seed"]
+                lines.append(f"trial {number} again, seed {seed}: {_ending(trial)}")
+        return lines
+
+    def _ended(self, study: str, account: Account) -> list[FrozenTrial]:
+        """Trials that have ended and were not told yet."""
+        ended = [trial for trial in account.trials if trial.state.is_finished()]
+        new = [trial for trial in ended if (study, original(trial)) not in self._told]
+        self._told |= {(study, original(trial)) for trial in new}
+        return new
+
+
+def _ending(trial: FrozenTrial) -> str:
+    """How a trial ended."""
+    if trial.state == TrialState.FAIL:
+        return f"failed: {reason_of(trial)}"
+    ending = "stopped early at an excess of" if trial.state == TrialState.PRUNED else "excess"
+    return f"{ending} {trial.values[0]:.3f}"
+
+
+def _work(jobs: Sequence[Job], watched: Watched) -> None:
+    """Run a worker for each job, until all are done; one that is killed is replaced.
+
+    Raises:
+        UserError: if a worker ends with an error.
+        KeyboardInterrupt: when the workers have stopped.
+    """
+    context = multiprocessing.get_context("spawn")
+
+    def start(job: Job) -> SpawnProcess:
+        process = context.Process(target=work_or_exit, args=(job,))
+        process.start()
+        return process
+
+    running = {number: start(job) for number, job in enumerate(jobs)}
+    try:
+        while running:
+            watched.look()
+            watched.wait()
+            for number, process in list(running.items()):
+                status = process.exitcode
+                if status is None:
+                    continue
+                del running[number]
+                if status < 0:
+                    name = signal.Signals(-status).name
+                    warn(f"worker {number} was ended by {name}; another one goes on")
+                    running[number] = start(jobs[number])
+                elif status:
+                    raise UserError(f"worker {number} has failed, as it said above")
+        watched.look()
+    finally:
+        _stop(list(running.values()))
+
+
+def _stop(processes: Sequence[SpawnProcess]) -> None:
+    """End workers; each queues its trial again."""
+    for process in processes:
+        process.terminate()
+    end = time.monotonic() + SECONDS_TO_STOP
+    for process in processes:
+        process.join(max(end - time.monotonic(), 0))
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def work_or_exit(job: Job) -> None:
+    """Do a job; what a user can mend is said without a traceback."""
+    status = report_errors(lambda: work(job))
+    if status:
+        sys.exit(status)
+
+
+def _report(found: Found, run: Run) -> None:
+    """Write reports/tune and log it."""
+    search = found.search
+    stem = search.label + ("-pareto" if search.pareto else "")
+    folder = PROJECT / "reports" / "tune"
+    figures = study_figures(found)
+    table = found.table()
+    written: dict[str, bytes | str] = {
+        f"{stem}.csv": table.to_csv(index=False, lineterminator="\n"),
+        f"{stem}.html": render_search(found, figures),
+        **{f"{stem}-{name}.png": content for name, content in figures.items()},
+    }
+    for name, content in written.items():
+        write_atomic(folder / name, content)
+    write_json(folder / f"{stem}.json", found.summary())
+    for name in (*written, f"{stem}.json"):
+        run.log_file(folder / name, "tune")
+    for part in found.repeated:
+        run.log_metrics({"excess.again": part.mean}, part.trial)
+    say(f"{search.label}: written to {folder / stem}.html, .csv and .json")
+
+
+def _apply(found: Found, number: int | None) -> None:
+    """Write the chosen configuration into params.yaml and show what changed."""
+    search = found.search
+    trial = found.chosen(number)
+    written = load_settings(PARAMS).train_of(search.label)  # whatever --set said
+    changes = changed_leaves(
+        written.model_dump(mode="json"), found.configuration(trial).model_dump(mode="json")
+    )
+    if not changes:
+        say(f"{search.label}: params.yaml has the best configuration already")
+        return
+    before = PARAMS.read_text(encoding="utf-8")
+    prefix = f"train.{search.label}."
+    after = edited(before, {prefix + name: value for name, value in changes.items()})
+    write_atomic(PARAMS, after)
+    say(difference(before, after, "params.yaml"))
+    say(f"{search.label}: trial {original(trial)} is in params.yaml; `dvc repro` trains it in full")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.tune",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--class", dest="label", choices=get_args(ClassName), help="else both")
+    parser.add_argument("--trials", type=int, help="of all workers; else tune.trials")
+    parser.add_argument("--workers", type=_positive, default=1, help="processes on this host")
+    parser.add_argument(
+        "--storage",
+        help=f"a journal file, or the URL of a database; else ${STORAGE} or tune.journal",
+    )
+    parser.add_argument(
+        "--pareto", action="store_true", help="search for the front of distance against compute"
+    )
+    parser.add_argument("--top", type=int, help="best trials that are repeated; else tune.top")
+    parser.add_argument("--seeds", type=int, help="with so many other seeds; else tune.seeds")
+    parser.add_argument("--apply", action="store_true", help="write the best into params.yaml")
+    parser.add_argument("--trial", type=int, metavar="N", help="write this trial instead")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a parameter"
+    )
+    arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    return report_errors(lambda: tune(arguments))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

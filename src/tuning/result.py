@@ -1,0 +1,174 @@
+"""What a search found: its tables, what it chose and what that gained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from src.errors import UserError
+from src.settings.train import TrainSettings
+from src.tuning.search import FIRST, Search
+from src.tuning.study import REASON, Account, original
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The excess of one trial's configuration over other seeds."""
+
+    trial: int
+    excesses: Sequence[float]
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return float(np.mean(self.excesses))
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; None of a single one."""
+        return float(np.std(self.excesses, ddof=1)) if len(self.excesses) > 1 else None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of a search that has ended."""
+
+    search: Search
+    study: optuna.Study
+    account: Account
+    repeated: Sequence[Repeated]  # the best mean first; empty for a search of two aims
+
+    @property
+    def first(self) -> FrozenTrial:
+        """The current configuration's trial."""
+        return self.account.trials[FIRST]
+
+    def chosen(self, number: int | None = None) -> FrozenTrial:
+        """The trial to adopt: that of a number, or the one that did best over the seeds.
+
+        Raises:
+            UserError: if there is none.
+        """
+        by_number = {original(trial): trial for trial in self.account.complete}
+        if number is not None:
+            if number not in by_number:
+                raise UserError(f"--trial: trial {number} is not there or has no score")
+            return by_number[number]
+        if self.search.pareto:
+            raise UserError("--apply: of a front you have to choose one; name it with --trial")
+        if not self.repeated:
+            raise UserError(f"no trial of {self.search.label} has a score: {self.failures()}")
+        return by_number[self.repeated[0].trial]
+
+    def configuration(self, trial: FrozenTrial) -> TrainSettings:
+        """The settings of a trial."""
+        return self.search.configuration(trial.params)
+
+    def failures(self) -> str:
+        """Why trials failed, each reason once."""
+        reasons = [reason_of(t) for t in self.account.trials if t.state == TrialState.FAIL]
+        return "; ".join(f"{reason} ({reasons.count(reason)})" for reason in dict.fromkeys(reasons))
+
+    def front(self) -> list[FrozenTrial]:
+        """Trials that no other one beats in both aims, the cheapest first."""
+        return sorted(self.study.best_trials, key=lambda trial: trial.values[1])
+
+    def table(self) -> pd.DataFrame:
+        """A row for each trial: what became of it, its scores and its values."""
+        rows: list[dict[str, Any]] = []
+        for trial in self.account.trials:
+            attributes, values = trial.user_attrs, self.values(trial)
+            rows.append(
+                {
+                    "trial": original(trial),
+                    "state": trial.state.name.lower(),
+                    "excess": trial.values[0] if trial.values else np.nan,
+                    "distance": attributes.get("distance", np.nan),
+                    "images": attributes.get("images", 0),
+                    "seconds": attributes.get("seconds", 0.0),
+                    "mflop": attributes.get("mflop", np.nan),
+                    **{name: values.get(name, "") for name in self.search.space},
+                    "reason": reason_of(trial) if trial.state == TrialState.FAIL else "",
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def summary(self) -> dict[str, Any]:
+        """The result in numbers and names."""
+        found: dict[str, Any] = {
+            "study": self.search.name,
+            "trials": {
+                state.name.lower(): self.account.count(state)
+                for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+            },
+            "repeated": [
+                {"trial": part.trial, "excesses": list(part.excesses), "mean": part.mean}
+                for part in self.repeated
+            ],
+            "sentence": self.sentence(),
+        }
+        if self.repeated:
+            trial = self.chosen()
+            found["chosen"] = original(trial)
+            found["changes"] = self.changes(trial)
+        return found
+
+    def values(self, trial: FrozenTrial) -> dict[str, Any]:
+        """The values of a trial by name; a list as words."""
+        found = self.search.values(trial.params)
+        return {
+            name: ", ".join(value) or "none" if isinstance(value, tuple) else value
+            for name, value in found.items()
+        }
+
+    def changes(self, trial: FrozenTrial) -> dict[str, tuple[Any, Any]]:
+        """What a trial changes, by name: the current value, and that of the trial."""
+        now, then = self.values(self.first), self.values(trial)
+        return {name: (now[name], then[name]) for name in then if now[name] != then[name]}
+
+    def sentence(self) -> str:
+        """What came out, for a person."""
+        if self.search.pareto:
+            return f"{len(self.front())} trials are on the front of distance against compute."
+        if not self.repeated:
+            return f"No trial has a score: {self.failures()}."
+        best = self.repeated[0]
+        now = next((part for part in self.repeated if part.trial == FIRST), None)
+        count = len(best.excesses)
+        seeds = "with another seed" if count == 1 else f"as the mean over {count} other seeds"
+        if now is None:
+            return (
+                f"Trial {best.trial} did best: excess {best.mean:.3f} {seeds}. The current "
+                "configuration has no score."
+            )
+        if best is now:
+            return (
+                f"Nothing was gained: the current configuration has an excess of {now.mean:.3f} "
+                f"{seeds}, and no other did better."
+            )
+        return (
+            f"Trial {best.trial} did best: excess {best.mean:.3f} {seeds}, where the "
+            f"current configuration has {now.mean:.3f}."
+        )
+
+
+def collect(search: Search, study: optuna.Study, repetition: optuna.Study | None) -> Found:
+    """The result of studies whose trials have all ended."""
+    account = Account.of(study, search.settings.tune.trials)
+    by_trial: dict[int, list[float]] = {}
+    if repetition is not None:
+        for trial in Account.of(repetition, 0).complete:
+            by_trial.setdefault(trial.params["trial"], []).append(trial.values[0])
+    # One that failed with some seed does not count as better for having fewer.
+    most = max(map(len, by_trial.values()), default=0)
+    repeated = [Repeated(n, values) for n, values in by_trial.items() if len(values) == most]
+    return Found(search, study, account, sorted(repeated, key=lambda part: part.mean))
+
+
+def reason_of(trial: FrozenTrial) -> str:
+    """Why a trial failed."""
+    return str(trial.user_attrs.get(REASON, "its worker died"))

@@ -1,0 +1,161 @@
+"""The two studies of a search: the search itself, and the repetition of its best trials.
+
+Both are kept under names that follow from all that a score depends on, so that scores of different
+spaces, data or budgets never meet.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+
+from src.settings.space import configure, current
+from src.settings.train import TrainSettings
+from src.settings.tree import ClassName, Settings
+from src.settings.tune import Choice, Choices, Range
+from src.tuning.objective import TrialError
+from src.tuning.storage import Store, study_name
+from src.tuning.study import Account, GivenFirst
+
+FIRST = 0  # number of the trial that is the current configuration
+Kind = Literal["search", "pareto"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched for one class."""
+
+    settings: Settings
+    label: ClassName
+    kind: Kind
+    data: str  # names the train images
+
+    @property
+    def train(self) -> TrainSettings:
+        """The current configuration."""
+        return self.settings.train_of(self.label)
+
+    @property
+    def pareto(self) -> bool:
+        """Whether compute counts beside the distance."""
+        return self.kind == "pareto"
+
+    @property
+    def name(self) -> str:
+        """Of the study."""
+        tune = self.settings.tune
+        irrelevant = {"trials", "top", "seeds", "lease_seconds", "retries"}
+        content = {
+            "tune": tune.model_dump(mode="json", exclude=irrelevant),
+            "train": self.train.model_dump(mode="json"),
+            "fid": self.settings.fid.model_dump(mode="json", exclude={"iterations", "sample_size"}),
+            "size": self.settings.preprocess.size,
+            "precision": self.settings.compute.precision,
+            "data": self.data,
+        }
+        return study_name(self.label, self.kind, content)
+
+    def open(self, store: Store) -> optuna.Study:
+        """The study, made if it is not there."""
+        tune = self.settings.tune
+        given = {name: encode(value) for name, value in current(self.train, tune.space).items()}
+        pruner: BasePruner = NopPruner() if self.pareto else MedianPruner(tune.startup)
+        return optuna.create_study(
+            storage=store.storage,
+            study_name=self.name,
+            directions=["minimize"] * (2 if self.pareto else 1),
+            load_if_exists=True,
+            sampler=GivenFirst([given], tune.startup, tune.seed),
+            pruner=pruner,
+        )
+
+    def point(self, trial: optuna.Trial) -> dict[str, Any]:
+        """The values of a trial, by name."""
+        return {name: _suggest(trial, name, among) for name, among in self.space.items()}
+
+    @property
+    def space(self) -> Mapping[str, Range | Choices]:
+        """What may change."""
+        return self.settings.tune.space
+
+    def configuration(self, params: Mapping[str, Any]) -> TrainSettings:
+        """The settings of a trial with these parameters of Optuna's.
+
+        Raises:
+            TrialError: if they make no sense together.
+        """
+        try:
+            return configure(self.train, self.values(params), self.settings.preprocess.size)
+        except ValueError as error:
+            raise TrialError(str(error)) from error
+
+    def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that parameters of Optuna's stand for, by name."""
+        return {name: decode(self.space[name], value) for name, value in params.items()}
+
+    def repetition(self, account: Account) -> "Repetition":
+        """What is repeated when the search has ended: its best trials, and the first."""
+        numbers = [trial.number for trial in account.best()[: self.settings.tune.top]]
+        first = [trial.number for trial in account.trials[:1]]
+        return Repetition(self, tuple(dict.fromkeys([*first, *numbers])))
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """The best trials of a search with other seeds, since one lucky seed is not a result."""
+
+    search: Search
+    numbers: Sequence[int]  # trials of the search
+
+    @property
+    def name(self) -> str:
+        """Of the study."""
+        content = [self.search.name, list(self.numbers), self.search.settings.tune.seeds]
+        return study_name(self.search.label, "seeds", content)
+
+    @property
+    def given(self) -> list[dict[str, int]]:
+        """Every trial with every seed; seeds that the search did not choose by."""
+        first = self.search.train.seed + 1
+        seeds = range(first, first + self.search.settings.tune.seeds)
+        return [{"trial": number, "seed": seed} for seed in seeds for number in self.numbers]
+
+    def open(self, store: Store) -> optuna.Study:
+        """The study, made if it is not there."""
+        return optuna.create_study(
+            storage=store.storage,
+            study_name=self.name,
+            load_if_exists=True,
+            sampler=GivenFirst(self.given, 1, 0),
+            pruner=NopPruner(),
+        )
+
+    @staticmethod
+    def point(trial: optuna.Trial) -> tuple[int, int]:
+        """The trial that is repeated, and the seed."""
+        most = 2**32
+        return trial.suggest_int("trial", 0, most), trial.suggest_int("seed", 0, most)
+
+
+def encode(choice: Choice | list[str]) -> int | float | str:
+    """A value as Optuna keeps it: a list becomes its JSON."""
+    return json.dumps(list(choice)) if isinstance(choice, tuple | list) else choice
+
+
+def decode(among: Range | Choices, value: Any) -> Any:
+    """The inverse of ``encode``; numbers of a range to three digits, as a person would set them."""
+    if isinstance(among, Range):
+        return value if among.whole else float(f"{value:.3g}")
+    return next(choice for choice in among if encode(choice) == value)
+
+
+def _suggest(trial: optuna.Trial, name: str, among: Range | Choices) -> Any:
+    """Let Optuna choose a value."""
+    if not isinstance(among, Range):
+        return decode(among, trial.suggest_categorical(name, [encode(c) for c in among]))
+    if among.whole:
+        return trial.suggest_int(name, int(among.low), int(among.high), log=among.log)
+    return decode(among, trial.suggest_float(name, among.low, among.high, log=among.log))

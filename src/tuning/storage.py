@@ -1,0 +1,152 @@
+"""Where a study is kept, and how the trial of a worker that died is found.
+
+A journal file serves the workers of one host. Each trial that runs there holds a lock of the
+system's on a file of its own, its lease, which ends with the process however that ends. Any other
+storage is a database, where Optuna's heartbeat tells who is alive.
+"""
+
+import fcntl
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import optuna
+from optuna.storages import (
+    BaseStorage,
+    JournalStorage,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+    fail_stale_trials,
+)
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from src.errors import UserError
+
+UNLEASED = timedelta(seconds=10)  # that a trial which has just begun may take to get its lease
+BEATS = 4  # heartbeats within the time after which a silent worker is taken for dead
+
+
+class Store(ABC):
+    """A storage of studies, and the leases of the trials that run."""
+
+    storage: BaseStorage
+    seconds_between_looks: float  # that its host can bear
+
+    def __init__(self, retries: int) -> None:
+        self.on_cut: Callable[[FrozenTrial], None] = lambda trial: None  # told of each such trial
+        self._retry = RetryHeartbeatStaleTrialCallback(max_retry=retries)
+
+    @abstractmethod
+    def lease(self, trial: optuna.Trial) -> AbstractContextManager[None]:
+        """Hold a trial, while the block lasts and this process lives."""
+
+    @abstractmethod
+    def release_dead(self, study: optuna.Study) -> None:
+        """Fail the trials of workers that died, and queue each again."""
+
+    def queue_again(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Let a trial that was cut off be tried again, unless that was so too often."""
+        self.on_cut(trial)
+        self._retry(study, trial)
+
+
+class JournalStore(Store):
+    """A journal file and, beside it, a folder of leases."""
+
+    seconds_between_looks = 0.5
+
+    def __init__(self, path: Path, retries: int) -> None:
+        super().__init__(retries)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.storage = JournalStorage(JournalFileBackend(str(path)))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: this is not the journal of a study; name another") from error
+        self._leases = path.with_name(path.name + ".leases")
+        self._leases.mkdir(exist_ok=True)
+
+    @contextmanager
+    def lease(self, trial: optuna.Trial) -> Iterator[None]:
+        """As ``Store``: a lock on a file that is named after the study and trial."""
+        path = self._path(trial.study, trial.number)
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def release_dead(self, study: optuna.Study) -> None:
+        """As ``Store``: those that run but whose lease nobody holds."""
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            begun = trial.datetime_start
+            if begun is not None and datetime.now() - begun < UNLEASED:
+                continue
+            path = self._path(study, trial.number)
+            with path.open("a") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue  # it is alive, or another worker has just found it
+                now = study.get_trials(deepcopy=False)[trial.number]
+                if now.state == TrialState.RUNNING:
+                    study.tell(trial.number, state=TrialState.FAIL)
+                    self.queue_again(study, now)
+            path.unlink(missing_ok=True)
+
+    def _path(self, study: optuna.Study, number: int) -> Path:
+        return self._leases / f"{study.study_name}-{number}"
+
+
+class DatabaseStore(Store):
+    """A database that SQLAlchemy knows, with Optuna's heartbeat."""
+
+    seconds_between_looks = 2.0
+
+    def __init__(self, url: str, retries: int, lease_seconds: int) -> None:
+        super().__init__(retries)
+        self.storage = RDBStorage(
+            url,
+            heartbeat_interval=max(lease_seconds // BEATS, 1),
+            grace_period=lease_seconds,
+            heartbeat_stale_trial_callback=self.queue_again,
+        )
+
+    @contextmanager
+    def lease(self, trial: optuna.Trial) -> Iterator[None]:
+        """As ``Store``; ``Study.optimize`` sends the heartbeat."""
+        yield
+
+    def release_dead(self, study: optuna.Study) -> None:
+        """As ``Store``: those whose worker has been silent for too long."""
+        fail_stale_trials(study)
+
+
+def open_store(place: str, retries: int, lease_seconds: int) -> Store:
+    """The storage of a path of a journal file or a URL of a database.
+
+    Raises:
+        UserError: if it cannot be used; a password in the URL is not repeated.
+    """
+    if "://" not in place:
+        return JournalStore(Path(place), retries)
+    shown = "the database"
+    try:
+        shown = make_url(place).render_as_string(hide_password=True)
+        return DatabaseStore(place, retries, lease_seconds)
+    except (SQLAlchemyError, ArgumentError, ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"--storage: {shown} cannot be used: {reason}") from error
+
+
+def study_name(label: str, kind: str, content: object) -> str:
+    """A name for a study of some content, so that another space means another study."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{label}-{kind}-{digest[:8]}"

@@ -1,0 +1,220 @@
+"""A study: its sampler, what counts as a trial, and the loop of a worker.
+
+A trial is counted once, however often it had to be tried: ``Account`` looks at the newest attempt
+of each. The total is that of all workers; where two begin a last one at once, the later one steps
+back.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
+
+from src.progress import warn
+from src.tuning.objective import TrialError
+from src.tuning.storage import Store
+
+REASON = "reason"  # attribute of a trial that failed
+SURPLUS = "surplus"  # attribute of a trial that began when all had
+Point = Mapping[str, Any]
+Objective = Callable[[optuna.Trial], float | Sequence[float]]
+
+
+class GivenFirst(BaseSampler):
+    """Tries given points first, by the number of the trial; then as Bergstra et al., 2011.
+
+    A queue would be filled twice by two workers that begin at once; a trial's number is its own.
+    It also names the random numbers, so that workers do not propose the same, and a search by one
+    worker whose budget is in images comes out the same again.
+    """
+
+    def __init__(self, given: Sequence[Point], startup: int, seed: int) -> None:
+        self._given, self._startup, self._seed = given, startup, seed
+        self._tpe = self._for(0)
+
+    def _for(self, number: int) -> TPESampler:
+        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        return TPESampler(n_startup_trials=self._startup, seed=seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Take up the trial's random numbers."""
+        self._tpe = self._for(original(trial))
+        self._tpe.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Nothing for a trial that is given."""
+        if original(trial) < len(self._given):
+            return {}
+        return self._tpe.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """As usual."""
+        return self._tpe.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """The given value, or one as usual."""
+        number = original(trial)
+        if number < len(self._given):
+            return self._given[number][param_name]
+        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """As usual."""
+        self._tpe.after_trial(study, trial, state, values)
+
+
+def original(trial: FrozenTrial) -> int:
+    """The number under which a trial was first tried."""
+    number: int | None = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+    return trial.number if number is None else number
+
+
+@dataclass(frozen=True)
+class Account:
+    """The trials of a study, each by its newest attempt."""
+
+    trials: Sequence[FrozenTrial]  # in the order of their first attempts
+    total: int  # that are wanted
+
+    @classmethod
+    def of(cls, study: optuna.Study, total: int) -> "Account":
+        """As they stand now."""
+        newest: dict[int, FrozenTrial] = {}
+        for trial in study.get_trials(deepcopy=False):
+            if SURPLUS not in trial.user_attrs:
+                newest[original(trial)] = trial
+        return cls([newest[number] for number in sorted(newest)], total)
+
+    def count(self, *states: TrialState) -> int:
+        """Trials in these states."""
+        return sum(trial.state in states for trial in self.trials)
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended."""
+        return self.count(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all have."""
+        return self.done >= self.total
+
+    @property
+    def complete(self) -> list[FrozenTrial]:
+        """Those that have a value."""
+        return [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+
+    def best(self) -> list[FrozenTrial]:
+        """Those that have a value, the best first; by the first value if there are several."""
+        return sorted(self.complete, key=lambda trial: trial.values[0])
+
+
+def work_on(study: optuna.Study, store: Store, total: int, objective: Objective) -> None:
+    """Try what is left of a study, to the end of all its trials, whoever tries them.
+
+    Args:
+        study: with its sampler and pruner.
+        store: where it is kept.
+        total: trials of all workers.
+        objective: raises ``TrialError`` where there is no score.
+
+    Raises:
+        KeyboardInterrupt: the trial that was at work has been queued again.
+    """
+    while True:
+        store.release_dead(study)
+        account = Account.of(study, total)
+        if account.finished:
+            return
+        if account.count(TrialState.WAITING) == 0 and len(account.trials) >= total:
+            time.sleep(store.seconds_between_looks)
+            continue
+        _try_one(study, store, total, objective)
+
+
+def _try_one(study: optuna.Study, store: Store, total: int, objective: Objective) -> None:
+    """Try one trial, a queued or a new one."""
+    mine: list[int] = []
+    errors: list[Exception] = []
+    with ExitStack() as until_told:  # else another worker might take the trial for a dead one's
+
+        def attempt(trial: optuna.Trial) -> float | Sequence[float]:
+            mine.append(trial.number)
+            until_told.enter_context(store.lease(trial))
+            try:
+                _step_back_if_surplus(study, trial, total)
+                return objective(trial)
+            except TrialError as error:
+                trial.set_user_attr(REASON, str(error))
+                raise
+            except (optuna.TrialPruned, UpdateFinishedTrialError):
+                raise
+            except Exception as error:
+                errors.append(error)
+                raise
+
+        try:
+            study.optimize(attempt, n_trials=1, catch=(TrialError,))
+        except KeyboardInterrupt:
+            if mine:
+                store.queue_again(study, study.get_trials(deepcopy=False)[mine[0]])
+            raise
+        except Exception:
+            # Optuna has several errors for a trial that is told when it has ended already.
+            if errors or not mine or not _is_lost(study, mine[0]):
+                raise
+            warn(f"trial {mine[0]} took so long to answer that it was given to another worker")
+
+
+def _is_lost(study: optuna.Study, number: int) -> bool:
+    """Whether another worker ended a trial."""
+    trial = study.get_trials(deepcopy=False)[number]
+    return trial.state == TrialState.FAIL and REASON not in trial.user_attrs
+
+
+def _step_back_if_surplus(study: optuna.Study, trial: optuna.Trial, total: int) -> None:
+    """End a new trial that began when there were enough.
+
+    Raises:
+        TrialError: it is not counted.
+    """
+    frozen = study.get_trials(deepcopy=False)[trial.number]
+    if original(frozen) != trial.number:
+        return
+    before = sum(
+        other.number < trial.number
+        and original(other) == other.number
+        and SURPLUS not in other.user_attrs
+        for other in study.get_trials(deepcopy=False)
+    )
+    if before >= total:
+        trial.set_user_attr(SURPLUS, True)
+        raise TrialError("there were enough trials")
