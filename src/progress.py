@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, plain lines elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -9,6 +10,8 @@ from typing import Self, TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+# Else tqdm takes a lock of the system's, for processes that share a terminal line; none do here.
+tqdm.set_lock(threading.RLock())
 SECONDS_BETWEEN_LINES = 10.0  # at first; later a twentieth of the time that has passed
 
 

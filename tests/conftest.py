@@ -153,6 +153,16 @@ def shrink(params: dict[str, Any]) -> None:
     params["fid"]["classifier"].update(channels=[4, 8], epochs=1, batch=8)
     params["privacy"].update(images=12, train_images=24, controls=6, pairs=3)
     params["utility"].update(fractions=[0.5, 1.0], repeats=2, size=16, steps=2, batch=8, draws=10)
+    params["tune"].update(trials=4, budget=24, unit="images", checks=2, startup=2)
+    params["tune"].update(held_out=0.4, images=6, top=1, seeds=2, lease_seconds=2)
+    params["tune"]["space"] = {
+        "generator.width": {"low": 0.5, "high": 2.0, "log": False},
+        "generator.latent": {"low": 4, "high": 16, "log": False},
+        "discriminator.depth": [-1, 0],
+        "loss": ["bce", "hinge"],
+        "augmentation": [[], ["translation"]],
+        "optimizer.generator.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    }
 
 
 def png_bytes(value: int, size: int = 40, mode: str = "L") -> bytes:

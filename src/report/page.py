@@ -11,7 +11,7 @@ from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.protocol import KINDS
 from src.evaluation.verdict import Verdict
 from src.figures import COLOURS, KIND_NAMES
-from src.report.pages import as_url, pages
+from src.report.templates import as_url, pages
 
 CLASSIFIER_METRICS = {
     "roc_auc": "area under the ROC curve",

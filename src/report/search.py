@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 from optuna.trial import TrialState
 
-from src.report.pages import as_url, pages
+from src.report.templates import as_url, pages
 from src.tuning.figures import TITLES
 from src.tuning.result import Found
 from src.tuning.search import FIRST

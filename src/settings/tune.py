@@ -15,7 +15,7 @@ class Range(Section):
 
     low: Number
     high: Number
-    log: bool = False  # whether a factor counts rather than a difference
+    log: bool  # whether a factor counts rather than a difference
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:

@@ -14,11 +14,12 @@ from src.figures import STYLE, as_png
 from src.tuning.result import Found
 
 FEWEST = 4  # trials with a score that a plot needs to say anything
+MOST_AXES = 8
 TITLES = {
     "history": "The trials in their order, and the best so far.",
     "importances": "How much of the difference between good and other trials each parameter "
     "explains (PED-ANOVA; Watanabe et al., 2023).",
-    "parallel": "The values of every trial; the best ones are darkest.",
+    "parallel": "The most important parameters of every trial; the best trials are darkest.",
     "front": "Distance against compute; the front in red.",
 }
 
@@ -46,9 +47,18 @@ def study_figures(found: Found) -> Mapping[str, bytes]:
         study, evaluator=PedAnovaImportanceEvaluator(), target=target, target_name=name
     )
     drawn["parallel"] = lambda: plots.plot_parallel_coordinate(
-        study, target=target, target_name=name
+        study, params=_most_important(study, target), target=target, target_name=name
     )
     return {name: _png(draw) for name, draw in drawn.items()}
+
+
+def _most_important(
+    study: optuna.Study, target: Callable[[FrozenTrial], float] | None
+) -> list[str]:
+    """The parameters that a plot has room for."""
+    evaluator = PedAnovaImportanceEvaluator()
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
+    return list(found)[:MOST_AXES]
 
 
 def _png(draw: Callable[[], Any]) -> bytes:
@@ -59,7 +69,7 @@ def _png(draw: Callable[[], Any]) -> bytes:
         with mpl.rc_context(STYLE):
             draw()
             figure = plt.gcf()
-            figure.set_size_inches(10, 5)
+            figure.set_size_inches(12, 5)
             return as_png(figure, "tight")
     finally:
         plt.close("all")

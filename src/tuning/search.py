@@ -18,7 +18,7 @@ from src.settings.tree import ClassName, Settings
 from src.settings.tune import Choice, Choices, Range
 from src.tuning.objective import TrialError
 from src.tuning.storage import Store, study_name
-from src.tuning.study import Account, GivenFirst
+from src.tuning.study import Account, GivenFirst, original
 
 FIRST = 0  # number of the trial that is the current configuration
 Kind = Literal["search", "pareto"]
@@ -98,8 +98,8 @@ class Search:
 
     def repetition(self, account: Account) -> "Repetition":
         """What is repeated when the search has ended: its best trials, and the first."""
-        numbers = [trial.number for trial in account.best()[: self.settings.tune.top]]
-        first = [trial.number for trial in account.trials[:1]]
+        numbers = [original(trial) for trial in account.best()[: self.settings.tune.top]]
+        first = [original(trial) for trial in account.trials[:1]]
         return Repetition(self, tuple(dict.fromkeys([*first, *numbers])))
 
 

@@ -170,7 +170,7 @@ def _try_one(study: optuna.Study, store: Store, total: int, objective: Objective
             mine.append(trial.number)
             until_told.enter_context(store.lease(trial))
             try:
-                _step_back_if_surplus(study, trial, total)
+                step_back_if_surplus(study, trial, total)
                 return objective(trial)
             except TrialError as error:
                 trial.set_user_attr(REASON, str(error))
@@ -200,7 +200,7 @@ def _is_lost(study: optuna.Study, number: int) -> bool:
     return trial.state == TrialState.FAIL and REASON not in trial.user_attrs
 
 
-def _step_back_if_surplus(study: optuna.Study, trial: optuna.Trial, total: int) -> None:
+def step_back_if_surplus(study: optuna.Study, trial: optuna.Trial, total: int) -> None:
     """End a new trial that began when there were enough.
 
     Raises:

@@ -105,7 +105,7 @@ class _Worker:
         repetition = self._search.repetition(account)
         if not account.complete:
             return
-        self._tried: dict[int, FrozenTrial] = {trial.number: trial for trial in account.trials}
+        self._tried = {original(trial): trial for trial in account.trials}
         repeated = repetition.open(self._store)
         work_on(repeated, self._store, len(repetition.given), self._try_again)
 

@@ -9,7 +9,8 @@ from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.protocol import KINDS, describe
 from src.evaluation.thesis import published_description
 from src.evaluation.verdict import judge
-from src.report.page import Findings, _score, render
+from src.report.page import Findings, render
+from src.report.templates import as_score
 
 FIGURES = (
     "distance_boxes",
@@ -217,4 +218,4 @@ def test_what_comes_from_parameters_is_escaped() -> None:
     ("value", "shown"), [(0, "0"), (0.0123456, "0.0123"), (7.5, "7.500"), (123.4567, "123.457")]
 )
 def test_scores_have_three_digits_or_more(value: float, shown: str) -> None:
-    assert _score(value) == shown
+    assert as_score(value) == shown

@@ -14,7 +14,7 @@ def pages() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["score"] = _score
+    environment.filters["score"] = as_score
     return environment
 
 
@@ -23,7 +23,7 @@ def as_url(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def _score(value: float) -> str:
+def as_score(value: float) -> str:
     """A distance with three significant digits or more, never in powers of ten."""
     if value == 0:
         return "0"

@@ -1,0 +1,181 @@
+"""What judges a trial: patients apart, a floor, and a score that is what it says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from src.compute import Compute
+from src.errors import UserError
+from src.evaluation.frechet import FeatureSet, frechet_distance
+from src.models.layers import initialize
+from src.models.networks import Generator
+from src.settings.tree import Settings
+from src.tuning import objective as module
+from src.tuning.objective import Budget, Check, Judge, Split, TrialError, hold_out, run_trial
+
+CPU = torch.device("cpu")
+Images = NDArray[np.uint8]
+
+
+def features(images: Images) -> NDArray[np.float32]:
+    """Means of quarters."""
+    side = images.shape[-1] // 2
+    parts = images.reshape(len(images), 2, side, 2, side).mean((2, 4))
+    return parts.reshape(len(images), 4).astype(np.float32)
+
+
+@pytest.fixture
+def split() -> Split:
+    rng = np.random.default_rng(0)
+    dark = rng.integers(0, 120, (60, 16, 16), dtype=np.uint8)
+    bright = rng.integers(120, 250, (90, 16, 16), dtype=np.uint8)
+    names = [f"p{i // 2}" for i in range(90)]
+    return hold_out((dark, bright), (names[:60], names), 0.3, 14, 5)
+
+
+@pytest.fixture
+def judge(split: Split) -> Judge:
+    return Judge.of_class(0, split, features, features, 5, CPU)
+
+
+def test_no_patient_is_on_both_sides_and_both_classes_judge_alike() -> None:
+    images = tuple(np.arange(n, dtype=np.uint8)[:, None, None].repeat(4, 1) for n in (50, 80))
+    names = tuple([f"p{i // 3}" for i in range(n)] for n in (50, 80))
+    split = hold_out(images, names, 0.2, 12, 1)
+    for number in (0, 1):
+        aside = {names[number][place] for place in split.held_out[number][:, 0, 0]}
+        assert aside.isdisjoint(split.patients[number])
+        kept = [names[number][place] for place in split.images[number][:, 0, 0]]
+        assert kept == split.patients[number]
+    assert len(split.held_out[0]) == len(split.held_out[1]) == 12
+    again = hold_out(images, names, 0.2, 12, 1)
+    assert np.array_equal(again.held_out[0], split.held_out[0])
+    other = hold_out(images, names, 0.2, 12, 2)
+    assert not np.array_equal(other.held_out[0], split.held_out[0])
+
+
+def test_too_few_images_to_judge_by_are_refused() -> None:
+    few = (np.zeros((6, 4, 4), np.uint8), np.zeros((60, 4, 4), np.uint8))
+    with pytest.raises(UserError, match=r"tune.held_out: \d train images"):
+        hold_out(few, ([f"p{i}" for i in range(6)], [f"p{i}" for i in range(60)]), 0.2, 50, 1)
+
+
+def test_the_excess_is_0_at_the_floor_and_1_at_the_other_class(split: Split, judge: Judge) -> None:
+    real = FeatureSet(features(split.held_out[0]))
+    other = frechet_distance(FeatureSet(features(split.held_out[1])), real)
+    assert judge.other_class == pytest.approx(other)
+    assert judge.excess(other) == pytest.approx(1)
+    assert judge.excess(judge.floor) == 0
+    assert 0 < judge.floor < other / 10
+
+
+def test_the_score_compares_as_many_images_from_the_same_noise(
+    judge: Judge, tiny_settings: Settings
+) -> None:
+    generator = Generator(tiny_settings.train.normal.generator, 16)
+    initialize(generator, "xavier", torch.Generator().manual_seed(1))
+    first, images = judge.score(generator)
+    again, same = judge.score(generator)
+    assert first == again
+    assert np.array_equal(images, same)
+    assert images.shape == (14, 16, 16)
+    distance = frechet_distance(FeatureSet(features(images)), judge.real)
+    assert first.distance == pytest.approx(distance)
+
+
+def test_a_generator_without_numbers_fails(judge: Judge, tiny_settings: Settings) -> None:
+    generator = Generator(tiny_settings.train.normal.generator, 16)
+    with torch.no_grad():
+        generator.dense.weight.fill_(float("nan"))  # type: ignore[operator]
+    with pytest.raises(TrialError, match="diverged"):
+        judge.score(generator)
+
+
+def test_features_that_do_not_tell_the_classes_apart_are_refused() -> None:
+    rng = np.random.default_rng(1)
+    alike = tuple(rng.integers(0, 250, (60, 16, 16), dtype=np.uint8) for _ in range(2))
+    names = [f"p{i}" for i in range(60)]
+    held = hold_out((alike[0], alike[0]), (names, names), 0.3, 15, 5)
+    same = Split(held.images, held.patients, (held.held_out[0], held.held_out[0]))
+    with pytest.raises(UserError, match=r"set fid\.extractor to a better one"):
+        Judge.of_class(0, same, features, features, 5, CPU)
+
+
+Run = Callable[..., list[Check]]
+
+
+@pytest.fixture
+def run(split: Split, judge: Judge, tiny_settings: Settings, compute: Compute) -> Run:
+    def go(budget: Budget, **changes: Any) -> list[Check]:
+        checks: list[Check] = []
+        settings = tiny_settings.train.normal.model_copy(update=changes)
+        run_trial(split.images[0], settings, compute, judge, budget, 1000, checks.append)
+        return checks
+
+    return go
+
+
+def test_a_budget_in_images_is_scored_evenly_and_ends(run: Run) -> None:
+    checks = run(Budget(80, "images", 2))
+    assert [check.seen for check in checks] == [40, 80]
+    assert [check.number for check in checks] == [1, 2]
+    again = run(Budget(80, "images", 2))
+    assert [check.score for check in again] == [check.score for check in checks]
+    one = run(Budget(80, "images", 1))
+    assert one[0].score == checks[1].score  # looking does not change the training
+
+
+def test_a_budget_in_seconds_counts_the_training_alone(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self) -> float:
+            self.now += 1
+            return self.now
+
+    monkeypatch.setattr(module, "time", Clock())
+    checks = run(Budget(10, "seconds", 2))
+    assert len(checks) == 2
+    assert checks[0].seconds >= 5
+    assert 10 <= checks[1].seconds <= 11
+
+
+def test_a_training_that_diverges_is_a_failed_trial(run: Run) -> None:
+    with pytest.raises(TrialError, match="more than the"):
+        run(Budget(80, "images", 1), batch=1000)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_too_little_memory_is_a_failed_trial(
+    run: Run, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "train", fail)
+    with pytest.raises(TrialError, match="not enough memory"):
+        run(Budget(80, "images", 1))
+
+
+def test_a_defect_is_not_taken_for_a_failed_trial(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(module, "train", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(Budget(80, "images", 1))

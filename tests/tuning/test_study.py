@@ -1,0 +1,248 @@
+"""Studies: the first trial, the total over all workers, and trials whose worker died."""
+
+import fcntl
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from src.errors import UserError
+from src.tuning import storage
+from src.tuning.objective import TrialError
+from src.tuning.storage import DatabaseStore, JournalStore, Store, open_store, study_name
+from src.tuning.study import REASON, Account, GivenFirst, original, step_back_if_surplus, work_on
+
+GIVEN = [{"x": 0.5, "kind": "a"}]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JournalStore:
+    return JournalStore(tmp_path / "journal", 2)
+
+
+def a_study(store: Store, given: Sequence[dict[str, Any]] = GIVEN) -> optuna.Study:
+    return optuna.create_study(
+        storage=store.storage,
+        study_name="s",
+        load_if_exists=True,
+        sampler=GivenFirst(given, 2, 7),
+    )
+
+
+def objective(trial: optuna.Trial) -> float:
+    x = trial.suggest_float("x", 0, 1)
+    return x + (trial.suggest_categorical("kind", ["a", "b"]) == "b")
+
+
+def test_the_first_trial_is_the_given_one_and_the_total_is_kept(store: JournalStore) -> None:
+    study = a_study(store)
+    work_on(study, store, 5, objective)
+    account = Account.of(study, 5)
+    assert account.finished
+    assert account.done == len(study.trials) == 5
+    assert study.trials[0].params == GIVEN[0]
+    assert study.trials[1].params != GIVEN[0]
+    work_on(a_study(store), store, 5, objective)  # there is nothing left to do
+    assert len(study.trials) == 5
+    work_on(a_study(store), store, 6, objective)
+    assert len(study.trials) == 6
+
+
+def test_a_search_by_one_worker_comes_out_the_same_again(tmp_path: Path) -> None:
+    found = []
+    for name in ("one", "two"):
+        store = JournalStore(tmp_path / name, 2)
+        # Interrupted in between, which makes no difference.
+        for total in (3, 8):
+            work_on(a_study(store), store, total, objective)
+        found.append([trial.params for trial in a_study(store).trials])
+    assert found[0] == found[1]
+
+
+def test_a_trial_that_fails_is_recorded_and_does_not_end_the_study(store: JournalStore) -> None:
+    def failing(trial: optuna.Trial) -> float:
+        if trial.number == 1:
+            raise TrialError("it diverged")
+        return objective(trial)
+
+    study = a_study(store)
+    work_on(study, store, 3, failing)
+    account = Account.of(study, 3)
+    assert account.count(TrialState.FAIL) == 1
+    assert study.trials[1].user_attrs[REASON] == "it diverged"
+    assert len(account.complete) == 2
+    assert [trial.number for trial in account.best()] == sorted(
+        (0, 2), key=lambda number: study.trials[number].values[0]
+    )
+
+
+def test_a_defect_ends_the_worker(store: JournalStore) -> None:
+    def defect(trial: optuna.Trial) -> float:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work_on(a_study(store), store, 3, defect)
+
+
+def test_a_trial_that_was_interrupted_is_tried_again_and_counted_once(store: JournalStore) -> None:
+    def interrupted(trial: optuna.Trial) -> float:
+        value = objective(trial)
+        if trial.number == 2:
+            raise KeyboardInterrupt
+        return value
+
+    study = a_study(store)
+    with pytest.raises(KeyboardInterrupt):
+        work_on(study, store, 4, interrupted)
+    work_on(study, store, 4, objective)
+    account = Account.of(study, 4)
+    assert account.done == 4
+    assert [original(trial) for trial in account.trials] == [0, 1, 2, 4]
+    again = account.trials[2]
+    assert again.params == study.trials[2].params
+    assert study.trials[2].state == TrialState.FAIL
+
+
+def run_trial_that_never_ends(path: Path, began: Any) -> None:
+    store = JournalStore(path, 2)
+
+    def endless(trial: optuna.Trial) -> float:
+        value = objective(trial)
+        if trial.number == 1:
+            began.set()
+            time.sleep(600)
+        return value
+
+    work_on(a_study(store), store, 4, endless)
+
+
+def test_the_trial_of_a_worker_that_was_killed_is_found_by_its_lease(
+    store: JournalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[FrozenTrial] = []
+    store.on_cut = cut.append
+    context = multiprocessing.get_context("spawn")
+    began = context.Event()
+    process = context.Process(target=run_trial_that_never_ends, args=(tmp_path / "journal", began))
+    process.start()
+    assert began.wait(60)
+    monkeypatch.setattr(storage, "UNLEASED", timedelta(0))
+    study = a_study(store)
+    store.release_dead(study)
+    assert study.trials[1].state == TrialState.RUNNING  # its worker is alive
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    work_on(study, store, 4, objective)
+    account = Account.of(study, 4)
+    assert account.done == len(account.complete) == 4
+    assert [trial.number for trial in cut] == [1]
+    assert account.trials[1].params == study.trials[1].params
+    assert account.trials[1].number != 1
+
+
+def test_a_trial_that_kills_its_workers_is_given_up(
+    store: JournalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "UNLEASED", timedelta(0))
+    study = a_study(store)
+    for _ in range(3):  # the first and two retries
+        objective(study.ask())
+        store.release_dead(study)
+    account = Account.of(study, 1)
+    assert account.finished
+    assert account.count(TrialState.FAIL) == 1
+    assert REASON not in account.trials[0].user_attrs
+
+
+def test_a_trial_that_has_just_begun_is_not_taken_for_a_dead_ones(store: JournalStore) -> None:
+    study = a_study(store)
+    study.ask()
+    store.release_dead(study)
+    assert study.trials[0].state == TrialState.RUNNING
+
+
+def test_of_two_that_begin_a_last_trial_at_once_the_later_steps_back(store: JournalStore) -> None:
+    study = a_study(store)
+    work_on(study, store, 2, objective)
+    beside, extra = study.ask(), study.ask()
+    step_back_if_surplus(study, beside, 3)
+    with pytest.raises(TrialError, match="enough"):
+        step_back_if_surplus(study, extra, 3)
+    study.tell(beside, 0.1)
+    study.tell(extra, state=TrialState.FAIL)
+    account = Account.of(study, 3)
+    assert account.done == 3
+    assert account.count(TrialState.FAIL) == 0
+
+
+def test_a_worker_that_others_took_for_dead_goes_on_with_the_next_trial(
+    store: JournalStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(trial: optuna.Trial) -> float:
+        value = objective(trial)
+        if trial.number == 1:
+            trial.study.tell(1, state=TrialState.FAIL)
+            store.queue_again(trial.study, trial.study.trials[1])
+        return value
+
+    study = a_study(store)
+    work_on(study, store, 3, slow)
+    assert Account.of(study, 3).done == 3
+    assert "given to another worker" in capsys.readouterr().err
+
+
+def test_the_lease_is_held_until_the_result_is_told(store: JournalStore, tmp_path: Path) -> None:
+    seen = []
+
+    def looking(trial: optuna.Trial) -> float:
+        (path,) = (tmp_path / "journal.leases").iterdir()
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                seen.append(path.name)
+        return objective(trial)
+
+    work_on(a_study(store), store, 2, looking)
+    assert seen == ["s-0", "s-1"]
+    assert list((tmp_path / "journal.leases").iterdir()) == []
+
+
+def test_a_database_keeps_studies_too_and_its_password_is_not_repeated(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/study.db", 2, 8)
+    assert isinstance(store, DatabaseStore)
+    study = a_study(store)
+    work_on(study, store, 3, objective)
+    assert Account.of(study, 3).finished
+    assert store.storage.get_heartbeat_interval() == 2  # type: ignore[attr-defined]
+    with pytest.raises(UserError) as caught:
+        open_store("postgresql://me:secret@127.0.0.1:1/none", 2, 8)
+    assert "cannot be used" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text('{"a": 1}\n')
+    with pytest.raises(UserError, match="not the journal of a study"):
+        open_store(str(tmp_path / "notes"), 2, 8)
+
+
+def test_other_content_means_another_study() -> None:
+    name = study_name("normal", "search", {"a": 1})
+    assert name.startswith("normal-search-")
+    assert name == study_name("normal", "search", {"a": 1})
+    assert name != study_name("normal", "search", {"a": 2})
