@@ -48,6 +48,7 @@ class Project:
     def change(self, edit: Any) -> None:
         """Edit the parameters in place."""
         yaml = YAML()
+        yaml.width = 10_000  # lines stay as they are
         file = self.path / "params.yaml"
         params = yaml.load(file)
         edit(params)

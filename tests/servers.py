@@ -1,0 +1,114 @@
+"""Real servers for tests: PostgreSQL and MLflow's, on loopback, each with data of its own."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+PASSWORD = "not-a-secret"
+SECONDS_TO_START = 60
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def postgres_programs() -> Path:
+    """The folder of PostgreSQL's programs; the test is skipped where there is none."""
+    on_path = shutil.which("initdb")
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if on_path:
+        return Path(on_path).resolve().parent
+    if installed:
+        return installed[-1].parent
+    pytest.skip("no PostgreSQL server is installed")
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server; the URL of an empty database of it."""
+    programs, port = postgres_programs(), free_port()
+    # It refuses to run as root.
+    who: dict[str, Any] = {}
+    if os.getuid() == 0:
+        who = {"user": "postgres", "group": "postgres", "extra_groups": []}
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        (folder / "password").write_text(PASSWORD)
+        if who:
+            shutil.chown(folder, "postgres", "postgres")
+        data = folder / "data"
+        make = [programs / "initdb", "-D", data, "-U", "me", "-A", "scram-sha-256", "--no-sync"]
+        subprocess.run(
+            [*map(str, make), "--pwfile", str(folder / "password")],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            **who,
+        )
+        listen = ["-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-c", "fsync=off"]
+        server = subprocess.Popen(
+            [str(programs / "postgres"), "-D", str(data), *listen],
+            cwd=folder,
+            stderr=subprocess.DEVNULL,
+            **who,
+        )
+        try:
+            address = f"me:{PASSWORD}@127.0.0.1:{port}/postgres"
+            _wait(lambda: psycopg.connect(f"postgresql://{address}").close(), server)
+            yield f"postgresql+psycopg://{address}"
+        finally:
+            server.terminate()
+            server.wait()
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def mlflow_server(store: str, folder: Path) -> Iterator[str]:
+    """An MLflow server on a store; its address."""
+    port = free_port()
+    command = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    place = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *command, *place],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait(lambda: urllib.request.urlopen(f"{address}/health", timeout=5).close(), server)
+        yield address
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, 15)
+        server.wait()
+
+
+def _wait(reach: Any, server: "subprocess.Popen[bytes]") -> None:
+    """Until a server answers."""
+    end = time.monotonic() + SECONDS_TO_START
+    while True:
+        try:
+            reach()
+            return
+        except (OSError, psycopg.OperationalError):
+            assert server.poll() is None, "the server has ended"
+            assert time.monotonic() < end, "the server does not answer"
+            time.sleep(0.2)

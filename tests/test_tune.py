@@ -1,0 +1,309 @@
+"""The search as a user runs it: it goes on after every end, counts once, and is adopted."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+
+from src import tune as module
+from src.settings.tree import load_settings
+from src.tuning.storage import open_store
+from src.tuning.study import Account, original
+from src.tuning.worker import shares
+from tests.conftest import ROOT
+from tests.pipeline.project import Project, set_value
+from tests.servers import mlflow_server, postgres
+
+SEARCH = ("python3", "-m", "src.tune", "--class", "normal")
+
+
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {1, 3, 5, 7})
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert shares(1) == [((1, 3, 5, 7), None)]
+    assert shares(2) == [((1, 3), None), ((5, 7), None)]
+    assert [cores for cores, _ in shares(6)] == [(1,), (3,), (5,), (7,), (1,), (3,)]
+
+
+def test_workers_share_the_gpus_that_they_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [gpu for _, gpu in shares(3)] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert [gpu for _, gpu in shares(3)] == ["4", "6", "4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trials", "0"], "tune.trials: Input should be greater"),
+        (["--set", "tune.budgett=3"], "tune.budgett=3: give an existing parameter"),
+        (
+            ["--set", "train.normal.loss=bce", "--set", "tune.space={loss: [hinge, wasserstein]}"],
+            'train.normal: tune.space.loss: the current configuration has "bce"',
+        ),
+        (["--trial", "3"], "--trial: it chooses what --apply writes"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_any_work(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert module.main([*arguments, "--storage", "/nowhere/at/all"]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone with arrays to train on."""
+    project = Project.cloned(tmp_path_factory.mktemp("template"))
+    project.change(set_value("fid", "extractor", value="pixels"))
+    project.change(set_value("fid", "dims", value=16))
+    project.repro("preprocess")
+    return project
+
+
+@pytest.fixture
+def project(template: Project, tmp_path: Path) -> Iterator[Project]:
+    ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
+    shutil.copytree(template.path, tmp_path / "clone", symlinks=True, ignore=ignored)
+    yield (made := Project(tmp_path / "clone"))
+    assert made.processes() == []
+
+
+def studies(place: str) -> dict[str, optuna.Study]:
+    """Every study of a storage, by what comes before the digest in its name."""
+    store = open_store(place, 0, 60)
+    found = optuna.get_all_study_summaries(store.storage)
+    return {
+        summary.study_name.rpartition("-")[0]: optuna.load_study(
+            study_name=summary.study_name, storage=store.storage
+        )
+        for summary in found
+    }
+
+
+def runs(uri: str) -> pd.DataFrame:
+    """All of MLflow's runs whose tags say that they belong to a search."""
+    mlflow.set_tracking_uri(uri)
+    found = mlflow.search_runs(search_all_experiments=True, filter_string="tags.`tune.study` != ''")
+    assert isinstance(found, pd.DataFrame)
+    return found
+
+
+@pytest.mark.long
+def test_a_search_is_reported_tracked_gone_on_with_and_adopted(project: Project) -> None:
+    output = project.run(*SEARCH)
+    assert "trial 0 (the current configuration): excess" in output
+    journal = str(project.path / "tune.journal")
+    search = studies(journal)["normal-search"]
+    assert Account.of(search, 4).done == len(search.trials) == 4
+    settings = load_settings(project.path / "params.yaml")
+    train = settings.train.normal
+    assert search.trials[0].params["generator.latent"] == train.generator.latent
+    repeated = studies(journal)["normal-seeds"]
+    seeds = {(t.params["trial"], t.params["seed"]) for t in repeated.trials}
+    assert {seed for _, seed in seeds} == {train.seed + 1, train.seed + 2}
+    assert 0 in {number for number, _ in seeds}
+
+    folder = project.path / "reports" / "tune"
+    table = pd.read_csv(folder / "normal.csv")
+    assert list(table["trial"]) == [0, 1, 2, 3]
+    assert table["excess"].notna().sum() == len(Account.of(search, 4).complete) + sum(
+        t.state == TrialState.PRUNED for t in search.trials
+    )
+    found = json.loads((folder / "normal.json").read_text())
+    means = [part["mean"] for part in found["repeated"]]
+    assert means == sorted(means)
+    assert found["chosen"] == found["repeated"][0]["trial"]
+    page = (folder / "normal.html").read_text()
+    assert found["sentence"].replace("'", "&#39;") in page
+
+    tracked = runs(f"sqlite:///{project.path}/mlflow.db")
+    nested = tracked["tags.mlflow.parentRunId"].notna()
+    assert len(tracked[~nested]) == 1
+    assert set(tracked[nested]["tags.mlflow.parentRunId"]) == set(tracked[~nested]["run_id"])
+    assert nested.sum() == len(search.trials) + len(repeated.trials)
+    assert set(tracked["status"]) == {"FINISHED"}
+    assert tracked[nested]["metrics.excess"].notna().all()
+    assert tracked[nested]["params.generator.latent"].notna().all()
+
+    again = project.run(*SEARCH)
+    assert "trial 0" not in again.replace("Trial 0", "")
+    assert len(runs(f"sqlite:///{project.path}/mlflow.db")) == len(tracked)
+
+    before = (project.path / "params.yaml").read_text()
+    number = next(n for n in range(1, 4) if search.trials[n].state == TrialState.COMPLETE)
+    output = project.run(*SEARCH, "--apply", "--trial", str(number))
+    after = (project.path / "params.yaml").read_text()
+    assert [line.partition("#")[2] for line in before.splitlines()] == [
+        line.partition("#")[2] for line in after.splitlines()
+    ]
+    adopted = load_settings(project.path / "params.yaml").train
+    latent = search.trials[number].params["generator.latent"]
+    assert adopted.normal.generator.latent == latent
+    assert adopted.pneumonia == settings.train.pneumonia
+    assert "+      latent" in output or latent == train.generator.latent
+    assert "train_normal" in project.changed_stages()
+    assert "train_pneumonia" not in project.changed_stages()
+    # Another current configuration means another study.
+    project.run(*SEARCH, "--trials", "1", "--seeds", "1")
+    names = [
+        s.study_name for s in optuna.get_all_study_summaries(open_store(journal, 0, 60).storage)
+    ]
+    assert sum(name.startswith("normal-search-") for name in names) == 2
+
+
+@pytest.mark.long
+def test_both_classes_are_searched_in_turn_and_a_front_has_two_aims(project: Project) -> None:
+    project.run("python3", "-m", "src.tune", "--pareto", "--workers", "2")
+    found = studies(str(project.path / "tune.journal"))
+    assert found.keys() == {"normal-pareto", "pneumonia-pareto"}
+    for study in found.values():
+        assert Account.of(study, 4).finished
+        assert all(len(trial.values) == 2 for trial in study.best_trials)
+        assert all(trial.values[1] == trial.user_attrs["mflop"] for trial in study.best_trials)
+    page = (project.path / "reports" / "tune" / "pneumonia-pareto.html").read_text()
+    assert "MFLOP an image" in page
+    refused = project.run(*SEARCH, "--pareto", "--apply", good=False)
+    assert "name it with --trial" in refused
+
+
+def until(ready: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Wait for something that a search in the background does."""
+    end = time.monotonic() + 240
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def workers_of(process: "subprocess.Popen[str]") -> list[int]:
+    """The ids of a search's workers."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+            command = (status.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[1]) == process.pid and b"spawn_main" in command:
+            found.append(int(status.parent.name))
+    return found
+
+
+def long_trials(project: Project, **values: Any) -> None:
+    """Trials that take about half a second."""
+    for name, value in {"budget": 400, "trials": 8, "seeds": 1, **values}.items():
+        project.change(set_value("tune", name, value=value))
+
+
+def running(place: str) -> list[int]:
+    """The trials that are at work."""
+    try:
+        found = studies(place)
+    except Exception:  # the storage is being made
+        return []
+    return [
+        trial.number
+        for study in found.values()
+        for trial in study.get_trials(states=(TrialState.RUNNING,))
+    ]
+
+
+@pytest.mark.long
+def test_a_search_that_is_interrupted_goes_on_where_it_was(project: Project) -> None:
+    long_trials(project, budget=4000)
+    place = str(project.path / "tune.journal")
+    process = project.start(*SEARCH, "--trials", "3")
+    until(lambda: bool(running(place)), process)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate()[0]
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert running(place) == []
+    long_trials(project, budget=4000)
+    project.run(*SEARCH, "--trials", "3")
+    study = studies(place)["normal-search"]
+    account = Account.of(study, 3)
+    assert account.done == 3
+    assert account.count(TrialState.FAIL) == 0
+    assert original(account.trials[0]) == 0
+    assert len(study.trials) == 4  # one of them twice
+    tracked = runs(f"sqlite:///{project.path}/mlflow.db")
+    assert sorted(tracked["status"].unique()) == ["FINISHED", "KILLED"]
+
+
+@pytest.mark.long
+def test_a_worker_that_is_killed_loses_its_trial_only(project: Project) -> None:
+    long_trials(project)
+    place = str(project.path / "tune.journal")
+    process = project.start(*SEARCH, "--workers", "2")
+    until(lambda: bool(running(place)), process)
+    victim = workers_of(process)[0]
+    subprocess.run(["kill", "-9", str(victim)], check=True)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    assert re.search(r"warning: worker \d was ended by SIGKILL; another one goes on", output)
+    check_all_accounted_for(studies(place)["normal-search"], 8)
+
+
+def check_all_accounted_for(study: optuna.Study, total: int) -> None:
+    """Every trial has ended, once, and those that were cut off were tried again."""
+    account = Account.of(study, total)
+    assert account.done == total
+    assert len(account.trials) == total
+    assert account.count(TrialState.RUNNING, TrialState.WAITING) == 0
+    cut = [
+        trial for trial in study.trials if trial.number not in {t.number for t in account.trials}
+    ]
+    assert all(trial.state == TrialState.FAIL for trial in cut)
+    again = {trial.number: trial for trial in account.trials if original(trial) != trial.number}
+    assert {original(trial) for trial in again.values()} <= {original(trial) for trial in cut}
+
+
+@pytest.mark.long
+def test_four_workers_of_two_hosts_search_in_postgresql_and_track_on_a_server(
+    project: Project, tmp_path: Path
+) -> None:
+    long_trials(project, trials=10, lease_seconds=4)
+    with postgres() as database, mlflow_server(database, tmp_path) as server:
+        place = {"TUNE_STORAGE": database, "MLFLOW_TRACKING_URI": server}
+        # Two commands, as on two machines, begin at once.
+        both = [project.start(*SEARCH, "--workers", "2", **place) for _ in range(2)]
+        until(lambda: len(running(database)) == 4, both[0])
+        subprocess.run(["kill", "-9", str(workers_of(both[1])[0])], check=True)
+        outputs = [process.communicate()[0] for process in both]
+        assert [process.returncode for process in both] == [0, 0], outputs
+        assert "SIGKILL" in outputs[1]
+        found = studies(database)
+        check_all_accounted_for(found["normal-search"], 10)
+        assert sum(len(study.trials) for study in found.values()) > 10
+        first = [t for t in found["normal-search"].trials if original(t) == 0]
+        current = load_settings(project.path / "params.yaml").train.normal
+        assert {trial.params["generator.latent"] for trial in first} == {current.generator.latent}
+        assert all(trial.params["generator.width"] == 1 for trial in first)
+        tracked = runs(server)
+        parents = tracked[tracked["tags.mlflow.parentRunId"].isna()]
+        assert len(parents) == 1
+        nested = tracked[tracked["tags.mlflow.parentRunId"].notna()]
+        tried = sum(len(study.trials) for study in found.values())
+        assert len(nested) <= tried  # one that stepped back has no run
+        assert (nested["status"] == "KILLED").sum() == 1
+        assert set(nested["status"]) == {"KILLED", "FINISHED"}
+        artifacts = mlflow.MlflowClient(server).list_artifacts(parents["run_id"].iloc[0], "tune")
+        assert "tune/normal.html" in [artifact.path for artifact in artifacts]
+    assert "not-a-secret" not in "".join(outputs)
+    assert not (project.path / "tune.journal").exists()
+    assert not (ROOT / "tune.journal").exists()
