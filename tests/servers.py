@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -38,8 +39,8 @@ def postgres_programs() -> Path:
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """A PostgreSQL server; the URL of an empty database of it."""
+def postgres(*databases: str) -> Iterator[list[str]]:
+    """A PostgreSQL server; the URL of each of its empty databases."""
     programs, port = postgres_programs(), free_port()
     # It refuses to run as root.
     who: dict[str, Any] = {}
@@ -67,11 +68,14 @@ def postgres() -> Iterator[str]:
             **who,
         )
         try:
-            address = f"me:{PASSWORD}@127.0.0.1:{port}/postgres"
-            _wait(lambda: psycopg.connect(f"postgresql://{address}").close(), server)
-            yield f"postgresql+psycopg://{address}"
+            address = f"me:{PASSWORD}@127.0.0.1:{port}"
+            _wait(lambda: psycopg.connect(f"postgresql://{address}/postgres").close(), server)
+            with psycopg.connect(f"postgresql://{address}/postgres", autocommit=True) as owner:
+                for name in databases:
+                    owner.execute(f"CREATE DATABASE {name}".encode())
+            yield [f"postgresql+psycopg://{address}/{name}" for name in databases]
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients to go
             server.wait()
     finally:
         shutil.rmtree(folder)
@@ -97,7 +101,7 @@ def mlflow_server(store: str, folder: Path) -> Iterator[str]:
         yield address
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(server.pid, 15)
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait()
 
 

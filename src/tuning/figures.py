@@ -1,5 +1,6 @@
 """The plots of a study, as PNG bytes: Optuna's own, and the front of distance against compute."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -66,7 +67,9 @@ def _png(draw: Callable[[], Any]) -> bytes:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with mpl.rc_context(STYLE):
+        with mpl.rc_context(STYLE), warnings.catch_warnings():
+            # That its importances are for low values, which is what is meant here.
+            warnings.filterwarnings("ignore", "PedAnova", UserWarning)
             draw()
             figure = plt.gcf()
             figure.set_size_inches(12, 5)

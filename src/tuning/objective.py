@@ -216,6 +216,7 @@ def run_trial(
     budget: Budget,
     collapse_batches: int,
     on_check: Callable[[Check], None],
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train within a budget; each score is told.
 
@@ -227,8 +228,10 @@ def run_trial(
         budget: when, and when to end.
         collapse_batches: that count as a collapse, see ``gan.Safeguards``.
         on_check: told each score; what it raises ends the trial.
+        should_stop: asked after each batch.
 
     Raises:
+        KeyboardInterrupt: if it is to stop.
         TrialError: if there is nothing to score.
     """
     schedule = settings.model_copy(
@@ -258,7 +261,7 @@ def run_trial(
             raise _SpentError
         aside += time.perf_counter() - now
 
-    observer = Observer(on_step=on_step, on_generator=on_generator)
+    observer = Observer(on_step=on_step, on_generator=on_generator, should_stop=should_stop)
     try:
         train(images, schedule, compute, observer, Safeguards(collapse_batches=collapse_batches))
     except _SpentError:

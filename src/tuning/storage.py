@@ -8,6 +8,7 @@ storage is a database, where Optuna's heartbeat tells who is alive.
 import fcntl
 import hashlib
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,11 +26,12 @@ from optuna.storages import (
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from src.errors import UserError
 
 UNLEASED = timedelta(seconds=10)  # that a trial which has just begun may take to get its lease
+ATTEMPTS = 3  # at opening a database
 BEATS = 4  # heartbeats within the time after which a silent worker is taken for dead
 
 
@@ -112,12 +114,20 @@ class DatabaseStore(Store):
 
     def __init__(self, url: str, retries: int, lease_seconds: int) -> None:
         super().__init__(retries)
-        self.storage = RDBStorage(
-            url,
-            heartbeat_interval=max(lease_seconds // BEATS, 1),
-            grace_period=lease_seconds,
-            heartbeat_stale_trial_callback=self.queue_again,
-        )
+        for attempt in range(ATTEMPTS):
+            try:
+                self.storage = RDBStorage(
+                    url,
+                    heartbeat_interval=max(lease_seconds // BEATS, 1),
+                    grace_period=lease_seconds,
+                    heartbeat_stale_trial_callback=self.queue_again,
+                )
+                return
+            except (ProgrammingError, IntegrityError):
+                # Another process may be making the tables at the same moment.
+                if attempt == ATTEMPTS - 1:
+                    raise
+                time.sleep(1)
 
     @contextmanager
     def lease(self, trial: optuna.Trial) -> Iterator[None]:

@@ -137,7 +137,13 @@ class Account:
         return sorted(self.complete, key=lambda trial: trial.values[0])
 
 
-def work_on(study: optuna.Study, store: Store, total: int, objective: Objective) -> None:
+def work_on(
+    study: optuna.Study,
+    store: Store,
+    total: int,
+    objective: Objective,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
     """Try what is left of a study, to the end of all its trials, whoever tries them.
 
     Args:
@@ -145,11 +151,13 @@ def work_on(study: optuna.Study, store: Store, total: int, objective: Objective)
         store: where it is kept.
         total: trials of all workers.
         objective: raises ``TrialError`` where there is no score.
+        should_stop: asked between trials.
 
     Raises:
-        KeyboardInterrupt: the trial that was at work has been queued again.
+        KeyboardInterrupt: if it is to stop, or the objective raised it; the trial that was at work
+            has been queued again.
     """
-    while True:
+    while not should_stop():
         store.release_dead(study)
         account = Account.of(study, total)
         if account.finished:
@@ -158,6 +166,7 @@ def work_on(study: optuna.Study, store: Store, total: int, objective: Objective)
             time.sleep(store.seconds_between_looks)
             continue
         _try_one(study, store, total, objective)
+    raise KeyboardInterrupt
 
 
 def _try_one(study: optuna.Study, store: Store, total: int, objective: Objective) -> None:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 import optuna
@@ -71,17 +70,12 @@ def shares(workers: int) -> list[tuple[tuple[int, ...], str | None]]:
 def work(job: Job) -> None:
     """Do a job, in a process of its own; for ``multiprocessing``."""
     end_with_parent()
-    signal.signal(signal.SIGTERM, _interrupt)
     os.sched_setaffinity(0, job.cores)
     if job.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = job.gpu
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with threadpool_limits(len(job.cores)):
         _Worker(job).run()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 class _Worker:
@@ -93,12 +87,21 @@ class _Worker:
         self._store = open_store(job.place, tune.retries, tune.lease_seconds)
         self._store.on_cut = self._end_run_of
         self._budget = Budget(tune.budget, tune.unit, tune.checks)
+        self._stops: list[int] = []
+
+    def _should_stop(self) -> bool:
+        return bool(self._stops)
 
     def run(self) -> None:
         """Search; then repeat the best trials."""
         tune = self._search.settings.tune
         study = self._search.open(self._store)
-        work_on(study, self._store, tune.trials, self._try_new)
+        if not Account.of(study, tune.trials).finished:
+            self._judged_by  # noqa: B018, what it refuses shall cost no trial
+        # From here on a trial or a lock of the storage may be held, so no exception out of nowhere.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, frame: self._stops.append(number))
+        work_on(study, self._store, tune.trials, self._try_new, self._should_stop)
         if self._search.pareto:
             return
         account = Account.of(study, tune.trials)
@@ -107,7 +110,8 @@ class _Worker:
             return
         self._tried = {original(trial): trial for trial in account.trials}
         repeated = repetition.open(self._store)
-        work_on(repeated, self._store, len(repetition.given), self._try_again)
+        total = len(repetition.given)
+        work_on(repeated, self._store, total, self._try_again, self._should_stop)
 
     @cached_property
     def _judged_by(self) -> tuple[NDArray[np.uint8], Judge]:
@@ -179,7 +183,16 @@ class _Worker:
 
             limit = self._search.settings.train.collapse_batches
             try:
-                run_trial(images, chosen, self._compute, judge, self._budget, limit, told)
+                run_trial(
+                    images,
+                    chosen,
+                    self._compute,
+                    judge,
+                    self._budget,
+                    limit,
+                    told,
+                    self._should_stop,
+                )
             finally:
                 if last:
                     grid = tile(last[0].images[:SHOWN], COLUMNS)
