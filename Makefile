@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
-.PHONY: help setup demo test test-long check bench bench-evaluation bench-processes bench-large real thesis ui summary clean distclean
+.PHONY: help setup demo test test-long check bench bench-evaluation bench-processes bench-tuning bench-large real thesis tune ui summary clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -52,8 +52,16 @@ bench: setup  ## measure training speed against a plain loop: reports/benchmarks
 bench-processes: setup  ## measure training in 1, 2 and 4 processes: reports/benchmarks (3 minutes)
 	@$(IN_VENV) python3 -m benchmarks.processes
 
+bench-tuning: setup  ## measure how many trials a minute a search's storage bears: reports/benchmarks (2 minutes)
+	@$(IN_VENV) python3 -m benchmarks.tuning $(if $(STORAGE),--storage "$(STORAGE)")
+
 bench-large: setup  ## measure memory and time as the data grow: reports/benchmarks (15 minutes)
 	@$(IN_VENV) python3 -m benchmarks.large_data
+
+tune: setup  ## search for better networks and trainings: make tune [WORKERS=2] [CLASS=normal]
+	@$(IN_VENV) python3 -m src.tune --workers $(WORKERS) $(if $(CLASS),--class $(CLASS))
+WORKERS ?= 1
+CLASS ?=
 
 ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 	@$(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) \

@@ -74,7 +74,7 @@ class Search:
 
     def point(self, trial: optuna.Trial) -> dict[str, Any]:
         """The values of a trial, by name."""
-        return {name: _suggest(trial, name, among) for name, among in self.space.items()}
+        return {name: suggest(trial, name, among) for name, among in self.space.items()}
 
     @property
     def space(self) -> Mapping[str, Range | Choices]:
@@ -152,7 +152,7 @@ def decode(among: Range | Choices, value: Any) -> Any:
     return next(choice for choice in among if encode(choice) == value)
 
 
-def _suggest(trial: optuna.Trial, name: str, among: Range | Choices) -> Any:
+def suggest(trial: optuna.Trial, name: str, among: Range | Choices) -> Any:
     """Let Optuna choose a value."""
     if not isinstance(among, Range):
         return decode(among, trial.suggest_categorical(name, [encode(c) for c in among]))
