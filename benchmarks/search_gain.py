@@ -1,0 +1,174 @@
+"""What a search gained: its first and its best configuration, trained longer, on the test split.
+
+`python -m benchmarks.search_gain --class normal --workers 2` takes the search that
+`python -m src.tune` has ended with the same params.yaml and storage, trains both configurations on
+the whole train split for five times a trial's budget, with three seeds that the search has not
+used, and judges them by the test split. Writes reports/kermany/search_CLASS.csv and .json and a picture of generated images,
+and copies the search's own table and plots there.
+"""
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import optuna
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.train_throughput import processor
+from benchmarks.workspace import ROOT
+from src.compute import choose_compute
+from src.data.classes import CLASSES
+from src.data.download import cache_folder
+from src.errors import report_errors
+from src.evaluation.choice import choose_extractor
+from src.evaluation.features import FeatureCache, extract_features
+from src.files import write_atomic, write_json
+from src.grids import png, tile
+from src.progress import say
+from src.settings.train import TrainSettings
+from src.settings.tree import ClassName, Settings, load_settings
+from src.tuning.objective import Budget, Check, Judge, Split, run_trial
+from src.tuning.result import collect
+from src.tuning.search import FIRST, Search
+from src.tuning.storage import open_store
+from src.tuning.study import Account, original
+from src.tuning.worker import shares
+from src.workspace import HOME, PARAMS, array_path, read_array, read_metrics, train_split
+
+FOLDER = ROOT / "reports" / "kermany"
+TIMES = 5  # a trial's budget
+SEEDS = 3
+SHOWN, COLUMNS = 24, 12  # generated images of each configuration
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training of a configuration."""
+
+    settings: Settings
+    label: ClassName
+    trial: int
+    chosen: TrainSettings
+
+
+def pin(places: "multiprocessing.Queue[tuple[int, ...]]") -> None:
+    """Give this process cores of its own."""
+    os.sched_setaffinity(0, places.get())
+
+
+def train(task: Task) -> tuple[dict[str, float], NDArray[np.uint8]]:
+    """Train and judge one configuration with one seed."""
+    settings, number = task.settings, [c.lower() for c in CLASSES].index(task.label)
+    compute = choose_compute(settings.compute)
+    images, patients = train_split()
+    first, second = (read_array(array_path(label, "test")) for label in CLASSES)
+    size = min(len(first), len(second))
+    draw = np.random.default_rng(settings.tune.seed)
+    rows = [np.sort(draw.permutation(len(part))[:size]) for part in (first, second)]
+    split = Split(images, patients, (first[rows[0]], second[rows[1]]))
+    extractor, _ = choose_extractor(settings.fid, HOME, (images, patients), compute.device)
+    cache, batch = FeatureCache(cache_folder() / "features"), settings.fid.batch
+    judge = Judge.of_class(
+        number,
+        split,
+        lambda part: cache.features(extractor, part, batch, compute.device),
+        lambda part: extract_features(extractor, part, batch, compute.device),
+        settings.tune.seed,
+        compute.device,
+    )
+    checks: list[Check] = []
+    budget = Budget(TIMES * settings.tune.budget, settings.tune.unit, 1)
+    limit = settings.train.collapse_batches
+    run_trial(images[number], task.chosen, compute, judge, budget, limit, checks.append)
+    (check,) = checks
+    row = {
+        "trial": task.trial,
+        "seed": task.chosen.seed,
+        "images": check.seen,
+        "seconds": round(check.seconds, 1),
+        "distance": check.score.distance,
+        "excess": check.score.excess,
+        "floor": judge.floor,
+        "other_class": judge.other_class,
+        "judged": judge.images,
+    }
+    return row, check.images[:SHOWN]
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Train, judge and write."""
+    settings = load_settings(PARAMS)
+    label: ClassName = arguments.label
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    search = Search(settings, label, "search", str(read_metrics("fetch")["data_sha256"]))
+    store = open_store(arguments.storage or str(HOME / "tune.journal"), 0, 60)
+    study = search.open(store)
+    repetition = search.repetition(Account.of(study, settings.tune.trials))
+    found = collect(search, study, repetition.open(store))
+    best = found.chosen()
+    configurations = {FIRST: search.train, original(best): found.configuration(best)}
+    unused = search.train.seed + settings.tune.seeds + 1
+    tasks = [
+        Task(settings, label, trial, chosen.model_copy(update={"seed": unused + i}))
+        for i in range(SEEDS)
+        for trial, chosen in configurations.items()
+    ]
+    context = multiprocessing.get_context("spawn")
+    places = context.Queue()
+    for cores, _ in shares(arguments.workers):
+        places.put(cores)
+    rows: list[dict[str, float]] = []
+    shown: dict[int, NDArray[np.uint8]] = {}
+    with ProcessPoolExecutor(arguments.workers, context, pin, (places,)) as pool:
+        for row, images in pool.map(train, tasks):
+            rows.append(row)
+            shown.setdefault(int(row["trial"]), images)
+            say(f"trial {row['trial']}, seed {row['seed']}: distance {row['distance']:.3f}")
+    stem = f"search_{label}"
+    table = pd.DataFrame(rows)
+    write_atomic(FOLDER / f"{stem}.csv", table.to_csv(index=False, lineterminator="\n"))
+    grid = tile(np.concatenate([shown[trial] for trial in configurations]), COLUMNS)
+    write_atomic(FOLDER / f"{stem}.png", png(grid))
+    means = table.groupby("trial")["distance"].agg(["mean", "std"])
+    write_json(
+        FOLDER / f"{stem}.json",
+        {
+            "command": "python -m src.tune --class " + label,
+            "processor": processor(),
+            "workers": arguments.workers,
+            "budget": settings.tune.budget,
+            "unit": settings.tune.unit,
+            "times": TIMES,
+            "search": found.summary(),
+            "test": {
+                str(trial): {"mean": float(part["mean"]), "std": float(part["std"])}
+                for trial, part in means.iterrows()
+            },
+            "space": settings.tune.model_dump(mode="json")["space"],
+        },
+    )
+    for path in (ROOT / "reports" / "tune").glob(f"{label}[.-]*"):
+        if path.suffix in (".png", ".csv"):
+            shutil.copy(path, FOLDER / path.name.replace(label, f"{stem}_trials", 1))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search_gain", description=__doc__)
+    parser.add_argument("--class", dest="label", choices=get_args(ClassName), required=True)
+    parser.add_argument("--storage", help="of the search; else tune.journal")
+    parser.add_argument("--workers", type=int, default=1)
+    arguments = parser.parse_args(argv)
+    return report_errors(lambda: compare(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
