@@ -3,8 +3,8 @@
 `python -m benchmarks.search_gain --class normal --workers 2` takes the search that
 `python -m src.tune` has ended with the same params.yaml and storage, trains both configurations on
 the whole train split for five times a trial's budget, with three seeds that the search has not
-used, and judges them by the test split. Writes reports/kermany/search_CLASS.csv and .json and a picture of generated images,
-and copies the search's own table and plots there.
+used, and judges them by the test split. Writes reports/kermany/search_CLASS.csv and .json and a
+picture of generated images, and copies the search's own table and plots there.
 """
 
 import argparse

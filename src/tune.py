@@ -34,7 +34,7 @@ from src.tuning.search import FIRST, Search
 from src.tuning.storage import Store, open_store
 from src.tuning.study import Account, original
 from src.tuning.worker import Job, shares, work
-from src.workspace import HOME, PARAMS, PROJECT, read_metrics
+from src.workspace import HOME, PARAMS, PROJECT, read_metrics, train_split
 
 STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
 SECONDS_TO_STOP = 60  # that workers get to queue their trials again
@@ -55,6 +55,7 @@ def tune(arguments: argparse.Namespace) -> None:
     tuned = settings.tune
     store = open_store(place, tuned.retries, tuned.lease_seconds)
     data = str(read_metrics("fetch")["data_sha256"])
+    train_split()  # refused here rather than by every worker, where it is missing
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for label in labels:
         search = Search(settings, label, "pareto" if arguments.pareto else "search", data)
