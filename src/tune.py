@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Any, get_args
@@ -53,15 +54,15 @@ def tune(arguments: argparse.Namespace) -> None:
         raise UserError("--trial: it chooses what --apply writes, of the class that --class names")
     place = arguments.storage or os.environ.get(STORAGE) or str(HOME / "tune.journal")
     tuned = settings.tune
-    store = open_store(place, tuned.retries, tuned.lease_seconds)
     data = str(read_metrics("fetch")["data_sha256"])
     train_split()  # refused here rather than by every worker, where it is missing
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    for label in labels:
-        search = Search(settings, label, "pareto" if arguments.pareto else "search", data)
-        found = _run(search, store, place, arguments.workers)
-        if arguments.apply:
-            _apply(found, arguments.trial)
+    with closing(open_store(place, tuned.retries, tuned.lease_seconds)) as store:
+        for label in labels:
+            search = Search(settings, label, "pareto" if arguments.pareto else "search", data)
+            found = _run(search, store, place, arguments.workers)
+            if arguments.apply:
+                _apply(found, arguments.trial)
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:

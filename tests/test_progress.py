@@ -59,6 +59,17 @@ def test_what_was_done_before_counts_but_not_for_the_rate(
     ]
 
 
+def test_a_note_stands_at_the_end_of_a_line(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress("search", 40, "trials") as shown:
+        shown.note = "best 0.5"
+        clock.now += 20
+        shown.advance(10)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "search: 10 of 40 trials, 0.5 a second, 1 min 00 s to go, best 0.5"
+
+
 def test_long_work_gets_fewer_lines(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("train", 0, "images") as shown:
         for _ in range(24 * 360):

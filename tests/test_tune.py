@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +88,25 @@ def project(template: Project, tmp_path: Path) -> Iterator[Project]:
     assert made.processes() == []
 
 
-def studies(place: str) -> dict[str, optuna.Study]:
+Studies = Callable[[str], dict[str, optuna.Study]]
+
+
+@pytest.fixture
+def studies() -> Iterator[Studies]:
+    """Every study of a storage, open until the test ends."""
+    with ExitStack() as stack:
+        yield lambda place: stack.enter_context(opened(place))
+
+
+@contextmanager
+def opened(place: str) -> Iterator[dict[str, optuna.Study]]:
     """Every study of a storage, by what comes before the digest in its name."""
-    store = open_store(place, 0, 60)
-    found = optuna.get_all_study_summaries(store.storage)
-    return {
-        summary.study_name.rpartition("-")[0]: optuna.load_study(
-            study_name=summary.study_name, storage=store.storage
-        )
-        for summary in found
-    }
+    with closing(open_store(place, 0, 60)) as store:
+        names = optuna.get_all_study_names(store.storage)
+        yield {
+            name.rpartition("-")[0]: optuna.load_study(study_name=name, storage=store.storage)
+            for name in names
+        }
 
 
 def runs(uri: str) -> pd.DataFrame:
@@ -108,7 +118,9 @@ def runs(uri: str) -> pd.DataFrame:
 
 
 @pytest.mark.long
-def test_a_search_is_reported_tracked_gone_on_with_and_adopted(project: Project) -> None:
+def test_a_search_is_reported_tracked_gone_on_with_and_adopted(
+    project: Project, studies: Studies
+) -> None:
     output = project.run(*SEARCH)
     assert "trial 0 (the current configuration): excess" in output
     journal = str(project.path / "tune.journal")
@@ -174,7 +186,9 @@ def test_a_search_is_reported_tracked_gone_on_with_and_adopted(project: Project)
 
 
 @pytest.mark.long
-def test_both_classes_are_searched_in_turn_and_a_front_has_two_aims(project: Project) -> None:
+def test_both_classes_are_searched_in_turn_and_a_front_has_two_aims(
+    project: Project, studies: Studies
+) -> None:
     project.run("python3", "-m", "src.tune", "--pareto", "--workers", "2")
     found = studies(str(project.path / "tune.journal"))
     assert found.keys() == {"normal-pareto", "pneumonia-pareto"}
@@ -217,32 +231,30 @@ def long_trials(project: Project, **values: Any) -> None:
         project.change(set_value("tune", name, value=value))
 
 
-class Seen:
-    """The trials of a storage that are at work and have a run in the tracker."""
-
-    def __init__(self, place: str) -> None:
-        self._store = open_store(place, 0, 60)
-
-    def running(self) -> int:
-        """How many."""
-        names = optuna.get_all_study_names(self._store.storage)
-        found = [optuna.load_study(study_name=n, storage=self._store.storage) for n in names]
-        trials = [t for s in found for t in s.get_trials(states=(TrialState.RUNNING,))]
-        return sum(RUN in trial.user_attrs for trial in trials)
+def running(place: str) -> int:
+    """How many trials are at work and have a run in the tracker."""
+    with opened(place) as found:
+        trials = [
+            trial
+            for study in found.values()
+            for trial in study.get_trials(states=(TrialState.RUNNING,))
+        ]
+    return sum(RUN in trial.user_attrs for trial in trials)
 
 
 @pytest.mark.long
-def test_a_search_that_is_interrupted_goes_on_where_it_was(project: Project) -> None:
+def test_a_search_that_is_interrupted_goes_on_where_it_was(
+    project: Project, studies: Studies
+) -> None:
     long_trials(project, budget=4000)
     place = str(project.path / "tune.journal")
     process = project.start(*SEARCH, "--trials", "3")
-    seen = Seen(place)
-    until(lambda: seen.running() > 0, process)
+    until(lambda: running(place) > 0, process)
     process.send_signal(signal.SIGINT)
     output = process.communicate()[0]
     assert process.returncode == 130, output
     assert "Traceback" not in output
-    assert seen.running() == 0
+    assert running(place) == 0
     long_trials(project, budget=4000)
     project.run(*SEARCH, "--trials", "3")
     study = studies(place)["normal-search"]
@@ -256,12 +268,11 @@ def test_a_search_that_is_interrupted_goes_on_where_it_was(project: Project) -> 
 
 
 @pytest.mark.long
-def test_a_worker_that_is_killed_loses_its_trial_only(project: Project) -> None:
+def test_a_worker_that_is_killed_loses_its_trial_only(project: Project, studies: Studies) -> None:
     long_trials(project)
     place = str(project.path / "tune.journal")
     process = project.start(*SEARCH, "--workers", "2")
-    seen = Seen(place)
-    until(lambda: seen.running() > 0, process)
+    until(lambda: running(place) > 0, process)
     victim = workers_of(process)[0]
     subprocess.run(["kill", "-9", str(victim)], check=True)
     output = process.communicate()[0]
@@ -286,7 +297,7 @@ def check_all_accounted_for(study: optuna.Study, total: int) -> None:
 
 @pytest.mark.long
 def test_four_workers_of_two_hosts_search_in_postgresql_and_track_on_a_server(
-    project: Project, tmp_path: Path
+    project: Project, studies: Studies, tmp_path: Path
 ) -> None:
     long_trials(project, trials=8, lease_seconds=4, budget=3000)
     with (
@@ -296,8 +307,7 @@ def test_four_workers_of_two_hosts_search_in_postgresql_and_track_on_a_server(
         place = {"TUNE_STORAGE": database, "MLFLOW_TRACKING_URI": server}
         # Two commands, as on two machines, begin at once.
         both = [project.start(*SEARCH, "--workers", "2", **place) for _ in range(2)]
-        seen = Seen(database)
-        until(lambda: seen.running() == 4, both[0])
+        until(lambda: running(database) == 4, both[0])
         subprocess.run(["kill", "-9", str(workers_of(both[1])[0])], check=True)
         outputs = [process.communicate()[0] for process in both]
         assert [process.returncode for process in both] == [0, 0], outputs

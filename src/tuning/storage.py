@@ -53,6 +53,9 @@ class Store(ABC):
     def release_dead(self, study: optuna.Study) -> None:
         """Fail the trials of workers that died, and queue each again."""
 
+    def close(self) -> None:  # noqa: B027, a file needs nothing
+        """Give connections back."""
+
     def queue_again(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Let a trial that was cut off be tried again, unless that was so too often."""
         self.on_cut(trial)
@@ -116,7 +119,7 @@ class DatabaseStore(Store):
         super().__init__(retries)
         for attempt in range(ATTEMPTS):
             try:
-                self.storage = RDBStorage(
+                self.storage: RDBStorage = RDBStorage(
                     url,
                     heartbeat_interval=max(lease_seconds // BEATS, 1),
                     grace_period=lease_seconds,
@@ -137,6 +140,11 @@ class DatabaseStore(Store):
     def release_dead(self, study: optuna.Study) -> None:
         """As ``Store``: those whose worker has been silent for too long."""
         fail_stale_trials(study)
+
+    def close(self) -> None:
+        """As ``Store``."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
 
 
 def open_store(place: str, retries: int, lease_seconds: int) -> Store:

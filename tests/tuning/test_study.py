@@ -228,7 +228,8 @@ def test_a_database_keeps_studies_too_and_its_password_is_not_repeated(tmp_path:
     study = a_study(store)
     work_on(study, store, 3, objective)
     assert Account.of(study, 3).finished
-    assert store.storage.get_heartbeat_interval() == 2  # type: ignore[attr-defined]
+    assert store.storage.get_heartbeat_interval() == 2
+    store.close()
     with pytest.raises(UserError) as caught:
         open_store("postgresql://me:secret@127.0.0.1:1/none", 2, 8)
     assert "cannot be used" in str(caught.value)

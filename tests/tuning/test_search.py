@@ -1,0 +1,200 @@
+"""What names a study, what a trial stands for, and what a search found."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from src.errors import UserError
+from src.report.search import render_search
+from src.settings.tree import Settings, parse_settings
+from src.tuning.figures import study_figures
+from src.tuning.objective import TrialError
+from src.tuning.result import Found, Repeated, collect
+from src.tuning.search import Search, decode, encode
+from src.tuning.storage import JournalStore
+from src.tuning.study import REASON, Account
+
+
+@pytest.fixture
+def search(tiny_settings: Settings) -> Search:
+    return Search(tiny_settings, "normal", "search", "data")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JournalStore:
+    return JournalStore(tmp_path / "journal", 2)
+
+
+def changed(tiny: dict[str, Any], *place: str, value: Any) -> Settings:
+    part = tiny
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    return parse_settings(tiny)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "same"),
+    [
+        (("tune", "trials"), 99, True),
+        (("tune", "top"), 9, True),
+        (("tune", "seeds"), 9, True),
+        (("fid", "iterations"), 9, True),
+        (("train", "pneumonia", "batch"), 4, True),
+        (("tune", "budget"), 99, False),
+        (("tune", "seed"), 99, False),
+        (("tune", "space", "loss"), ["hinge", "bce"], False),
+        (("train", "normal", "batch"), 4, False),
+        (("fid", "dims"), 16, False),
+        (("preprocess", "filter"), "box", True),  # the data's checksum tells
+    ],
+)
+def test_a_study_is_another_one_where_scores_could_not_be_compared(
+    search: Search, tiny: dict[str, Any], place: tuple[str, ...], value: Any, same: bool
+) -> None:
+    other = Search(changed(tiny, *place, value=value), "normal", "search", "data")
+    assert (other.name == search.name) == same
+
+
+def test_other_data_another_class_or_other_aims_mean_another_study(
+    search: Search, tiny_settings: Settings
+) -> None:
+    names = {
+        search.name,
+        Search(tiny_settings, "normal", "search", "other data").name,
+        Search(tiny_settings, "pneumonia", "search", "data").name,
+        Search(tiny_settings, "normal", "pareto", "data").name,
+    }
+    assert len(names) == 4
+
+
+def test_lists_survive_optuna_and_numbers_are_as_a_person_sets_them(search: Search) -> None:
+    among = search.space["augmentation"]
+    assert [decode(among, encode(choice)) for choice in among] == list(among)
+    assert decode(search.space["optimizer.generator.learning_rate"], 0.00123456) == 0.00123
+    assert decode(search.space["generator.latent"], 11) == 11
+
+
+def test_what_makes_no_sense_together_is_a_failed_trial(
+    tiny: dict[str, Any],
+) -> None:
+    settings = changed(tiny, "tune", "space", "generator.depth", value=[0, 5])
+    search = Search(settings, "normal", "search", "data")
+    with pytest.raises(TrialError, match="does not divide"):
+        search.configuration({"generator.latent": 8, "generator.depth": 5})
+
+
+DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "optimizer.generator.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
+    "loss": CategoricalDistribution(["bce", "hinge"]),
+}
+
+
+def trial(value: float | None, rate: float, loss: str, **attributes: Any) -> FrozenTrial:
+    return create_trial(
+        state=TrialState.FAIL if value is None else TrialState.COMPLETE,
+        value=value,
+        params={"optimizer.generator.learning_rate": rate, "loss": loss},
+        distributions=DISTRIBUTIONS,
+        user_attrs=attributes,
+    )
+
+
+@pytest.fixture
+def found(search: Search, store: JournalStore) -> Found:
+    study = search.open(store)
+    study.add_trials(
+        [
+            trial(2.0, 0.001, "bce"),
+            trial(1.0, 0.0020004, "hinge", distance=0.5),
+            trial(None, 0.01, "bce", **{REASON: "it diverged"}),
+            trial(1.5, 0.004, "bce"),
+        ]
+    )
+    repeated = optuna.create_study(storage=store.storage)
+    whole = {"trial": CategoricalDistribution([0, 1, 3]), "seed": CategoricalDistribution([2, 3])}
+    for number, seed, value in ((0, 2, 2.2), (0, 3, 2.4), (1, 2, 1.6), (1, 3, 2.0), (3, 2, 0.1)):
+        repeated.add_trial(
+            create_trial(value=value, params={"trial": number, "seed": seed}, distributions=whole)
+        )
+    return collect(search, study, repeated)
+
+
+def test_the_best_mean_is_chosen_among_those_that_every_seed_allowed(found: Found) -> None:
+    assert [part.trial for part in found.repeated] == [1, 0]  # trial 3 failed with a seed
+    assert found.repeated[0].mean == pytest.approx(1.8)
+    assert found.repeated[0].spread == pytest.approx(0.2828, abs=1e-3)
+    chosen = found.chosen()
+    assert chosen.number == 1
+    assert found.configuration(chosen).loss == "hinge"
+    assert found.configuration(chosen).optimizer.generator.learning_rate == 0.002
+    assert found.chosen(3).number == 3
+    for number in (2, 7):
+        with pytest.raises(UserError, match=f"trial {number} is not there or has no score"):
+            found.chosen(number)
+
+
+def test_the_result_says_what_was_gained(found: Found) -> None:
+    assert found.sentence() == (
+        "Trial 1 did best: excess 1.800 as the mean over 2 other seeds, where the current "
+        "configuration has 2.300."
+    )
+    assert found.changes(found.chosen()) == {
+        "optimizer.generator.learning_rate": (0.001, 0.002),
+        "loss": ("bce", "hinge"),
+    }
+    nothing = Found(found.search, found.study, found.account, [Repeated(0, [1.0])])
+    assert nothing.sentence().startswith("Nothing was gained: the current configuration has")
+    table = found.table().set_index("trial")
+    assert list(table["state"]) == ["complete", "complete", "fail", "complete"]
+    assert table.loc[2, "reason"] == "it diverged"
+    assert table.loc[1, "distance"] == 0.5
+
+
+def test_where_no_trial_has_a_score_the_reasons_are_told(
+    search: Search, store: JournalStore
+) -> None:
+    study = search.open(store)
+    study.add_trials([trial(None, 0.01, "bce", **{REASON: "it diverged"})] * 3)
+    failed = collect(search, study, None)
+    assert failed.sentence() == "No trial has a score: it diverged (3)."
+    with pytest.raises(UserError, match=r"it diverged \(3\)"):
+        failed.chosen()
+
+
+def test_the_first_and_the_best_are_repeated_with_seeds_that_the_search_did_not_use(
+    search: Search, found: Found
+) -> None:
+    repetition = search.repetition(Account.of(found.study, 4))
+    assert repetition.numbers == (0, 1)  # tune.top is 1
+    seed = search.train.seed
+    assert repetition.given == [
+        {"trial": number, "seed": seed + i} for i in (1, 2) for number in (0, 1)
+    ]
+
+
+def test_the_page_shows_the_result_and_escapes_what_it_is_told(found: Found) -> None:
+    found.study.add_trial(trial(None, 0.01, "bce", **{REASON: "<script>alert(1)</script>"}))
+    again = collect(found.search, found.study, None)
+    page = render_search(
+        Found(found.search, found.study, again.account, found.repeated), {"history": b"png"}
+    )
+    assert found.sentence() in page
+    assert "<script>" not in page
+    assert "it diverged" in page
+    assert 'src="data:image/png;base64,cG5n"' in page
+    assert "<td>loss</td><td>bce</td><td>hinge</td>" in page
+
+
+def test_the_plots_are_pictures_and_need_some_trials(search: Search, store: JournalStore) -> None:
+    study = search.open(store)
+    assert study_figures(collect(search, study, None)) == {}
+    for i in range(12):
+        study.add_trial(trial(2.0 - i / 10, 0.001 + i / 2000, ["bce", "hinge"][i % 2]))
+    figures = study_figures(collect(search, study, None))
+    assert figures.keys() == {"history", "importances", "parallel"}
+    assert all(content.startswith(b"\x89PNG") for content in figures.values())
