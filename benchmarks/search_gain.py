@@ -38,10 +38,10 @@ from src.settings.tree import ClassName, Settings, load_settings
 from src.tuning.objective import Budget, Check, Judge, Split, run_trial
 from src.tuning.result import collect
 from src.tuning.search import FIRST, Search
-from src.tuning.storage import open_store
-from src.tuning.study import Account, original
+from src.tuning.storage import open_store, original
+from src.tuning.study import Account
 from src.tuning.worker import shares
-from src.workspace import HOME, PARAMS, array_path, read_array, read_metrics, train_split
+from src.workspace import HOME, PARAMS, array_path, read_array, train_checksum, train_split
 
 FOLDER = ROOT / "reports" / "kermany"
 TIMES = 5  # a trial's budget
@@ -108,10 +108,11 @@ def compare(arguments: argparse.Namespace) -> None:
     settings = load_settings(PARAMS)
     label: ClassName = arguments.label
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    search = Search(settings, label, "search", str(read_metrics("fetch")["data_sha256"]))
+    search = Search(settings, label, "search", train_checksum())
     store = open_store(arguments.storage or str(HOME / "tune.journal"), 0, 60)
     study = search.open(store)
-    repetition = search.repetition(Account.of(study, settings.tune.trials))
+    account = Account.of(study, settings.tune.trials, settings.tune.retries)
+    repetition = search.repetition(account)
     found = collect(search, study, repetition.open(store))
     best = found.chosen()
     configurations = {FIRST: search.train, original(best): found.configuration(best)}

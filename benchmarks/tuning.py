@@ -116,7 +116,7 @@ def measure(place: str) -> dict[str, Any]:
         for process in processes:
             process.join()
         after = load(place)
-        account = Account.of(study, TRIALS)
+        account = Account.of(study, TRIALS, 2)
         rate = trials_a_minute(account.trials)
         found[f"{workers} workers"] = {
             "trials_a_minute": round(rate),

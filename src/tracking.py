@@ -111,6 +111,10 @@ class Run:
         if lost:
             print(f"warning: not delivered to MLflow: {', '.join(lost)}", file=sys.stderr)
 
+    def terminate(self, status: str) -> None:
+        """Say how it ended: FINISHED, FAILED or KILLED."""
+        _terminate(self._client, self.run_id, status)
+
     def _put(self, name: str, action: Callable[[], object]) -> None:
         self._queue.append((name, action))
 
@@ -177,25 +181,11 @@ def start_run(
             run_id = client.create_run(
                 experiment, run_name=name, tags={**tags, **nested}
             ).info.run_id
-            items = [Param(key, value) for key, value in params.items()]
-            for start in range(0, len(items), PARAMS_PER_CALL):
-                client.log_batch(run_id, params=items[start : start + PARAMS_PER_CALL])
+            _log_params(client, run_id, params)
     except (MlflowException, OSError) as error:
         raise _unusable(uri, error) from error
-    run = Run(client, run_id, delivered)
-    status = "FAILED"
-    try:
+    with _until_closed(Run(client, run_id, delivered)) as run:
         yield run
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        run.close()
-        try:
-            client.set_terminated(run_id, status)
-        except (MlflowException, OSError) as error:
-            print(f"warning: MLflow cannot be reached: {_one_line(error)}", file=sys.stderr)
 
 
 @contextmanager
@@ -207,19 +197,35 @@ def start_shared_run(
         with _one_at_a_time(root), _quiet():
             client = mlflow.MlflowClient(tracking_uri(root))
             experiment = _experiment(client, root)
-            found = _oldest(client, experiment, name)
-            if found is None:
+            run_id = _oldest(client, experiment, name)
+            if run_id is None:
                 made = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
-                for key, value in params.items():
-                    client.log_param(made, key, value)
                 # Another host may have made one at the same time: the older one counts.
-                found = _oldest(client, experiment, name)
-                if found != made:
+                run_id = _oldest(client, experiment, name) or made
+                if run_id != made:
                     client.delete_run(made)
+            client.update_run(run_id, status="RUNNING")
+            # The same for everyone who opens it.
+            _log_params(client, run_id, params)
     except (MlflowException, OSError) as error:
         raise _unusable(tracking_uri(root), error) from error
-    with start_run(name, root, params, tags, found) as run:
+    with _until_closed(Run(client, run_id)) as run:
         yield run
+
+
+@contextmanager
+def _until_closed(run: Run) -> Iterator[Run]:
+    """Say how a run ended."""
+    status = "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        run.close()
+        run.terminate(status)
 
 
 def _oldest(client: mlflow.MlflowClient, experiment: str, name: str) -> str | None:
@@ -233,10 +239,20 @@ def _oldest(client: mlflow.MlflowClient, experiment: str, name: str) -> str | No
     return str(found[0].info.run_id) if found else None
 
 
+def _log_params(client: mlflow.MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
+    items = [Param(key, value) for key, value in params.items()]
+    for start in range(0, len(items), PARAMS_PER_CALL):
+        client.log_batch(run_id, params=items[start : start + PARAMS_PER_CALL])
+
+
 def end_run(root: Path, run_id: str, status: str) -> None:
     """Say how a run ended whose process cannot say so any more."""
+    _terminate(mlflow.MlflowClient(tracking_uri(root)), run_id, status)
+
+
+def _terminate(client: mlflow.MlflowClient, run_id: str, status: str) -> None:
     try:
-        mlflow.MlflowClient(tracking_uri(root)).set_terminated(run_id, status)
+        client.set_terminated(run_id, status)
     except (MlflowException, OSError) as error:
         print(f"warning: MLflow cannot be reached: {_one_line(error)}", file=sys.stderr)
 
@@ -247,8 +263,9 @@ def tracking_uri(root: Path) -> str:
 
 
 def _unusable(uri: str, error: Exception) -> UserError:
+    shown = re.sub(r"//[^/@]*@", "//***@", uri)  # without a password
     return UserError(
-        f"the MLflow store {uri} cannot be used ({_one_line(error)}); start its server, or "
+        f"the MLflow store {shown} cannot be used ({_one_line(error)}); start its server, or "
         "unset MLFLOW_TRACKING_URI for a local store"
     )
 

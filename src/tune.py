@@ -12,14 +12,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Any, get_args
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from src.errors import UserError, report_errors
 from src.files import write_atomic, write_json
@@ -32,12 +34,13 @@ from src.tracking import Run, start_shared_run
 from src.tuning.figures import study_figures
 from src.tuning.result import Found, collect, reason_of
 from src.tuning.search import FIRST, Search
-from src.tuning.storage import Store, open_store
-from src.tuning.study import Account, original
+from src.tuning.storage import Store, open_store, original
+from src.tuning.study import Account
 from src.tuning.worker import Job, shares, work
-from src.workspace import HOME, PARAMS, PROJECT, read_metrics, train_split
+from src.workspace import HOME, PARAMS, PROJECT, train_checksum
 
 STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
+DEATHS = 4  # of each worker, with no trial in between, after which a search gives up
 SECONDS_TO_STOP = 60  # that workers get to queue their trials again
 
 
@@ -54,8 +57,7 @@ def tune(arguments: argparse.Namespace) -> None:
         raise UserError("--trial: it chooses what --apply writes, of the class that --class names")
     place = arguments.storage or os.environ.get(STORAGE) or str(HOME / "tune.journal")
     tuned = settings.tune
-    data = str(read_metrics("fetch")["data_sha256"])
-    train_split()  # refused here rather than by every worker, where it is missing
+    data = train_checksum()  # refused here rather than by every worker, where it is missing
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with closing(open_store(place, tuned.retries, tuned.lease_seconds)) as store:
         for label in labels:
@@ -116,11 +118,13 @@ class Watched:
     def __exit__(self, *error: Any) -> None:
         self._progress.__exit__(*error)
 
-    def look(self) -> None:
-        """Tell what has ended since the last look."""
-        for line in self._new():
+    def look(self) -> int:
+        """Tell what has ended since the last look; how many trials that is."""
+        lines = self._new()
+        for line in lines:
             say(f"{self._search.label}: {line}")
             self._progress.advance()
+        return len(lines)
 
     def wait(self) -> None:
         """Until the next look is due."""
@@ -128,7 +132,8 @@ class Watched:
 
     def _new(self) -> list[str]:
         """A line for each trial that has ended since the last look."""
-        account = Account.of(self._study, self._search.settings.tune.trials)
+        tune = self._search.settings.tune
+        account = Account.of(self._study, tune.trials, tune.retries)
         notes = [
             f"{account.count(state)} {name}"
             for state, name in ((TrialState.PRUNED, "pruned"), (TrialState.FAIL, "failed"))
@@ -145,16 +150,17 @@ class Watched:
             repetition = self._search.repetition(account)
             wanted = len(repetition.given)
             self._progress.total = account.done + wanted
-            self.repetition = self.repetition or repetition.open(self._store)
-            for trial in self._ended(repetition.name, Account.of(self.repetition, wanted)):
+            if self.repetition is None:
+                self.repetition = repetition.open(self._store)
+            again = Account.of(self.repetition, wanted, tune.retries)
+            for trial in self._ended(repetition.name, again):
                 number, seed = trial.params["trial"], trial.params["seed"]
                 lines.append(f"trial {number} again, seed {seed}: {_ending(trial)}")
         return lines
 
     def _ended(self, study: str, account: Account) -> list[FrozenTrial]:
         """Trials that have ended and were not told yet."""
-        ended = [trial for trial in account.trials if trial.state.is_finished()]
-        new = [trial for trial in ended if (study, original(trial)) not in self._told]
+        new = [trial for trial in account.ended if (study, original(trial)) not in self._told]
         self._told |= {(study, original(trial)) for trial in new}
         return new
 
@@ -182,9 +188,11 @@ def _work(jobs: Sequence[Job], watched: Watched) -> None:
         return process
 
     running = {number: start(job) for number, job in enumerate(jobs)}
+    deaths = 0  # since a trial has ended
     try:
         while running:
-            watched.look()
+            if watched.look():
+                deaths = 0
             watched.wait()
             for number, process in list(running.items()):
                 status = process.exitcode
@@ -193,6 +201,12 @@ def _work(jobs: Sequence[Job], watched: Watched) -> None:
                 del running[number]
                 if status < 0:
                     name = signal.Signals(-status).name
+                    deaths += 1
+                    if deaths > DEATHS * len(jobs):
+                        raise UserError(
+                            f"workers are ended by {name} again and again before a trial ends; is "
+                            "there enough memory? Fewer --workers need less"
+                        )
                     warn(f"worker {number} was ended by {name}; another one goes on")
                     running[number] = start(jobs[number])
                 elif status:
@@ -216,9 +230,25 @@ def _stop(processes: Sequence[SpawnProcess]) -> None:
 
 def work_or_exit(job: Job) -> None:
     """Do a job; what a user can mend is said without a traceback."""
-    status = report_errors(lambda: work(job))
+    status = report_errors(lambda: _while_stored(lambda: work(job)))
     if status:
         sys.exit(status)
+
+
+def _while_stored(work: Callable[[], None]) -> None:
+    """Do some work that needs the storage.
+
+    Raises:
+        UserError: if the storage goes away.
+    """
+    try:
+        work()
+    except (StorageInternalError, SQLAlchemyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the storage of the search cannot be reached any more ({reason}); start the same "
+            "command again when it can"
+        ) from error
 
 
 def _report(found: Found, run: Run) -> None:
@@ -288,7 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
-    return report_errors(lambda: tune(arguments))
+    return report_errors(lambda: _while_stored(lambda: tune(arguments)))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,5 +1,6 @@
 """Where the project's files lie, and how what the stages leave is read."""
 
+import hashlib
 import json
 import os
 import sys
@@ -62,6 +63,16 @@ def train_split() -> tuple[
     first, second = CLASSES
     images = read_array(array_path(first, "train")), read_array(array_path(second, "train"))
     return images, (patients_of(first, "train"), patients_of(second, "train"))
+
+
+def train_checksum() -> str:
+    """What names the train images of both classes and whose they are."""
+    images, patients = train_split()
+    digest = hashlib.sha256(json.dumps(patients).encode())
+    for part in images:
+        digest.update(repr(part.shape).encode())
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def read_table(path: Path, index: str | None = None) -> pd.DataFrame:

@@ -19,8 +19,8 @@ from optuna.trial import TrialState
 
 from src import tune as module
 from src.settings.tree import load_settings
-from src.tuning.storage import open_store
-from src.tuning.study import Account, original
+from src.tuning.storage import open_store, original
+from src.tuning.study import Account
 from src.tuning.worker import RUN, shares
 from tests.conftest import ROOT
 from tests.pipeline.project import Project, set_value
@@ -125,7 +125,7 @@ def test_a_search_is_reported_tracked_gone_on_with_and_adopted(
     assert "trial 0 (the current configuration): excess" in output
     journal = str(project.path / "tune.journal")
     search = studies(journal)["normal-search"]
-    assert Account.of(search, 4).done == len(search.trials) == 4
+    assert Account.of(search, 4, 2).done == len(search.trials) == 4
     settings = load_settings(project.path / "params.yaml")
     train = settings.train.normal
     assert search.trials[0].params["generator.latent"] == train.generator.latent
@@ -137,7 +137,7 @@ def test_a_search_is_reported_tracked_gone_on_with_and_adopted(
     folder = project.path / "reports" / "tune"
     table = pd.read_csv(folder / "normal.csv")
     assert list(table["trial"]) == [0, 1, 2, 3]
-    assert table["excess"].notna().sum() == len(Account.of(search, 4).complete) + sum(
+    assert table["excess"].notna().sum() == len(Account.of(search, 4, 2).complete) + sum(
         t.state == TrialState.PRUNED for t in search.trials
     )
     found = json.loads((folder / "normal.json").read_text())
@@ -193,7 +193,7 @@ def test_both_classes_are_searched_in_turn_and_a_front_has_two_aims(
     found = studies(str(project.path / "tune.journal"))
     assert found.keys() == {"normal-pareto", "pneumonia-pareto"}
     for study in found.values():
-        assert Account.of(study, 4).finished
+        assert Account.of(study, 4, 2).finished
         assert all(len(trial.values) == 2 for trial in study.best_trials)
         assert all(trial.values[1] == trial.user_attrs["mflop"] for trial in study.best_trials)
     page = (project.path / "reports" / "tune" / "pneumonia-pareto.html").read_text()
@@ -258,7 +258,7 @@ def test_a_search_that_is_interrupted_goes_on_where_it_was(
     long_trials(project, budget=4000)
     project.run(*SEARCH, "--trials", "3")
     study = studies(place)["normal-search"]
-    account = Account.of(study, 3)
+    account = Account.of(study, 3, 2)
     assert account.done == 3
     assert account.count(TrialState.FAIL) == 0
     assert original(account.trials[0]) == 0
@@ -283,7 +283,7 @@ def test_a_worker_that_is_killed_loses_its_trial_only(project: Project, studies:
 
 def check_all_accounted_for(study: optuna.Study, total: int) -> None:
     """Every trial has ended, once, and those that were cut off were tried again."""
-    account = Account.of(study, total)
+    account = Account.of(study, total, 2)
     assert account.done == total
     assert len(account.trials) == total
     assert account.count(TrialState.RUNNING, TrialState.WAITING) == 0

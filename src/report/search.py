@@ -8,8 +8,7 @@ from optuna.trial import TrialState
 from src.report.templates import as_url, pages
 from src.tuning.figures import TITLES
 from src.tuning.result import Found
-from src.tuning.search import FIRST
-from src.tuning.study import original
+from src.tuning.storage import original
 
 
 def render_search(found: Found, figures: Mapping[str, bytes]) -> str:
@@ -26,8 +25,7 @@ def render_search(found: Found, figures: Mapping[str, bytes]) -> str:
             counts={state.name.lower(): found.account.count(state) for state in states},
             chosen=None if trial is None else original(trial),
             changes={} if trial is None else found.changes(trial),
-            gained=bool(found.repeated) and found.repeated[0].trial != FIRST,
-            front=found.front() if found.search.pareto else [],
+            front=[(original(t), *t.values) for t in found.front()] if found.search.pareto else [],
             figures={name: as_url(content) for name, content in figures.items()},
             titles=TITLES,
             columns=list(table.columns),

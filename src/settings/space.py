@@ -17,6 +17,7 @@ from src.settings.tune import Choice, Choices, Range
 Tree = dict[str, Any]
 Values = Mapping[str, Any]  # by name
 NETWORKS = ("generator", "discriminator")
+UNSEARCHED = ("epochs", "samples", "seed")  # the budget ends a trial, and luck is no choice
 MULTIPLE = 8  # of which widths are, for the sake of the processor
 
 
@@ -145,13 +146,15 @@ def current(train: TrainSettings, space: Mapping[str, Range | Choices]) -> dict[
 
 
 def check_names(train: TrainSettings, names: Iterable[str]) -> None:
-    """Refuse names that are no parameters of a class.
+    """Refuse names that are no parameters of a class, or that do not change what a trial scores.
 
     Raises:
         ValueError: it begins with the name.
     """
     tree = json.loads(train.model_dump_json())
     for name in names:
+        if name.partition(".")[0] in UNSEARCHED:
+            raise ValueError(f"{name}: it is not for a search to choose")
         if name not in DERIVED:
             _value_of(tree, name)
 

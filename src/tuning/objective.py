@@ -271,6 +271,6 @@ def run_trial(
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise TrialError("there was not enough memory") from error
     except RuntimeError as error:
-        if "memory" not in str(error):  # the CPU's allocator has no error of its own
+        if "allocate memory" not in str(error):  # the CPU's allocator has no error of its own
             raise
         raise TrialError("there was not enough memory") from error

@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+import scipy.stats
 from optuna.trial import FrozenTrial, TrialState
 
 from src.errors import UserError
 from src.settings.train import TrainSettings
 from src.tuning.search import FIRST, Search
-from src.tuning.study import REASON, Account, original
+from src.tuning.storage import REASON, original
+from src.tuning.study import Account
+
+LEVEL = 0.05  # chance of calling a difference of seeds a gain
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Found:
             raise UserError("--apply: of a front you have to choose one; name it with --trial")
         if not self.repeated:
             raise UserError(f"no trial of {self.search.label} has a score: {self.failures()}")
-        return by_number[self.repeated[0].trial]
+        # The current configuration may have failed in the search and yet do best with other seeds.
+        return next(t for t in self.account.trials if original(t) == self.repeated[0].trial)
 
     def configuration(self, trial: FrozenTrial) -> TrainSettings:
         """The settings of a trial."""
@@ -130,6 +135,19 @@ class Found:
         now, then = self.values(self.first), self.values(trial)
         return {name: (now[name], then[name]) for name in then if now[name] != then[name]}
 
+    @property
+    def gained(self) -> bool:
+        """Whether the best mean lies below the current configuration's by more than chance.
+
+        Welch's test at 5 %, divided by how many could have been the best (Bonferroni).
+        """
+        now = next((part for part in self.repeated if part.trial == FIRST), None)
+        if now is None or self.repeated[0] is now or len(now.excesses) < 2:
+            return False
+        best = self.repeated[0].excesses
+        test = scipy.stats.ttest_ind(best, now.excesses, equal_var=False, alternative="less")
+        return bool(test.pvalue < LEVEL / (len(self.repeated) - 1))
+
     def sentence(self) -> str:
         """What came out, for a person."""
         if self.search.pareto:
@@ -152,16 +170,22 @@ class Found:
             )
         return (
             f"Trial {best.trial} did best: excess {best.mean:.3f} {seeds}, where the "
-            f"current configuration has {now.mean:.3f}."
+            f"current configuration has {now.mean:.3f}; "
+            + (
+                "more than chance would explain."
+                if self.gained
+                else "the seeds differ so much that this may be chance."
+            )
         )
 
 
 def collect(search: Search, study: optuna.Study, repetition: optuna.Study | None) -> Found:
     """The result of studies whose trials have all ended."""
-    account = Account.of(study, search.settings.tune.trials)
+    tune = search.settings.tune
+    account = Account.of(study, tune.trials, tune.retries)
     by_trial: dict[int, list[float]] = {}
     if repetition is not None:
-        for trial in Account.of(repetition, 0).complete:
+        for trial in Account.of(repetition, 0, tune.retries).complete:
             by_trial.setdefault(trial.params["trial"], []).append(trial.values[0])
     # One that failed with some seed does not count as better for having fewer.
     most = max(map(len, by_trial.values()), default=0)

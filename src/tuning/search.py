@@ -5,6 +5,7 @@ spaces, data or budgets never meet.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,8 +18,8 @@ from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings
 from src.settings.tune import Choice, Choices, Range
 from src.tuning.objective import TrialError
-from src.tuning.storage import Store, study_name
-from src.tuning.study import Account, GivenFirst, original
+from src.tuning.storage import Store, original, study_name
+from src.tuning.study import Account, GivenFirst
 
 FIRST = 0  # number of the trial that is the current configuration
 Kind = Literal["search", "pareto"]
@@ -94,7 +95,11 @@ class Search:
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The values that parameters of Optuna's stand for, by name."""
-        return {name: decode(self.space[name], value) for name, value in params.items()}
+        now = current(self.train, self.space)
+        return {
+            name: now[name] if value == encode(now[name]) else decode(self.space[name], value)
+            for name, value in params.items()
+        }
 
     def repetition(self, account: Account) -> "Repetition":
         """What is repeated when the search has ended: its best trials, and the first."""
@@ -146,9 +151,16 @@ def encode(choice: Choice | list[str]) -> int | float | str:
 
 
 def decode(among: Range | Choices, value: Any) -> Any:
-    """The inverse of ``encode``; numbers of a range to three digits, as a person would set them."""
+    """The inverse of ``encode``; numbers of a range as a person would set them.
+
+    To three digits, or to a thousandth of the range.
+    """
     if isinstance(among, Range):
-        return value if among.whole else float(f"{value:.3g}")
+        if among.whole:
+            return value
+        if among.log:
+            return min(max(float(f"{value:.3g}"), among.low), among.high)
+        return round(value, max(math.ceil(-math.log10((among.high - among.low) / 1000)), 0))
     return next(choice for choice in among if encode(choice) == value)
 
 

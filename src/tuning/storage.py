@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import (
     BaseStorage,
     JournalStorage,
@@ -31,6 +32,11 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLA
 from src.errors import UserError
 
 UNLEASED = timedelta(seconds=10)  # that a trial which has just begun may take to get its lease
+# Attributes of trials.
+BEGUN = "begun"  # its own number: a worker is at it, or was
+REASON = "reason"  # why it failed; one that was cut off has none
+SURPLUS = "surplus"  # it began when all had
+INTERRUPTS = "interrupts"  # how often a user stopped it, which does not count as a retry
 ATTEMPTS = 3  # at opening a database
 BEATS = 4  # heartbeats within the time after which a silent worker is taken for dead
 
@@ -42,8 +48,9 @@ class Store(ABC):
     seconds_between_looks: float  # that its host can bear
 
     def __init__(self, retries: int) -> None:
+        self.retries = retries
         self.on_cut: Callable[[FrozenTrial], None] = lambda trial: None  # told of each such trial
-        self._retry = RetryHeartbeatStaleTrialCallback(max_retry=retries)
+        self._retry = RetryHeartbeatStaleTrialCallback()
 
     @abstractmethod
     def lease(self, trial: optuna.Trial) -> AbstractContextManager[None]:
@@ -58,8 +65,9 @@ class Store(ABC):
 
     def queue_again(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Let a trial that was cut off be tried again, unless that was so too often."""
+        if will_be_retried(trial, self.retries):
+            self._retry(study, trial)
         self.on_cut(trial)
-        self._retry(study, trial)
 
 
 class JournalStore(Store):
@@ -70,10 +78,9 @@ class JournalStore(Store):
     def __init__(self, path: Path, retries: int) -> None:
         super().__init__(retries)
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self.storage = JournalStorage(JournalFileBackend(str(path)))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: this is not the journal of a study; name another") from error
+        if path.exists() and not _is_journal(path):
+            raise UserError(f"{path}: this is not the journal of a study; name another")
+        self.storage = JournalStorage(JournalFileBackend(str(path)))
         self._leases = path.with_name(path.name + ".leases")
         self._leases.mkdir(exist_ok=True)
 
@@ -89,10 +96,13 @@ class JournalStore(Store):
                 path.unlink(missing_ok=True)
 
     def release_dead(self, study: optuna.Study) -> None:
-        """As ``Store``: those that run but whose lease nobody holds."""
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        """As ``Store``: those that run, or were cut off, but whose lease nobody holds."""
+        for trial in newest_attempts(study):
             begun = trial.datetime_start
-            if begun is not None and datetime.now() - begun < UNLEASED:
+            cut = will_be_retried(trial, self.retries)
+            if trial.state != TrialState.RUNNING and not cut:
+                continue
+            if not cut and begun is not None and datetime.now() - begun < UNLEASED:
                 continue
             path = self._path(study, trial.number)
             with path.open("a") as file:
@@ -100,14 +110,27 @@ class JournalStore(Store):
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue  # it is alive, or another worker has just found it
-                now = study.get_trials(deepcopy=False)[trial.number]
-                if now.state == TrialState.RUNNING:
-                    study.tell(trial.number, state=TrialState.FAIL)
+                now = {original(t): t for t in newest_attempts(study)}[original(trial)]
+                if now.number == trial.number:  # else it has been queued again
+                    if now.state == TrialState.RUNNING:
+                        now = study.tell(trial.number, state=TrialState.FAIL)
                     self.queue_again(study, now)
             path.unlink(missing_ok=True)
 
     def _path(self, study: optuna.Study, number: int) -> Path:
         return self._leases / f"{study.study_name}-{number}"
+
+
+def _is_journal(path: Path) -> bool:
+    """Whether a file is empty or begins as a journal does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        line = file.readline()
+    try:
+        return not line or "op_code" in json.loads(line)
+    except (ValueError, TypeError):
+        return False
 
 
 class DatabaseStore(Store):
@@ -117,6 +140,7 @@ class DatabaseStore(Store):
 
     def __init__(self, url: str, retries: int, lease_seconds: int) -> None:
         super().__init__(retries)
+        self._silence = timedelta(seconds=lease_seconds)
         for attempt in range(ATTEMPTS):
             try:
                 self.storage: RDBStorage = RDBStorage(
@@ -140,6 +164,25 @@ class DatabaseStore(Store):
     def release_dead(self, study: optuna.Study) -> None:
         """As ``Store``: those whose worker has been silent for too long."""
         fail_stale_trials(study)
+        for trial in newest_attempts(study):
+            # Cut off before its first heartbeat, or between its end and its being queued again.
+            unheard = (
+                trial.state == TrialState.RUNNING
+                and trial.user_attrs.get(BEGUN) != trial.number
+                and self._is_old(trial.datetime_start)
+            )
+            if unheard:
+                try:
+                    trial = study.tell(trial.number, state=TrialState.FAIL)
+                except (ValueError, UpdateFinishedTrialError):
+                    continue  # another worker was first
+            if will_be_retried(trial, self.retries) and (
+                unheard or self._is_old(trial.datetime_complete)
+            ):
+                self.queue_again(study, trial)
+
+    def _is_old(self, moment: datetime | None) -> bool:
+        return moment is not None and datetime.now() - moment > self._silence
 
     def close(self) -> None:
         """As ``Store``."""
@@ -155,13 +198,39 @@ def open_store(place: str, retries: int, lease_seconds: int) -> Store:
     """
     if "://" not in place:
         return JournalStore(Path(place), retries)
-    shown = "the database"
     try:
         shown = make_url(place).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):  # whose message may hold a part of the password
+        raise UserError("--storage: this is not the URL of a database") from None
+    try:
         return DatabaseStore(place, retries, lease_seconds)
-    except (SQLAlchemyError, ArgumentError, ImportError, RuntimeError) as error:
+    except (SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--storage: {shown} cannot be used: {reason}") from error
+
+
+def original(trial: FrozenTrial) -> int:
+    """The number under which a trial was first tried."""
+    number: int | None = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+    return trial.number if number is None else number
+
+
+def newest_attempts(study: optuna.Study) -> list[FrozenTrial]:
+    """The last attempt at each trial, in the order of the first ones."""
+    newest = {
+        original(trial): trial
+        for trial in study.get_trials(deepcopy=False)
+        if SURPLUS not in trial.user_attrs
+    }
+    return [newest[number] for number in sorted(newest)]
+
+
+def will_be_retried(trial: FrozenTrial, retries: int) -> bool:
+    """Whether a trial was cut off by no fault of its own, and not too often."""
+    if trial.state != TrialState.FAIL or trial.user_attrs.keys() & {REASON, SURPLUS}:
+        return False
+    before = RetryHeartbeatStaleTrialCallback.retry_history(trial)
+    return len(before) - trial.user_attrs.get(INTERRUPTS, 0) < retries
 
 
 def study_name(label: str, kind: str, content: object) -> str:

@@ -16,25 +16,31 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from src.progress import warn
 from src.tuning.objective import TrialError
-from src.tuning.storage import Store
+from src.tuning.storage import (
+    BEGUN,
+    INTERRUPTS,
+    REASON,
+    SURPLUS,
+    Store,
+    newest_attempts,
+    original,
+    will_be_retried,
+)
 
-REASON = "reason"  # attribute of a trial that failed
-SURPLUS = "surplus"  # attribute of a trial that began when all had
 Point = Mapping[str, Any]
 Objective = Callable[[optuna.Trial], float | Sequence[float]]
 
 
 class GivenFirst(BaseSampler):
-    """Tries given points first, by the number of the trial; then as Bergstra et al., 2011.
+    """Tries given points first, by the order of the trials; then as Bergstra et al., 2011.
 
-    A queue would be filled twice by two workers that begin at once; a trial's number is its own.
-    It also names the random numbers, so that workers do not propose the same, and a search by one
-    worker whose budget is in images comes out the same again.
+    A queue would be filled twice by two workers that begin at once; a trial's place is its own. Its
+    number also names the random numbers, so that workers do not propose the same, and a search by
+    one worker whose budget is in images comes out the same again.
     """
 
     def __init__(self, given: Sequence[Point], startup: int, seed: int) -> None:
@@ -54,7 +60,7 @@ class GivenFirst(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Nothing for a trial that is given."""
-        if original(trial) < len(self._given):
+        if place_of(study, trial) < len(self._given):
             return {}
         return self._tpe.infer_relative_search_space(study, trial)
 
@@ -75,9 +81,9 @@ class GivenFirst(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """The given value, or one as usual."""
-        number = original(trial)
-        if number < len(self._given):
-            return self._given[number][param_name]
+        place = place_of(study, trial)
+        if place < len(self._given):
+            return self._given[place][param_name]
         return self._tpe.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
@@ -91,10 +97,16 @@ class GivenFirst(BaseSampler):
         self._tpe.after_trial(study, trial, state, values)
 
 
-def original(trial: FrozenTrial) -> int:
-    """The number under which a trial was first tried."""
-    number: int | None = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
-    return trial.number if number is None else number
+def place_of(study: optuna.Study, trial: FrozenTrial) -> int:
+    """How many trials began before a trial or, if it is a retry, before its first attempt.
+
+    Retries have numbers as well, so this may be less than the number.
+    """
+    first = original(trial)
+    return sum(
+        other.number < first and original(other) == other.number and SURPLUS not in other.user_attrs
+        for other in study.get_trials(deepcopy=False)
+    )
 
 
 @dataclass(frozen=True)
@@ -103,15 +115,12 @@ class Account:
 
     trials: Sequence[FrozenTrial]  # in the order of their first attempts
     total: int  # that are wanted
+    retries: int  # that a trial has
 
     @classmethod
-    def of(cls, study: optuna.Study, total: int) -> "Account":
+    def of(cls, study: optuna.Study, total: int, retries: int) -> "Account":
         """As they stand now."""
-        newest: dict[int, FrozenTrial] = {}
-        for trial in study.get_trials(deepcopy=False):
-            if SURPLUS not in trial.user_attrs:
-                newest[original(trial)] = trial
-        return cls([newest[number] for number in sorted(newest)], total)
+        return cls(newest_attempts(study), total, retries)
 
     def count(self, *states: TrialState) -> int:
         """Trials in these states."""
@@ -120,7 +129,16 @@ class Account:
     @property
     def done(self) -> int:
         """Trials that have ended."""
-        return self.count(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        return len(self.ended)
+
+    @property
+    def ended(self) -> list[FrozenTrial]:
+        """Those that will not be tried again."""
+        return [
+            trial
+            for trial in self.trials
+            if trial.state.is_finished() and not will_be_retried(trial, self.retries)
+        ]
 
     @property
     def finished(self) -> bool:
@@ -159,7 +177,7 @@ def work_on(
     """
     while not should_stop():
         store.release_dead(study)
-        account = Account.of(study, total)
+        account = Account.of(study, total, store.retries)
         if account.finished:
             return
         if account.count(TrialState.WAITING) == 0 and len(account.trials) >= total:
@@ -172,12 +190,13 @@ def work_on(
 def _try_one(study: optuna.Study, store: Store, total: int, objective: Objective) -> None:
     """Try one trial, a queued or a new one."""
     mine: list[int] = []
-    errors: list[Exception] = []
+    errors: list[BaseException] = []
     with ExitStack() as until_told:  # else another worker might take the trial for a dead one's
 
         def attempt(trial: optuna.Trial) -> float | Sequence[float]:
             mine.append(trial.number)
             until_told.enter_context(store.lease(trial))
+            trial.set_user_attr(BEGUN, trial.number)
             try:
                 step_back_if_surplus(study, trial, total)
                 return objective(trial)
@@ -186,17 +205,19 @@ def _try_one(study: optuna.Study, store: Store, total: int, objective: Objective
                 raise
             except (optuna.TrialPruned, UpdateFinishedTrialError):
                 raise
+            except KeyboardInterrupt as error:
+                trial.set_user_attr(INTERRUPTS, trial.user_attrs.get(INTERRUPTS, 0) + 1)
+                errors.append(error)
+                raise
             except Exception as error:
                 errors.append(error)
                 raise
 
         try:
             study.optimize(attempt, n_trials=1, catch=(TrialError,))
-        except KeyboardInterrupt:
-            if mine:
+        except (Exception, KeyboardInterrupt):
+            if mine and errors:  # it is not the trial's fault, so it is tried again
                 store.queue_again(study, study.get_trials(deepcopy=False)[mine[0]])
-            raise
-        except Exception:
             # Optuna has several errors for a trial that is told when it has ended already.
             if errors or not mine or not _is_lost(study, mine[0]):
                 raise
@@ -216,14 +237,6 @@ def step_back_if_surplus(study: optuna.Study, trial: optuna.Trial, total: int) -
         TrialError: it is not counted.
     """
     frozen = study.get_trials(deepcopy=False)[trial.number]
-    if original(frozen) != trial.number:
-        return
-    before = sum(
-        other.number < trial.number
-        and original(other) == other.number
-        and SURPLUS not in other.user_attrs
-        for other in study.get_trials(deepcopy=False)
-    )
-    if before >= total:
+    if original(frozen) == trial.number and place_of(study, frozen) >= total:
         trial.set_user_attr(SURPLUS, True)
         raise TrialError("there were enough trials")

@@ -28,8 +28,8 @@ from src.settings.tree import flatten
 from src.tracking import Run, end_run, start_run
 from src.tuning.objective import Budget, Check, Judge, TrialError, hold_out, run_trial
 from src.tuning.search import FIRST, Repetition, Search
-from src.tuning.storage import open_store
-from src.tuning.study import Account, original, work_on
+from src.tuning.storage import open_store, original
+from src.tuning.study import Account, work_on
 from src.workspace import train_split
 
 RUN = "mlflow_run"  # attribute of a trial: the id of its run
@@ -96,7 +96,7 @@ class _Worker:
         """Search; then repeat the best trials."""
         tune = self._search.settings.tune
         study = self._search.open(self._store)
-        if not Account.of(study, tune.trials).finished:
+        if not Account.of(study, tune.trials, tune.retries).finished:
             self._judged_by  # noqa: B018, what it refuses shall cost no trial
         # From here on a trial or a lock of the storage may be held, so no exception out of nowhere.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -104,7 +104,7 @@ class _Worker:
         work_on(study, self._store, tune.trials, self._try_new, self._should_stop)
         if self._search.pareto:
             return
-        account = Account.of(study, tune.trials)
+        account = Account.of(study, tune.trials, tune.retries)
         repetition = self._search.repetition(account)
         if not account.complete:
             return

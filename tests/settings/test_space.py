@@ -118,6 +118,8 @@ def test_kernels_that_differ_have_no_one_value(params: dict[str, Any]) -> None:
     [
         ("generator.lattent", [1, 2], "tune.space.generator.lattent: there is no such parameter"),
         ("loss", ["bce"], "tune.space.loss.*at least 2"),
+        ("epochs", [1, 2], "tune.space.epochs: it is not for a search to choose"),
+        ("seed", [1, 2], "tune.space.seed: it is not for a search to choose"),
         (
             "generator.slope",
             span(0.3, 0.1),

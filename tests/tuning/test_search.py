@@ -11,12 +11,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from src.errors import UserError
 from src.report.search import render_search
 from src.settings.tree import Settings, parse_settings
+from src.settings.tune import Range
 from src.tuning.figures import study_figures
 from src.tuning.objective import TrialError
 from src.tuning.result import Found, Repeated, collect
 from src.tuning.search import Search, decode, encode
-from src.tuning.storage import JournalStore
-from src.tuning.study import REASON, Account
+from src.tuning.storage import REASON, JournalStore
+from src.tuning.study import Account
 
 
 @pytest.fixture
@@ -50,7 +51,6 @@ def changed(tiny: dict[str, Any], *place: str, value: Any) -> Settings:
         (("tune", "space", "loss"), ["hinge", "bce"], False),
         (("train", "normal", "batch"), 4, False),
         (("fid", "dims"), 16, False),
-        (("preprocess", "filter"), "box", True),  # the data's checksum tells
     ],
 )
 def test_a_study_is_another_one_where_scores_could_not_be_compared(
@@ -77,6 +77,19 @@ def test_lists_survive_optuna_and_numbers_are_as_a_person_sets_them(search: Sear
     assert [decode(among, encode(choice)) for choice in among] == list(among)
     assert decode(search.space["optimizer.generator.learning_rate"], 0.00123456) == 0.00123
     assert decode(search.space["generator.latent"], 11) == 11
+    near_one = Range(low=0.99, high=0.9999, log=False)
+    assert decode(near_one, 0.99964321) == 0.999643
+    assert decode(Range(low=0.0, high=0.3, log=False), 0.123456) == 0.1235
+    assert decode(Range(low=0.0011111, high=1.0, log=True), 0.0011112) == 0.0011111
+
+
+def test_the_current_configuration_is_never_rounded(tiny: dict[str, Any]) -> None:
+    place = ("train", "normal", "optimizer", "generator", "learning_rate")
+    settings = changed(tiny, *place, value=0.0005625)
+    search = Search(settings, "normal", "search", "data")
+    name = "optimizer.generator.learning_rate"
+    assert search.values({name: 0.0005625}) == {name: 0.0005625}
+    assert search.values({name: 0.0005626}) == {name: 0.000563}
 
 
 def test_what_makes_no_sense_together_is_a_failed_trial(
@@ -141,8 +154,13 @@ def test_the_best_mean_is_chosen_among_those_that_every_seed_allowed(found: Foun
 def test_the_result_says_what_was_gained(found: Found) -> None:
     assert found.sentence() == (
         "Trial 1 did best: excess 1.800 as the mean over 2 other seeds, where the current "
-        "configuration has 2.300."
+        "configuration has 2.300; the seeds differ so much that this may be chance."
     )
+    assert not found.gained
+    sure = [Repeated(1, [1.6, 1.61, 1.62]), Repeated(0, [2.2, 2.21, 2.22])]
+    better = Found(found.search, found.study, found.account, sure)
+    assert better.gained
+    assert better.sentence().endswith("more than chance would explain.")
     assert found.changes(found.chosen()) == {
         "optimizer.generator.learning_rate": (0.001, 0.002),
         "loss": ("bce", "hinge"),
@@ -169,7 +187,7 @@ def test_where_no_trial_has_a_score_the_reasons_are_told(
 def test_the_first_and_the_best_are_repeated_with_seeds_that_the_search_did_not_use(
     search: Search, found: Found
 ) -> None:
-    repetition = search.repetition(Account.of(found.study, 4))
+    repetition = search.repetition(Account.of(found.study, 4, 2))
     assert repetition.numbers == (0, 1)  # tune.top is 1
     seed = search.train.seed
     assert repetition.given == [

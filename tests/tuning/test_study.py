@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+import warnings
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -17,8 +18,16 @@ from optuna.trial import FrozenTrial, TrialState
 from src.errors import UserError
 from src.tuning import storage
 from src.tuning.objective import TrialError
-from src.tuning.storage import DatabaseStore, JournalStore, Store, open_store, study_name
-from src.tuning.study import REASON, Account, GivenFirst, original, step_back_if_surplus, work_on
+from src.tuning.storage import (
+    REASON,
+    DatabaseStore,
+    JournalStore,
+    Store,
+    open_store,
+    original,
+    study_name,
+)
+from src.tuning.study import Account, GivenFirst, step_back_if_surplus, work_on
 
 GIVEN = [{"x": 0.5, "kind": "a"}]
 
@@ -50,7 +59,7 @@ def objective(trial: optuna.Trial) -> float:
 def test_the_first_trial_is_the_given_one_and_the_total_is_kept(store: JournalStore) -> None:
     study = a_study(store)
     work_on(study, store, 5, objective)
-    account = Account.of(study, 5)
+    account = Account.of(study, 5, 2)
     assert account.finished
     assert account.done == len(study.trials) == 5
     assert study.trials[0].params == GIVEN[0]
@@ -80,7 +89,7 @@ def test_a_trial_that_fails_is_recorded_and_does_not_end_the_study(store: Journa
 
     study = a_study(store)
     work_on(study, store, 3, failing)
-    account = Account.of(study, 3)
+    account = Account.of(study, 3, 2)
     assert account.count(TrialState.FAIL) == 1
     assert study.trials[1].user_attrs[REASON] == "it diverged"
     assert len(account.complete) == 2
@@ -93,8 +102,11 @@ def test_a_defect_ends_the_worker(store: JournalStore) -> None:
     def defect(trial: optuna.Trial) -> float:
         raise ZeroDivisionError
 
+    study = a_study(store)
     with pytest.raises(ZeroDivisionError):
-        work_on(a_study(store), store, 3, defect)
+        work_on(study, store, 3, defect)
+    # It was not the trial's fault.
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
 def test_a_trial_that_was_interrupted_is_tried_again_and_counted_once(store: JournalStore) -> None:
@@ -108,12 +120,69 @@ def test_a_trial_that_was_interrupted_is_tried_again_and_counted_once(store: Jou
     with pytest.raises(KeyboardInterrupt):
         work_on(study, store, 4, interrupted)
     work_on(study, store, 4, objective)
-    account = Account.of(study, 4)
+    account = Account.of(study, 4, 2)
     assert account.done == 4
     assert [original(trial) for trial in account.trials] == [0, 1, 2, 4]
     again = account.trials[2]
     assert again.params == study.trials[2].params
     assert study.trials[2].state == TrialState.FAIL
+
+
+def test_every_given_point_is_tried_though_some_were_cut_off(store: JournalStore) -> None:
+    given = [{"x": x, "kind": "a"} for x in (0.1, 0.2, 0.3, 0.4)]
+    study = a_study(store, given)
+
+    def interrupted(trial: optuna.Trial) -> float:
+        value = objective(trial)
+        if trial.number == 1:
+            raise KeyboardInterrupt
+        return value
+
+    with pytest.raises(KeyboardInterrupt):
+        work_on(study, store, 4, interrupted)
+    work_on(a_study(store, given), store, 4, objective)
+    account = Account.of(study, 4, 2)
+    assert [trial.params["x"] for trial in account.trials] == [0.1, 0.2, 0.3, 0.4]
+    assert len(study.trials) == 5
+
+
+def test_interrupts_are_not_counted_as_deaths(store: JournalStore) -> None:
+    def interrupted(trial: optuna.Trial) -> float:
+        objective(trial)
+        raise KeyboardInterrupt
+
+    study = a_study(store)
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            work_on(study, store, 1, interrupted)
+    work_on(study, store, 1, objective)
+    account = Account.of(study, 1, 2)
+    assert len(account.complete) == 1
+    assert account.complete[0].params == GIVEN[0]
+
+
+def test_a_trial_whose_queueing_was_cut_off_is_queued_all_the_same(store: JournalStore) -> None:
+    study = a_study(store)
+    objective(study.ask())
+    study.tell(0, state=TrialState.FAIL)  # and the worker was killed before more
+    assert not Account.of(study, 1, 2).finished
+    work_on(study, store, 1, objective)
+    assert len(Account.of(study, 1, 2).complete) == 1
+    assert len(study.trials) == 2
+
+
+def test_a_database_finds_a_trial_that_died_before_its_first_heartbeat(tmp_path: Path) -> None:
+    store = DatabaseStore(f"sqlite:///{tmp_path}/study.db", 2, 8)
+    store._silence = timedelta(0)
+    study = a_study(store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this is not Study.optimize
+        objective(study.ask())
+    work_on(study, store, 2, objective)
+    account = Account.of(study, 2, 2)
+    assert len(account.complete) == 2
+    assert original(study.trials[1]) == 0
+    store.close()
 
 
 def run_trial_that_never_ends(path: Path, began: Any) -> None:
@@ -147,7 +216,7 @@ def test_the_trial_of_a_worker_that_was_killed_is_found_by_its_lease(
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     work_on(study, store, 4, objective)
-    account = Account.of(study, 4)
+    account = Account.of(study, 4, 2)
     assert account.done == len(account.complete) == 4
     assert [trial.number for trial in cut] == [1]
     assert account.trials[1].params == study.trials[1].params
@@ -162,7 +231,7 @@ def test_a_trial_that_kills_its_workers_is_given_up(
     for _ in range(3):  # the first and two retries
         objective(study.ask())
         store.release_dead(study)
-    account = Account.of(study, 1)
+    account = Account.of(study, 1, 2)
     assert account.finished
     assert account.count(TrialState.FAIL) == 1
     assert REASON not in account.trials[0].user_attrs
@@ -184,7 +253,7 @@ def test_of_two_that_begin_a_last_trial_at_once_the_later_steps_back(store: Jour
         step_back_if_surplus(study, extra, 3)
     study.tell(beside, 0.1)
     study.tell(extra, state=TrialState.FAIL)
-    account = Account.of(study, 3)
+    account = Account.of(study, 3, 2)
     assert account.done == 3
     assert account.count(TrialState.FAIL) == 0
 
@@ -201,7 +270,7 @@ def test_a_worker_that_others_took_for_dead_goes_on_with_the_next_trial(
 
     study = a_study(store)
     work_on(study, store, 3, slow)
-    assert Account.of(study, 3).done == 3
+    assert Account.of(study, 3, 2).done == 3
     assert "given to another worker" in capsys.readouterr().err
 
 
@@ -227,7 +296,7 @@ def test_a_database_keeps_studies_too_and_its_password_is_not_repeated(tmp_path:
     assert isinstance(store, DatabaseStore)
     study = a_study(store)
     work_on(study, store, 3, objective)
-    assert Account.of(study, 3).finished
+    assert Account.of(study, 3, 2).finished
     assert store.storage.get_heartbeat_interval() == 2
     store.close()
     with pytest.raises(UserError) as caught:
@@ -237,9 +306,17 @@ def test_a_database_keeps_studies_too_and_its_password_is_not_repeated(tmp_path:
 
 
 def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes").write_text('{"a": 1}\n')
+    for content in (b'{"a": 1}\n', b"hello", b"\xff\xfe\n", b"3\n"):
+        (tmp_path / "notes").write_bytes(content)
+        with pytest.raises(UserError, match="not the journal of a study"):
+            open_store(str(tmp_path / "notes"), 2, 8)
+        assert (tmp_path / "notes").read_bytes() == content
     with pytest.raises(UserError, match="not the journal of a study"):
-        open_store(str(tmp_path / "notes"), 2, 8)
+        open_store(str(tmp_path), 2, 8)
+    for url in ("postgresql://me:se/cret@host:port/x", "://"):
+        with pytest.raises(UserError, match="not the URL of a database") as caught:
+            open_store(url, 2, 8)
+        assert "cret" not in str(caught.value)
 
 
 def test_other_content_means_another_study() -> None:
