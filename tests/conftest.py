@@ -158,7 +158,7 @@ def shrink(params: dict[str, Any]) -> None:
     params["tune"]["space"] = {
         "generator.width": {"low": 0.5, "high": 2.0, "log": False},
         "generator.latent": {"low": 4, "high": 16, "log": False},
-        "discriminator.depth": [-1, 0],
+        "discriminator.kernel": [3, 5],
         "loss": ["bce", "hinge"],
         "augmentation": [[], ["translation"]],
         "optimizer.generator.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
