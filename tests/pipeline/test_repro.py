@@ -134,7 +134,7 @@ def test_a_change_of_normal_training_retrains_normal_alone(edited: Project) -> N
             "train.normal.lr: there is no such parameter",
         ),
         (set_value("fid", "iterations", value="many"), "fid.iterations"),
-        (set_value("tune", value={}), "tune: there is no such parameter"),
+        (set_value("search", value={}), "search: there is no such parameter"),
     ],
 )
 def test_a_wrong_parameter_is_refused_in_one_line(edited: Project, edit: Any, message: str) -> None:
