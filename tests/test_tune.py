@@ -111,10 +111,15 @@ def opened(place: str) -> Iterator[dict[str, optuna.Study]]:
 
 def runs(uri: str) -> pd.DataFrame:
     """All of MLflow's runs whose tags say that they belong to a search."""
-    mlflow.set_tracking_uri(uri)
-    found = mlflow.search_runs(search_all_experiments=True, filter_string="tags.`tune.study` != ''")
-    assert isinstance(found, pd.DataFrame)
-    return found
+    client = mlflow.MlflowClient(uri)  # the global address would be handed on to other tests
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    return pd.DataFrame(
+        {"run_id": run.info.run_id, "status": run.info.status}
+        | {f"tags.{key}": value for key, value in run.data.tags.items()}
+        | {f"params.{key}": value for key, value in run.data.params.items()}
+        | {f"metrics.{key}": value for key, value in run.data.metrics.items()}
+        for run in client.search_runs(experiments, "tags.`tune.study` != ''")
+    )
 
 
 @pytest.mark.long
