@@ -26,21 +26,18 @@ from benchmarks.train_throughput import processor
 from benchmarks.workspace import ROOT
 from src.compute import choose_compute
 from src.data.classes import CLASSES
-from src.data.download import cache_folder
 from src.errors import report_errors
-from src.evaluation.choice import choose_extractor
-from src.evaluation.features import FeatureCache, extract_features
 from src.files import write_atomic, write_json
 from src.grids import png, tile
 from src.progress import say
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings, load_settings
-from src.tuning.objective import Budget, Check, Judge, Split, run_trial
+from src.tuning.objective import Budget, Check, Split, run_trial
 from src.tuning.result import collect
 from src.tuning.search import FIRST, Search
 from src.tuning.storage import open_store, original
 from src.tuning.study import Account
-from src.tuning.worker import shares
+from src.tuning.worker import judged_by, shares
 from src.workspace import HOME, PARAMS, array_path, read_array, train_checksum, train_split
 
 FOLDER = ROOT / "reports" / "kermany"
@@ -66,7 +63,7 @@ def pin(places: "multiprocessing.Queue[tuple[int, ...]]") -> None:
 
 def train(task: Task) -> tuple[dict[str, float], NDArray[np.uint8]]:
     """Train and judge one configuration with one seed."""
-    settings, number = task.settings, [c.lower() for c in CLASSES].index(task.label)
+    settings = task.settings
     compute = choose_compute(settings.compute)
     images, patients = train_split()
     first, second = (read_array(array_path(label, "test")) for label in CLASSES)
@@ -74,20 +71,11 @@ def train(task: Task) -> tuple[dict[str, float], NDArray[np.uint8]]:
     draw = np.random.default_rng(settings.tune.seed)
     rows = [np.sort(draw.permutation(len(part))[:size]) for part in (first, second)]
     split = Split(images, patients, (first[rows[0]], second[rows[1]]))
-    extractor, _ = choose_extractor(settings.fid, HOME, (images, patients), compute.device)
-    cache, batch = FeatureCache(cache_folder() / "features"), settings.fid.batch
-    judge = Judge.of_class(
-        number,
-        split,
-        lambda part: cache.features(extractor, part, batch, compute.device),
-        lambda part: extract_features(extractor, part, batch, compute.device),
-        settings.tune.seed,
-        compute.device,
-    )
+    to_train_on, judge = judged_by(task.label, split, settings, HOME, compute.device)
     checks: list[Check] = []
     budget = Budget(TIMES * settings.tune.budget, settings.tune.unit, 1)
     limit = settings.train.collapse_batches
-    run_trial(images[number], task.chosen, compute, judge, budget, limit, checks.append)
+    run_trial(to_train_on, task.chosen, compute, judge, budget, limit, checks.append)
     (check,) = checks
     row = {
         "trial": task.trial,

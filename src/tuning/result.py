@@ -136,12 +136,17 @@ class Found:
         return {name: (now[name], then[name]) for name in then if now[name] != then[name]}
 
     @property
+    def _repeated_first(self) -> Repeated | None:
+        """The current configuration with other seeds."""
+        return next((part for part in self.repeated if part.trial == FIRST), None)
+
+    @property
     def gained(self) -> bool:
         """Whether the best mean lies below the current configuration's by more than chance.
 
         Welch's test at 5 %, divided by how many could have been the best (Bonferroni).
         """
-        now = next((part for part in self.repeated if part.trial == FIRST), None)
+        now = self._repeated_first
         if now is None or self.repeated[0] is now or len(now.excesses) < 2:
             return False
         best = self.repeated[0].excesses
@@ -155,7 +160,7 @@ class Found:
         if not self.repeated:
             return f"No trial has a score: {self.failures()}."
         best = self.repeated[0]
-        now = next((part for part in self.repeated if part.trial == FIRST), None)
+        now = self._repeated_first
         count = len(best.excesses)
         seeds = "with another seed" if count == 1 else f"as the mean over {count} other seeds"
         if now is None:

@@ -24,9 +24,9 @@ from src.grids import tile
 from src.models.flops import forward_flops
 from src.process import end_with_parent
 from src.settings.train import TrainSettings
-from src.settings.tree import flatten
+from src.settings.tree import ClassName, Settings, flatten
 from src.tracking import Run, end_run, start_run
-from src.tuning.objective import Budget, Check, Judge, TrialError, hold_out, run_trial
+from src.tuning.objective import Budget, Check, Judge, Split, TrialError, hold_out, run_trial
 from src.tuning.search import FIRST, Repetition, Search
 from src.tuning.storage import open_store, original
 from src.tuning.study import Account, work_on
@@ -78,6 +78,24 @@ def work(job: Job) -> None:
         _Worker(job).run()
 
 
+def judged_by(
+    label: ClassName, split: Split, settings: Settings, root: Path, device: torch.device
+) -> tuple[NDArray[np.uint8], Judge]:
+    """The images of a class to train on, and the judge, with the extractor of the parameters."""
+    extractor, _ = choose_extractor(settings.fid, root, (split.images, split.patients), device)
+    cache, batch = FeatureCache(cache_folder() / "features"), settings.fid.batch
+    number = [name.lower() for name in CLASSES].index(label)
+    judge = Judge.of_class(
+        number,
+        split,
+        lambda images: cache.features(extractor, images, batch, device),
+        lambda images: extract_features(extractor, images, batch, device),
+        settings.tune.seed,
+        device,
+    )
+    return split.images[number], judge
+
+
 class _Worker:
     def __init__(self, job: Job) -> None:
         self._job, self._search = job, job.search
@@ -119,20 +137,7 @@ class _Worker:
         settings, device = self._search.settings, self._compute.device
         tune = settings.tune
         split = hold_out(*train_split(), tune.held_out, tune.images, tune.seed)
-        extractor, _ = choose_extractor(
-            settings.fid, self._job.root, (split.images, split.patients), device
-        )
-        cache, batch = FeatureCache(cache_folder() / "features"), settings.fid.batch
-        number = [label.lower() for label in CLASSES].index(self._search.label)
-        judge = Judge.of_class(
-            number,
-            split,
-            lambda images: cache.features(extractor, images, batch, device),
-            lambda images: extract_features(extractor, images, batch, device),
-            tune.seed,
-            device,
-        )
-        return split.images[number], judge
+        return judged_by(self._search.label, split, settings, self._job.root, device)
 
     def _try_new(self, trial: optuna.Trial) -> float | tuple[float, float]:
         """A trial of the search."""
