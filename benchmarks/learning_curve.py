@@ -30,9 +30,9 @@ from src.errors import UserError
 from src.evaluation.features import extract_features
 from src.evaluation.frechet import FeatureSet, frechet_distance
 from src.evaluation.inception import InceptionExtractor, load_inception
-from src.files import write_atomic, write_json
+from src.files import sha256_of_array, write_atomic, write_json
 from src.grids import png, tile
-from src.models.networks import save_generator
+from src.models.networks import Origin, save_generator
 from src.progress import Progress, say
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, flatten, load_settings
@@ -155,7 +155,15 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         with progress:
             result = train(images, chosen, compute, observer)
-        save_generator(ROOT / "models" / "curves" / f"{arguments.name}.pt", result.generator)
+        origin = Origin(
+            label=name.upper(),
+            source=settings.data.source,
+            images=len(images),
+            images_sha256=sha256_of_array(images),
+            training=chosen.model_dump(mode="json"),
+        )
+        path = ROOT / "models" / "curves" / f"{arguments.name}.pt"
+        save_generator(path, result.generator, origin)
     except KeyboardInterrupt:
         if trained() <= stop_after:
             raise

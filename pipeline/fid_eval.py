@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from pipeline.extractor import stage_extractor
 from pipeline.generators import load_generators, new_images
 from pipeline.stage import Stage, run_stage
 from src.compute import choose_device
 from src.data.classes import CLASSES
 from src.data.download import cache_folder
-from src.evaluation.choice import choose_extractor
 from src.evaluation.draws import Patients
 from src.evaluation.features import FeatureCache, FeatureExtractor, extract_features
 from src.evaluation.protocol import RealFeatures, compare_sets, describe, rows_to_draw
@@ -24,7 +24,7 @@ from src.files import write_atomic
 from src.models.networks import Generator
 from src.progress import progress, say
 from src.settings.fid import FidSettings
-from src.workspace import HOME, PROJECT, array_path, patients_of, read_array, train_split
+from src.workspace import PROJECT, array_path, patients_of, read_array
 
 NOISE = 20  # stream of randomness of the generated images
 
@@ -34,13 +34,7 @@ def fid_eval(stage: Stage) -> None:
     settings = stage.settings.fid
     device = choose_device(stage.settings.compute.device)
     generators = load_generators(device)
-    extractor, known = choose_extractor(
-        stage.settings.fid,
-        HOME,
-        train_split(),
-        device,
-        lambda epoch, loss: stage.run.log_metrics({"classifier.loss": loss}, epoch),
-    )
+    extractor, known = stage_extractor(stage, device)
     real = _real_features(extractor, settings, device)
 
     def fake(name: str, iteration: int) -> NDArray[np.float32]:

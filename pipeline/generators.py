@@ -8,12 +8,12 @@ from src.compute import random_stream
 from src.data.classes import CLASSES
 from src.models.networks import Generator, load_generator
 from src.models.sampling import generate
-from src.workspace import model_folder
+from src.workspace import generator_path
 
 
 def load_generators(device: torch.device) -> list[Generator]:
     """The generator of each class, in their order."""
-    return [load_generator(model_folder(label) / "generator.pt", device) for label in CLASSES]
+    return [load_generator(generator_path(label), device).network for label in CLASSES]
 
 
 def new_images(

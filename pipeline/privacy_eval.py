@@ -6,19 +6,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
+from pipeline.extractor import stage_extractor
 from pipeline.generators import load_generators, new_images
 from pipeline.stage import Stage, run_stage
 from src.compute import choose_device
 from src.data.classes import CLASSES
-from src.data.download import cache_folder
-from src.evaluation.choice import choose_extractor
+from src.evaluation.copies import PIXELS, make_spaces
 from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.draws import Patients, of_other_patients
-from src.evaluation.features import FeatureCache, FeatureExtractor, FeaturesOnce
-from src.evaluation.neighbours import FeatureSpace, MakeSpace, Nearest, PixelSpace
+from src.evaluation.neighbours import Nearest
 from src.evaluation.privacy import (
     Attack,
     RealImages,
@@ -32,10 +30,9 @@ from src.files import write_atomic
 from src.grids import png, tile
 from src.progress import Progress, say
 from src.settings.privacy import PrivacySettings
-from src.workspace import HOME, PROJECT, array_path, patients_of, read_array, train_split
+from src.workspace import PROJECT, array_path, patients_of, read_array
 
 NOISE = 30  # stream of randomness of the generated images
-SHOWN = "pixels"  # the space whose closest pairs are shown
 
 
 def privacy_eval(stage: Stage) -> None:
@@ -43,13 +40,7 @@ def privacy_eval(stage: Stage) -> None:
     settings = stage.settings.privacy
     device = choose_device(stage.settings.compute.device)
     generators = load_generators(device)
-    extractor, _ = choose_extractor(
-        stage.settings.fid,
-        HOME,
-        train_split(),
-        device,
-        lambda epoch, loss: stage.run.log_metrics({"classifier.loss": loss}, epoch),
-    )
+    extractor, _ = stage_extractor(stage, device)
     looked_at = settings.images + len(DISTURBANCES) * settings.controls
     folder = PROJECT / "reports" / "privacy"
     tables = []
@@ -61,7 +52,7 @@ def privacy_eval(stage: Stage) -> None:
         say(f"{label}: looking for copies of {len(train.images)} images")
         real = len(train.images) + min(len(held_out.images), settings.images)
         with Progress(f"features for {label}", real + looked_at, "images") as shown:
-            spaces = _spaces(extractor, stage.settings.fid.batch, device, shown)
+            spaces = make_spaces(extractor, stage.settings.fid.batch, device, shown.advance)
             level = shared_level(settings, len(spaces))
             for name, make_space in spaces.items():
                 found[name] = find_copies(
@@ -69,7 +60,7 @@ def privacy_eval(stage: Stage) -> None:
                 )
         verdict = judge(found, settings)
         tables.append(_table(label, found))
-        pairs = _closest_pairs(found[SHOWN], train, held_out, generated, settings)
+        pairs = _closest_pairs(found[PIXELS], train, held_out, generated, settings)
         write_atomic(folder / f"closest_{label.lower()}.png", png(pairs))
         metrics[label] = {
             "verdict": verdict.kind,
@@ -83,22 +74,6 @@ def privacy_eval(stage: Stage) -> None:
     for label in CLASSES:
         stage.run.set_tag(f"privacy.{label.lower()}", metrics[label]["verdict"])
     stage.run.log_file(folder / "nearest.csv", "privacy")
-
-
-def _spaces(
-    extractor: FeatureExtractor, batch: int, device: torch.device, shown: Progress
-) -> Mapping[str, MakeSpace]:
-    """The ways of measuring a distance."""
-    cache = FeatureCache(cache_folder() / "features")
-
-    def features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return cache.features(extractor, images, batch, device, on_batch=shown.advance)
-
-    extract = FeaturesOnce(features)
-    return {
-        SHOWN: PixelSpace,
-        f"{extractor.name} features": lambda references: FeatureSpace(extract, references),
-    }
 
 
 def _real(label: str) -> tuple[RealImages, RealImages]:
@@ -129,7 +104,7 @@ def _table(label: str, found: Mapping[str, SpaceFindings]) -> pd.DataFrame:
                     "space": space,
                     "set": name,
                     "ratio": nearest.ratio,
-                    "within_reach": nearest.distance <= part.reach,
+                    "within_reach": nearest.distance <= part.limits.reach,
                 }
             )
             for name, nearest in sets.items()
@@ -150,7 +125,7 @@ def _closest_pairs(
         (generated, found.generated),
         (held_out.images[found.held_out_rows], found.held_out),
     ):
-        chosen = closest(nearest, found.reach, settings.pairs)
+        chosen = closest(nearest, found.limits.reach, settings.pairs)
         for part in (images[chosen], train.images[nearest.place[chosen]]):
             missing = settings.pairs - len(part)
             rows.append(np.pad(part, ((0, missing), (0, 0), (0, 0))))
@@ -160,8 +135,8 @@ def _closest_pairs(
 def _numbers(found: SpaceFindings) -> dict[str, Any]:
     """What was found in one space, for the metrics file."""
     return {
-        "threshold": found.threshold,
-        "reach": found.reach,
+        "threshold": found.limits.threshold,
+        "reach": found.limits.reach,
         "caught": {
             name: {"images": part.images, "below": part.below, "share": part.share, "p": part.p}
             for name, part in found.caught.items()

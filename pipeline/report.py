@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.packages import package_of
 from pipeline.stage import Stage, run_stage
 from src.data.classes import CLASSES
 from src.errors import UserError
@@ -20,15 +21,20 @@ from src.figures import (
     real_beside_generated,
     sample_evolution,
 )
-from src.files import folder_in_place_of, write_atomic
-from src.grids import read_png, tile
+from src.files import folder_in_place_of, sha256_of_file, write_atomic
+from src.grids import png, read_png, tile
 from src.progress import say
-from src.report.page import Findings, render
+from src.report.card import render_card
+from src.report.findings import Findings
+from src.report.page import render
 from src.settings.train import SampleSettings
 from src.settings.tree import flatten
+from src.tracking import runs_link
 from src.workspace import (
+    HOME,
     PROJECT,
     array_path,
+    generator_path,
     model_folder,
     read_array,
     read_metrics,
@@ -84,17 +90,27 @@ def report(stage: Stage) -> None:
         classifiers=classifiers,
         differences=differences,
         extractor=fid["extractor"],
+        generators={label: sha256_of_file(generator_path(label)) for label in CLASSES},
         training={label: read_metrics(f"train_{label.lower()}") for label in CLASSES},
         parameters=flatten(settings),
     )
+    card = render_card(findings)
     with folder_in_place_of(reports / "figures") as folder:
         for name, content in figures.items():
             (folder / f"{name}.png").write_bytes(content)
+    write_atomic(reports / "model-card.md", card)
     page = reports / "index.html"
-    write_atomic(page, render(findings, figures))
+    pictures = {
+        label: {epoch: png(grid) for epoch, grid in found.items()} for label, found in grids.items()
+    }
+    link = runs_link(HOME, {"params.sha256": stage.params_sha256})
+    write_atomic(page, render(findings, figures, pictures, card, link))
     for name in figures:
         stage.run.log_file(reports / "figures" / f"{name}.png", "figures")
     stage.run.log_file(page)
+    stage.run.log_file(reports / "model-card.md")
+    for label in CLASSES:
+        stage.run.log_generator(package_of(label, findings, settings, card))
     say(f"the report is {page}")
 
 

@@ -24,6 +24,11 @@ class Stage:
     settings: Settings
     run: Run
 
+    @property
+    def params_sha256(self) -> str:
+        """What names the parameters, also in the run's tags."""
+        return _params_sha256(flatten(self.settings))
+
     def write_metrics(self, name: str, metrics: dict[str, Any]) -> None:
         """Write the stage's metrics for DVC, and log the numbers among them."""
         write_json(METRICS / f"{name}.json", metrics)
@@ -55,7 +60,7 @@ def track(
     tags = {
         "dvc.stage": name,
         "dvc.experiment": experiment,
-        "params.sha256": hashlib.sha256(json.dumps(params).encode()).hexdigest(),
+        "params.sha256": _params_sha256(params),
     }
     if name != "fetch":
         tags["data.sha256"] = str(read_metrics("fetch")["data_sha256"])
@@ -73,6 +78,10 @@ def report_errors(work: Callable[[], None]) -> int:
     if "DVC_STAGE" in os.environ:
         end_with_parent()
     return errors.report_errors(work)
+
+
+def _params_sha256(params: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(params).encode()).hexdigest()
 
 
 def _numbers(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

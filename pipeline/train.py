@@ -19,10 +19,10 @@ from pipeline.processes import INTERRUPTED, Place, launch, place_in_torchrun, st
 from pipeline.stage import Stage, report_errors, track
 from src.compute import Compute, choose_compute
 from src.errors import UserError
-from src.files import folder_in_place_of, write_atomic
+from src.files import folder_in_place_of, sha256_of_array, write_atomic
 from src.grids import png, tile
 from src.models.flops import forward_flops
-from src.models.networks import count_parameters, save_generator
+from src.models.networks import Origin, count_parameters, save_generator
 from src.process import end_with_parent
 from src.progress import Progress, say
 from src.settings.tree import ClassName, Settings, load_settings
@@ -30,7 +30,7 @@ from src.training.checkpoint import Checkpoints
 from src.training.gan import EpochLosses, Observer, Safeguards, steps_per_epoch, train
 from src.training.group import ALONE, Group
 from src.training.trainer import Trainer
-from src.workspace import PARAMS, array_path, model_folder, read_array
+from src.workspace import PARAMS, array_path, generator_path, model_folder, read_array
 
 ALONE_HERE = Place(rank=0, local_rank=0, local_size=1)
 
@@ -142,7 +142,14 @@ def train_class(
     with folder_in_place_of(place / "samples") as samples_folder:
         for epoch, grid in grids.items():
             (samples_folder / f"epoch_{epoch:05d}.png").write_bytes(png(grid))
-    save_generator(place / "generator.pt", result.generator)
+    origin = Origin(
+        label=name.upper(),
+        source=stage.settings.data.source,
+        images=len(images),
+        images_sha256=sha256_of_array(images),
+        training=settings.model_dump(mode="json"),
+    )
+    save_generator(generator_path(name), result.generator, origin)
     final = result.history[-1]
     stage.write_metrics(
         f"train_{name}",
@@ -159,8 +166,6 @@ def train_class(
         },
     )
     stage.run.log_file(place / "history.csv")
-    generator = result.generator.eval().cpu()
-    stage.run.log_generator(f"generator-{name}", generator, settings.generator.latent)
     say(f"{name}: last losses g {final.g:.3f}, d1 {final.d1:.3f}, d2 {final.d2:.3f}")
 
 

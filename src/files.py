@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from src.errors import UserError
 
 BLOCK = 1 << 20  # bytes read at a time when hashing
@@ -90,6 +93,13 @@ def sha256_of_file(path: Path) -> str:
     with path.open("rb") as stream:
         while block := stream.read(BLOCK):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of_array(array: NDArray[Any]) -> str:
+    """SHA-256 of an array's shape, type and values, in lower-case hexadecimal."""
+    digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

@@ -16,8 +16,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -26,21 +28,22 @@ from PIL import Image
 
 from src.errors import UserError
 
-if TYPE_CHECKING:
-    from torch import nn
-
-# Read by MLflow when it is imported: no usage statistics, and short waits for a dead server.
+# Read by MLflow when it is imported: no usage statistics, no bars for small files, and short waits
+# for a dead server.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 import mlflow
-import mlflow.pytorch
-from mlflow.entities import LoggedModelStatus, Metric, Param
+import mlflow.artifacts
+from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "chest-xray-gan"
 PARENT = "mlflow.parentRunId"
+CANDIDATE, CHAMPION = "candidate", "champion"  # aliases of versions of registered models
+MODEL_FOLDER = "generator"  # within a logged model, what its code loads
 METRICS_PER_CALL = 1000  # MLflow's limit for one log_batch
 PARAMS_PER_CALL = 100
 SECONDS_BETWEEN_DELIVERIES = 15.0
@@ -92,11 +95,9 @@ class Run:
         """Queue a table that the UI shows, under ``name`` (ending in .json)."""
         self._put(f"table {name}", lambda: self._client.log_table(self.run_id, table, name))
 
-    def log_generator(self, name: str, network: "nn.Module", latent: int) -> None:
-        """Queue a generator as a model that takes noise (n, latent) with any n."""
-        if name in self._before.models:
-            return
-        self._put(f"model {name}", lambda: _log_model(self.run_id, name, network, latent))
+    def log_generator(self, package: "Package") -> None:
+        """Queue a generator as a new version of its registered model, and its candidate."""
+        self._put(f"model {package.name}", lambda: _log_model(self._client, self.run_id, package))
 
     def set_tag(self, key: str, value: str) -> None:
         """Queue a tag of the run."""
@@ -139,7 +140,25 @@ class Delivered:
 
     metrics: frozenset[tuple[str, int]] = frozenset()  # name and step
     images: frozenset[tuple[str, int]] = frozenset()  # series and step
-    models: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Package:
+    """A generator to be handed on."""
+
+    name: str  # of the registered model
+    build: Callable[[Path], None]  # writes what the code loads into a folder
+    code: Path  # a module with _load_pyfunc, which imports nothing of the project
+    requires: tuple[str, ...]  # packages that the code imports
+    tags: Mapping[str, str]  # of the version
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model."""
+
+    number: int
+    tags: Mapping[str, str]
 
 
 @contextmanager
@@ -262,6 +281,26 @@ def tracking_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
 
+def runs_link(root: Path, tags: Mapping[str, str]) -> str:
+    """The address, in MLflow's UI, of the project's runs with these tags.
+
+    A store without a server is opened on this machine by `make ui`.
+
+    Raises:
+        UserError: if the store cannot be reached.
+    """
+    uri = tracking_uri(root)
+    server = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    try:
+        with _one_at_a_time(root), _quiet():
+            experiment = _experiment(mlflow.MlflowClient(uri), root)
+    except (MlflowException, OSError) as error:
+        raise _unusable(uri, error) from error
+    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    place = f"/#/experiments/{experiment}/runs?searchFilter={quote(wanted)}"
+    return re.sub(r"//[^/@]*@", "//", server).rstrip("/") + place
+
+
 def _unusable(uri: str, error: Exception) -> UserError:
     shown = re.sub(r"//[^/@]*@", "//***@", uri)  # without a password
     return UserError(
@@ -312,11 +351,7 @@ def _take_up(
         for file in client.list_artifacts(run_id, "images")
         if (found := IMAGE_FILE.fullmatch(file.path))
     }
-    models = client.search_logged_models(
-        [run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'"
-    )
-    ready = {model.name for model in models if model.status == LoggedModelStatus.READY}
-    return Delivered(frozenset(metrics), frozenset(images), frozenset(ready))
+    return Delivered(frozenset(metrics), frozenset(images))
 
 
 @contextmanager
@@ -340,21 +375,93 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _log_model(run_id: str, name: str, network: "nn.Module", latent: int) -> None:
-    """Log a network as an exported program: no pickle, any batch size."""
-    import torch
+def _log_model(client: mlflow.MlflowClient, run_id: str, package: Package) -> None:
+    """Log a generator without pickles: a table of seeds and numbers in, PNG files out."""
+    with _quiet():  # what else is imported with it takes seconds and warns
+        import mlflow.pyfunc
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-    # Exported with a batch of two, because a batch of one would be taken for a constant.
-    example = np.zeros((2, latent), dtype=np.float32)
-    requirement = f"torch=={torch.__version__.partition('+')[0]}"
-    with mlflow.start_run(run_id=run_id), _quiet():
-        mlflow.pytorch.log_model(
-            network,
-            name=name,
-            input_example=example,
-            pip_requirements=[requirement, f"numpy=={np.__version__}"],
-            serialization_format="pt2",
+    seed, index, png = ColSpec("long", "seed"), ColSpec("long", "index"), ColSpec("string", "png")
+    signature = ModelSignature(
+        Schema([seed, index]),
+        Schema([seed, index, png]),
+        ParamSchema([ParamSpec("truncation", "double", 0.0)]),
+    )
+    example = pd.DataFrame({"seed": [0, 0], "index": [0, 1]})
+    with TemporaryDirectory() as place, mlflow.start_run(run_id=run_id), _quiet():
+        folder = Path(place) / MODEL_FOLDER
+        package.build(folder)
+        logged = mlflow.pyfunc.log_model(
+            name=package.name,
+            loader_module=package.code.stem,
+            data_path=str(folder),
+            code_paths=[str(package.code)],
+            signature=signature,
+            input_example=(example, {"truncation": 0.0}),
+            pip_requirements=[
+                f"{name}=={version(name).partition('+')[0]}" for name in package.requires
+            ],
+            registered_model_name=package.name,
         )
+    number = str(logged.registered_model_version)
+    for key, value in package.tags.items():
+        client.set_model_version_tag(package.name, number, key, value)
+    client.set_registered_model_alias(package.name, CANDIDATE, number)
+
+
+def model_version(root: Path, name: str, alias: str) -> Version | None:
+    """The version of a registered model that an alias names, if there is one.
+
+    Raises:
+        UserError: if the store cannot be reached.
+    """
+    uri = tracking_uri(root)
+    try:
+        with _one_at_a_time(root), _quiet():
+            found = mlflow.MlflowClient(uri).get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise _unusable(uri, error) from error
+    except OSError as error:
+        raise _unusable(uri, error) from error
+    return Version(int(found.version), found.tags)
+
+
+def set_alias(root: Path, name: str, alias: str, chosen: Version) -> None:
+    """Let an alias of a registered model name a version.
+
+    Raises:
+        UserError: if the store cannot be reached.
+    """
+    uri = tracking_uri(root)
+    try:
+        client = mlflow.MlflowClient(uri)
+        client.set_registered_model_alias(name, alias, str(chosen.number))
+    except (MlflowException, OSError) as error:
+        raise _unusable(uri, error) from error
+
+
+def download_generator(root: Path, address: str, folder: Path) -> Path:
+    """The generator's file of an MLflow model, brought into ``folder``.
+
+    Raises:
+        UserError: if there is no such model, or it is none of this project.
+    """
+    try:
+        with _quiet():
+            mlflow.set_tracking_uri(tracking_uri(root))
+            place = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder))
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"{address}: MLflow cannot give this model ({_one_line(error)}); `make ui` shows the "
+            "registered ones"
+        ) from error
+    file = Path(place) / "data" / MODEL_FOLDER / "generator.pt"
+    if not file.is_file():
+        raise UserError(f"{address}: it is not a generator of this project")
+    return file
 
 
 def _one_line(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from src.data.classes import CLASSES
 from src.data.tables import rows_of
 from src.errors import UserError
+from src.files import sha256_of_array
 
 PROJECT = Path(__file__).resolve().parents[1]
 # `dvc exp run --temp` and `--queue` work in a copy of the project without its ignored files. What
@@ -31,6 +32,11 @@ def array_path(label: str, split: str) -> Path:
 def model_folder(label: str) -> Path:
     """Where the generator of a class, its history and its samples lie."""
     return PROJECT / "models" / label.lower()
+
+
+def generator_path(label: str) -> Path:
+    """Where the trained generator of a class lies."""
+    return model_folder(label) / "generator.pt"
 
 
 def read_array(path: Path) -> NDArray[np.uint8]:
@@ -68,11 +74,8 @@ def train_split() -> tuple[
 def train_checksum() -> str:
     """What names the train images of both classes and whose they are."""
     images, patients = train_split()
-    digest = hashlib.sha256(json.dumps(patients).encode())
-    for part in images:
-        digest.update(repr(part.shape).encode())
-        digest.update(np.ascontiguousarray(part).data)
-    return digest.hexdigest()
+    named = [patients, [sha256_of_array(part) for part in images]]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def read_table(path: Path, index: str | None = None) -> pd.DataFrame:

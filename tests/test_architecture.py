@@ -27,7 +27,12 @@ HARNESS = {
     "src/tracking.py",
     "src/workspace.py",
 }
-COMMANDS = {"src/evaluate.py", "src/tune.py"}  # of the library, besides the stages
+COMMANDS = {
+    "src/evaluate.py",
+    "src/generate.py",
+    "src/tune.py",
+}  # of the library, besides the stages
+TEMPLATES = ("card.md", "page.html", "page.js", "style.css")  # of the report
 STAGES = {
     "fetch": "pipeline/fetch.py",
     "preprocess": "pipeline/preprocess.py",
@@ -70,10 +75,10 @@ def closure(file: str) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_its_exact_code(stage: str) -> None:
-    code = {dep for dep in DVC["stages"][stage]["deps"] if dep.endswith((".py", ".html", ".css"))}
+    code = {dep for dep in DVC["stages"][stage]["deps"] if dep.startswith(("src/", "pipeline/"))}
     expected = closure(STAGES[stage])
     if "src/report/page.py" in expected:
-        expected |= {"src/report/page.html", "src/report/style.css"}
+        expected |= {f"src/report/{name}" for name in TEMPLATES}
     assert code == expected
 
 

@@ -1,3 +1,5 @@
+import base64
+import io
 import os
 import subprocess
 import sys
@@ -10,14 +12,27 @@ import pytest
 import torch
 from mlflow.entities import Run as Entity
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 from src import tracking
 from src.errors import UserError
-from src.models.layers import initialize
-from src.models.networks import Generator
-from src.settings.tree import Settings
-from src.tracking import start_run
+from src.models import portable
+from src.models.export import export_generator
+from src.models.portable import draw_images, draw_latents
+from src.tracking import (
+    CANDIDATE,
+    CHAMPION,
+    Package,
+    download_generator,
+    model_version,
+    runs_link,
+    set_alias,
+    start_run,
+)
 from tests.conftest import ROOT
+from tests.models.test_portable import saved
+
+CARD = {"model-card.md": "not for diagnosis"}
 
 
 def client(root: Path) -> mlflow.MlflowClient:
@@ -31,13 +46,8 @@ def only_run(root: Path) -> Entity:
     return run
 
 
-def test_everything_that_is_logged_arrives(tmp_path: Path, tiny_settings: Settings) -> None:
+def test_everything_that_is_logged_arrives(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("hello")
-    network = initialize(
-        Generator(tiny_settings.train.normal.generator, 16),
-        "xavier",
-        torch.Generator().manual_seed(1),
-    ).eval()
     many = {f"section.key{number}": str(number) for number in range(150)}
     with start_run("train", tmp_path, many, {"dvc.stage": "train_normal"}) as run:
         for epoch in range(1, 1201):
@@ -47,7 +57,6 @@ def test_everything_that_is_logged_arrives(tmp_path: Path, tiny_settings: Settin
         run.log_file(tmp_path / "note.txt", "notes")
         run.log_table("fid/describe.json", pd.DataFrame({"pair": ["RNxRP"], "mean": [1.5]}))
         run.set_tag("data.sha256", "abc")
-        run.log_generator("generator", network, 8)
     found = only_run(tmp_path)
     assert found.info.status == "FINISHED"
     assert len(found.data.params) == 150
@@ -58,32 +67,73 @@ def test_everything_that_is_logged_arrives(tmp_path: Path, tiny_settings: Settin
     names = [file.path for file in client(tmp_path).list_artifacts(found.info.run_id)]
     assert {"images", "notes", "fid"} <= set(names)
     assert len(client(tmp_path).list_artifacts(found.info.run_id, "images")) >= 4
-    experiment = client(tmp_path).get_experiment_by_name("chest-xray-gan")
-    assert experiment is not None
-    (model,) = client(tmp_path).search_logged_models([experiment.experiment_id])
-    loaded = mlflow.pyfunc.load_model(model.model_uri)
-    for count in (1, 5):
-        noise = np.random.default_rng(0).standard_normal((count, 8)).astype(np.float32)
-        with torch.no_grad():
-            expected = network(torch.from_numpy(noise)).numpy()
-        np.testing.assert_allclose(loaded.predict(noise), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("normalization", ["batch", "spectral"])
-def test_a_generator_of_other_layers_is_logged_as_well(
-    tmp_path: Path, tiny_settings: Settings, normalization: str
+def package(folder: Path, name: str = "chest-xray-gan-normal", **tags: str) -> Package:
+    """A generator that has not learnt, to be logged."""
+    return Package(
+        name=name,
+        build=lambda out: export_generator(saved(folder / "g.pt"), folder / "g.pt", CARD, out),
+        code=Path(portable.__file__),
+        requires=("torch", "numpy", "pandas", "pillow"),
+        tags=tags,
+    )
+
+
+def test_a_generator_is_registered_with_all_that_it_needs_elsewhere(tmp_path: Path) -> None:
+    name = "chest-xray-gan-normal"
+    for number in ("1", "2"):
+        with start_run("report", tmp_path, {}, {}) as run:
+            run.log_generator(package(tmp_path, frechet=number))
+    found = model_version(tmp_path, name, CANDIDATE)
+    assert found is not None
+    assert found.number == 2
+    assert found.tags["frechet"] == "2"
+    assert model_version(tmp_path, name, CHAMPION) is None
+    set_alias(tmp_path, name, CHAMPION, found)
+    assert model_version(tmp_path, name, CHAMPION) == found
+    first = client(tmp_path).get_model_version(name, "1")
+    assert "candidate" not in first.aliases
+
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    loaded = mlflow.pyfunc.load_model(f"models:/{name}@candidate")
+    drawn = loaded.predict(pd.DataFrame({"seed": [1] * 20, "index": range(20)}))
+    network = saved(tmp_path / "g.pt").network
+    expected = draw_images(network, draw_latents([1] * 20, range(20), 12))
+    for image, text in zip(expected, drawn["png"], strict=True):
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))), image)
+    with pytest.raises(MlflowException, match="index"):
+        loaded.predict(pd.DataFrame({"seed": [1]}))
+    place = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/2"))
+    needs = (place / "requirements.txt").read_text()
+    assert f"torch=={torch.__version__.partition('+')[0]}" in needs
+    assert (place / "input_example.json").exists()
+    assert (place / "data" / "generator" / "model-card.md").read_text() == "not for diagnosis"
+    assert not list(place.rglob("*.pkl"))
+
+
+def test_a_registered_generator_is_fetched_as_it_was_saved(tmp_path: Path) -> None:
+    with start_run("report", tmp_path, {}, {}) as run:
+        run.log_generator(package(tmp_path))
+    address = "models:/chest-xray-gan-normal@candidate"
+    (tmp_path / "to").mkdir()
+    file = download_generator(tmp_path, address, tmp_path / "to")
+    assert file.read_bytes() == (tmp_path / "g.pt").read_bytes()
+    with pytest.raises(UserError, match="nobody"):
+        download_generator(tmp_path, "models:/nobody@candidate", tmp_path / "to")
+
+
+def test_the_link_to_runs_names_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"normalization": normalization, "upsampling": "nearest"}
-    settings = tiny_settings.train.normal.generator.model_copy(update=changes)
-    network = initialize(Generator(settings, 16), "dcgan", torch.Generator().manual_seed(1)).eval()
-    with start_run("train", tmp_path, {}, {}) as run:
-        run.log_generator("generator", network, 8)
-    (model,) = client(tmp_path).search_logged_models([only_run(tmp_path).info.experiment_id])
-    noise = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
-    with torch.no_grad():
-        expected = network(torch.from_numpy(noise)).numpy()
-    found = mlflow.pyfunc.load_model(model.model_uri).predict(noise)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    link = runs_link(tmp_path, {"params.sha256": "abc"})
+    assert link.startswith("http://127.0.0.1:5000/#/experiments/1/runs?searchFilter=tags.")
+    assert link.endswith("%27abc%27")
+    monkeypatch.setattr(tracking, "_experiment", lambda client, root: "7")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example.org/mlflow/")
+    link = runs_link(tmp_path, {})
+    assert link.startswith("https://example.org/mlflow/#/experiments/7/")
+    assert "secret" not in link
 
 
 def test_artifacts_have_an_absolute_place(tmp_path: Path) -> None:
@@ -202,19 +252,10 @@ def log_some(run: tracking.Run, epochs: int) -> None:
         run.log_image("samples", np.full((8, 8), epoch, dtype=np.uint8), epoch)
 
 
-def test_a_run_that_was_cut_off_is_taken_up_and_nothing_is_logged_twice(
-    tmp_path: Path, tiny_settings: Settings
-) -> None:
-    network = initialize(
-        Generator(tiny_settings.train.normal.generator, 16),
-        "xavier",
-        torch.Generator().manual_seed(1),
-    ).eval()
-
+def test_a_run_that_was_cut_off_is_taken_up_and_nothing_is_logged_twice(tmp_path: Path) -> None:
     def cut_off() -> None:
         with start_run("train", tmp_path, {"a": "1"}, {"dvc.experiment": "x"}) as run:
             log_some(run, 4)
-            run.log_generator("generator", network, 8)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -223,7 +264,6 @@ def test_a_run_that_was_cut_off_is_taken_up_and_nothing_is_logged_twice(
     with start_run("train", tmp_path, {"a": "1"}, {"dvc.experiment": "x"}, first) as second:
         assert only_run(tmp_path).info.status == "RUNNING"
         log_some(second, 6)
-        second.log_generator("generator", network, 8)
     found = only_run(tmp_path)
     assert found.info.run_id == first
     assert found.info.status == "FINISHED"
@@ -232,8 +272,6 @@ def test_a_run_that_was_cut_off_is_taken_up_and_nothing_is_logged_twice(
         assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]
     files = [f.path for f in client(tmp_path).list_artifacts(found.info.run_id, "images")]
     assert len([file for file in files if file.endswith(".png")]) == 3
-    (model,) = client(tmp_path).search_logged_models([found.info.experiment_id])
-    assert model.name == "generator"
 
 
 def test_a_run_of_other_parameters_is_not_taken_up_and_its_end_is_told(tmp_path: Path) -> None:

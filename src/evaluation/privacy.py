@@ -79,6 +79,25 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What makes an image near to a train image, in one space."""
+
+    threshold: float  # of the ratio, see ``neighbours``
+    reach: float  # a distance beyond it is far, whatever the ratio
+
+    @classmethod
+    def of_train(cls, nearest: Nearest, quantile: float) -> "Limits":
+        """From train images, one of each patient, to other patients' ones."""
+        reach = float(np.median(nearest.distance))
+        ratios = nearness(nearest, reach)
+        return cls(float(np.quantile(ratios, quantile, method="inverted_cdf")), reach)
+
+    def near(self, nearest: Nearest) -> NDArray[np.bool_]:
+        """Which images are near, (n,)."""
+        return nearness(nearest, self.reach) <= self.threshold
+
+
+@dataclass(frozen=True)
 class Caught:
     """How many of some images the test takes for copies."""
 
@@ -106,8 +125,7 @@ class Attack:
 class SpaceFindings:
     """What one space tells of a generator."""
 
-    threshold: float  # of the ratio, see ``neighbours``
-    reach: float  # a distance beyond it is far, whatever the ratio
+    limits: Limits
     train: Nearest  # of train images, to other patients' ones
     held_out: Nearest
     held_out_rows: Places  # which held-out images those are
@@ -178,13 +196,10 @@ def find_copies(
     own = train.patients.numbers[asked]
     known = nearest_in(space, train.images[asked], train.patients, own)
     of_train = _at(known, np.searchsorted(asked, drawn.train))
-    reach = float(np.median(of_train.distance))
-    threshold = float(
-        np.quantile(nearness(of_train, reach), settings.quantile, method="inverted_cdf")
-    )
+    limits = Limits.of_train(of_train, settings.quantile)
 
     sets = {"train": of_train, "held_out": held, "generated": fake, **disturbed}
-    below = {name: int((nearness(part, reach) <= threshold).sum()) for name, part in sets.items()}
+    below = {name: int(limits.near(part).sum()) for name, part in sets.items()}
     base = Baseline.of_train(len(of_train), below["train"])
     joined = base.joined(len(held), below["held_out"])
     caught = {
@@ -214,8 +229,7 @@ def find_copies(
 
     cells = _cells(train.images, len(held), settings.seed)
     return SpaceFindings(
-        threshold=threshold,
-        reach=reach,
+        limits=limits,
         train=of_train,
         held_out=held,
         held_out_rows=drawn.held_out,
@@ -246,29 +260,36 @@ def _draw(
     train: RealImages, held_out: RealImages, settings: PrivacySettings, rng: np.random.Generator
 ) -> _Drawn:
     everything = np.arange(len(train.images))
-
-    def some(rows: Places, most: int) -> Places:
-        return np.sort(rng.permutation(rows)[:most])
-
-    def one_each(patients: Patients, rows: Places, most: int) -> Places:
-        """One image of each of at most so many patients, so that all are apart."""
-        mixed = rng.permutation(rows)
-        return some(mixed[np.unique(patients.numbers[mixed], return_index=True)[1]], most)
-
-    chosen = one_each(train.patients, everything, settings.train_images)
-    held = one_each(held_out.patients, np.arange(len(held_out.images)), settings.images)
-    control = train.images[some(everything, settings.controls)]
+    chosen = draw_baseline(train, settings, rng)
+    held = _one_each(rng, held_out.patients, np.arange(len(held_out.images)), settings.images)
+    control = train.images[_some(rng, everything, settings.controls)]
     half = train.patients.half(rng)
-    rest = one_each(train.patients, np.setdiff1d(everything, half), settings.train_images)
+    others = np.setdiff1d(everything, half)
+    rest = _one_each(rng, train.patients, others, settings.train_images)
     if len(rest) < 2:
         raise UserError("nearly all train images are of one patient")
     return _Drawn(
         train=chosen,
         held_out=held,
         disturbed={name: change(control, rng) for name, change in DISTURBANCES.items()},
-        half=some(half, settings.images),
+        half=_some(rng, half, settings.images),
         other_half=rest,
     )
+
+
+def draw_baseline(train: RealImages, settings: PrivacySettings, rng: np.random.Generator) -> Places:
+    """The train images that show how near other patients' images are, one of a patient."""
+    return _one_each(rng, train.patients, np.arange(len(train.images)), settings.train_images)
+
+
+def _some(rng: np.random.Generator, rows: Places, most: int) -> Places:
+    return np.sort(rng.permutation(rows)[:most])
+
+
+def _one_each(rng: np.random.Generator, patients: Patients, rows: Places, most: int) -> Places:
+    """One image of each of at most so many patients, so that all are apart."""
+    mixed = rng.permutation(rows)
+    return _some(rng, mixed[np.unique(patients.numbers[mixed], return_index=True)[1]], most)
 
 
 def nearness(nearest: Nearest, reach: float) -> Vector:

@@ -3,7 +3,9 @@
 The thesis's networks are one point of this family: 2,704,897 and 2,099,457 parameters.
 """
 
+import hashlib
 import io
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -106,11 +108,32 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def save_generator(path: Path, network: Generator) -> None:
+@dataclass(frozen=True)
+class Origin:
+    """Where a generator comes from; it is kept in its file."""
+
+    label: str  # the class of its images
+    source: str  # of the images that it learnt from, as data.source names it
+    images: int  # that it learnt from
+    images_sha256: str  # of the array of those images
+    training: dict[str, Any]  # the parameters of its training
+
+
+@dataclass(frozen=True)
+class SavedGenerator:
+    """A generator as its file describes it."""
+
+    network: Generator  # in eval mode
+    origin: Origin
+    sha256: str  # of the file
+
+
+def save_generator(path: Path, network: Generator, origin: Origin) -> None:
     """Write the weights, with the description that rebuilds the network, as plain tensors."""
     content: dict[str, Any] = {
         "settings": network.settings.model_dump(mode="json"),
         "image_size": network.image_size,
+        "origin": asdict(origin),
         "weights": {name: value.cpu().contiguous() for name, value in network.state_dict().items()},
     }
     # Through memory, because torch writes the file's name into the file.
@@ -119,20 +142,25 @@ def save_generator(path: Path, network: Generator) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def load_generator(path: Path, device: torch.device) -> Generator:
+def load_generator(path: Path, device: torch.device) -> SavedGenerator:
     """Rebuild a saved generator in eval mode on ``device``; no code in the file is run.
 
     Raises:
         UserError: if the file is missing, damaged, or not a generator of this project.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such generator; dvc repro trains it") from None
+    except OSError as error:
+        raise UserError(f"{path}: it cannot be read: {error.strerror}") from error
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         settings = GeneratorSettings.model_validate(content["settings"], strict=False)
         network = Generator(settings, int(content["image_size"]))
         network.load_state_dict(content["weights"])
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such generator; dvc repro trains it") from None
+        origin = Origin(**content["origin"])
     except Exception as error:  # whatever a damaged or foreign file makes torch raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is not a generator of this project: {reason}") from error
-    return network.to(device).eval()
+    return SavedGenerator(network.to(device).eval(), origin, hashlib.sha256(data).hexdigest())

@@ -1,7 +1,6 @@
 """The report's page, filled from what the stages measured."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -9,8 +8,8 @@ import pandas as pd
 from src.evaluation.comparison import METRIC_NAMES
 from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.protocol import KINDS
-from src.evaluation.verdict import Verdict
 from src.figures import COLOURS, KIND_NAMES
+from src.report.findings import Findings
 from src.report.templates import as_url, pages
 
 CLASSIFIER_METRICS = {
@@ -21,33 +20,36 @@ CLASSIFIER_METRICS = {
 }
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What the page tells."""
-
-    title: str
-    source: str  # data.source
-    counts: Mapping[str, Mapping[str, int]]  # images by split and class
-    patients: Mapping[str, Mapping[str, int]]
-    quality: Mapping[str, int]
-    verdict: Verdict
-    description: pd.DataFrame  # src.evaluation.protocol.describe
-    published: pd.DataFrame  # src.evaluation.thesis
-    scores: Mapping[str, Mapping[str, Mapping[str, float]]]  # by class and metric, scores.csv
-    privacy: Mapping[str, Mapping[str, Any]]  # by class, the metrics of privacy_eval
-    quantile: float  # of other patients' images that count as near
-    utility: Mapping[str, Any]  # the metrics of utility_eval
-    classifiers: pd.DataFrame  # src.evaluation.utility.summarize, the scores
-    differences: pd.DataFrame  # and the differences
-    extractor: Mapping[str, Any]  # name, dims, and what else is known of it
-    training: Mapping[str, Mapping[str, Any]]  # by class, the metrics of the training
-    parameters: Mapping[str, str]
+SECTIONS = {
+    "distances": "Distances",
+    "privacy": "Copies",
+    "utility": "Use for a classifier",
+    "images": "Images",
+    "training": "Training",
+    "data": "Data",
+    "card": "Model card",
+    "glossary": "Glossary",
+    "parameters": "Parameters",
+}
 
 
-def render(findings: Findings, figures: Mapping[str, bytes]) -> str:
-    """The page as one HTML text that needs no other file; ``figures`` are PNG files by name.
+def render(
+    findings: Findings,
+    figures: Mapping[str, bytes],
+    samples: Mapping[str, Mapping[int, bytes]],
+    card: str,
+    tracking_link: str,
+) -> str:
+    """The page as one HTML text that needs no other file.
 
     Everything that comes from parameters or file names is escaped.
+
+    Args:
+        findings: what it tells.
+        figures: PNG files by name.
+        samples: PNG files of what one noise became, by class and epoch.
+        card: the model card, as Markdown.
+        tracking_link: the address of the runs in MLflow's UI.
     """
     environment = pages()
     published = findings.published
@@ -67,6 +69,14 @@ def render(findings: Findings, figures: Mapping[str, bytes]) -> str:
         disturbances=list(DISTURBANCES),
         quantile=findings.quantile,
         colours=COLOURS,
+        sections=SECTIONS,
+        samples={
+            label: {epoch: as_url(content) for epoch, content in grids.items()}
+            for label, grids in samples.items()
+        },
+        card=card,
+        tracking_link=tracking_link,
+        tracking_is_local=tracking_link.startswith("http://127.0.0.1"),
     )
 
 

@@ -3,19 +3,46 @@
 import base64
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 
 
 def pages() -> Environment:
     """The templates of this folder."""
+    return _templates(autoescape=True)
+
+
+def markdown_texts() -> Environment:
+    """The same for texts in Markdown, which are escaped where they become a page."""
+    return _templates(autoescape=False)
+
+
+def _templates(autoescape: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("src.report", "."),
-        autoescape=True,
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["score"] = as_score
+    environment.filters["markdown"] = from_markdown
     return environment
+
+
+def from_markdown(text: str) -> Markup:
+    """Markdown as HTML for a section of a page; HTML in it is shown, not used."""
+    renderer = MarkdownIt("js-default")
+    shown = str(renderer.render(text))
+    # Its headings lie below those of the page's sections.
+    for level in (2, 1):
+        shown = shown.replace(f"<h{level}>", f"<h{level + 2}>")
+        shown = shown.replace(f"</h{level}>", f"</h{level + 2}>")
+    return Markup(
+        shown.replace("<table>", '<div class="scroll"><table>').replace(
+            "</table>", "</table></div>"
+        )
+    )
 
 
 def as_url(png: bytes) -> str:

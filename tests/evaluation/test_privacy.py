@@ -112,7 +112,7 @@ def test_a_generator_that_copies_a_tenth_is_caught_whatever_it_does_to_the_copie
     verdict = judge({"pixels": found}, SETTINGS)
     assert verdict.kind == "copies"
     assert verdict.sentence.startswith("Copies: ")
-    assert set(closest(found.generated, found.reach, 15)) == set(range(15))
+    assert set(closest(found.generated, found.limits.reach, 15)) == set(range(15))
     assert np.array_equal(found.generated.place[:15], np.arange(40, 55))
 
 
@@ -144,7 +144,7 @@ def test_images_far_from_all_real_ones_are_no_copies_though_one_outlier_is_neare
         0,
     )
     assert (found.generated.place == 3).all()
-    assert (found.generated.ratio <= found.threshold).any()
+    assert (found.generated.ratio <= found.limits.threshold).any()
     assert found.caught["generated"].below == 0
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import pickle
 from pathlib import Path
@@ -12,6 +13,7 @@ from src.models.layers import initialize
 from src.models.networks import (
     Discriminator,
     Generator,
+    Origin,
     count_parameters,
     load_generator,
     save_generator,
@@ -37,6 +39,8 @@ THESIS_D: dict[str, Any] = {
     "slope": 0.2,
     "dropout": 0.4,
 }
+
+ORIGIN = Origin("NORMAL", "phantom", 24, "0" * 64, {"batch": 8, "augmentation": ["cutout"]})
 
 
 def generator_settings(**changes: Any) -> GeneratorSettings:
@@ -163,13 +167,15 @@ def test_a_saved_generator_draws_the_same_images(
     network = initialize(Generator(settings, 64), "xavier", torch.Generator().manual_seed(1))
     network(torch.randn(5, 100))  # running statistics and spectral vectors move on
     network.eval()
-    save_generator(tmp_path / "a.pt", network)
-    save_generator(tmp_path / "b.pt", network)
+    save_generator(tmp_path / "a.pt", network, ORIGIN)
+    save_generator(tmp_path / "b.pt", network, ORIGIN)
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
-    loaded = load_generator(tmp_path / "a.pt", cpu)
+    saved = load_generator(tmp_path / "a.pt", cpu)
     noise = torch.randn(2, 100)
-    assert torch.equal(loaded(noise), network(noise))
-    assert not loaded.training
+    assert torch.equal(saved.network(noise), network(noise))
+    assert not saved.network.training
+    assert saved.origin == ORIGIN
+    assert saved.sha256 == hashlib.sha256((tmp_path / "a.pt").read_bytes()).hexdigest()
 
 
 class _Hostile:
@@ -184,7 +190,8 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
     path = tmp_path / "generator.pt"
     if kind == "truncated":
         settings = generator_settings(base_channels=8, channels=[8, 4, 4])
-        save_generator(path, initialize(Generator(settings, 64), "xavier", torch.Generator()))
+        network = initialize(Generator(settings, 64), "xavier", torch.Generator())
+        save_generator(path, network, ORIGIN)
         path.write_bytes(path.read_bytes()[:1000])
     elif kind == "hostile":
         path.write_bytes(pickle.dumps(_Hostile()))

@@ -9,9 +9,12 @@ from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.protocol import KINDS, describe
 from src.evaluation.thesis import published_description
 from src.evaluation.verdict import judge
-from src.report.page import Findings, render
+from src.report.card import render_card
+from src.report.findings import Findings
+from src.report.page import SECTIONS, render
 from src.report.templates import as_score
 
+LINK = "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter=x"
 FIGURES = (
     "distance_boxes",
     "real_beside_generated",
@@ -126,38 +129,60 @@ def findings(**changes: Any) -> Findings:
             "held_out_images": 50,
         },
         "training": {"NORMAL": training, "PNEUMONIA": training},
-        "parameters": {"data.source": "phantom"},
+        "generators": {"NORMAL": "a" * 64, "PNEUMONIA": "b" * 64},
+        "parameters": {"data.source": "phantom", "preprocess.size": "64"},
     }
     return Findings(**values | changes)
 
 
 def page(**changes: Any) -> str:
-    return render(findings(**changes), dict.fromkeys(FIGURES, b"png"))
+    found = findings(**changes)
+    samples = {"NORMAL": {1: b"first", 30: b"last"}, "PNEUMONIA": {2: b"only"}}
+    return render(found, dict.fromkeys(FIGURES, b"png"), samples, render_card(found), LINK)
 
 
 def text(html: str) -> str:
-    return " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<style>.*</style>", "", html)).split())
+    shown = re.sub(r"(?s)<(style|script|dialog).*?</\1>", "", html)
+    return " ".join(re.sub(r"<[^>]+>", " ", shown).split())
 
 
 def test_the_first_lines_say_that_the_data_are_phantoms() -> None:
     start = text(page())[:400]
     assert "procedural phantoms, not patients" in start
     assert "The hypothesis holds" in start
-    assert "phantoms" not in text(page(source="kermany"))
+    assert "phantoms" not in text(page(source="kermany")).replace("procedural chest phantoms", "x")
     assert "10.17632/rscbjbr9sj" in text(page(source="kermany"))[:400]
 
 
 def test_the_page_needs_no_other_file() -> None:
     class Links(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            assert tag not in ("script", "link", "iframe")
+            assert tag not in ("link", "iframe")
             for name, value in attrs:
                 if name in ("src", "href"):
+                    assert tag != "script"
                     assert value is not None
-                    assert value.startswith(("data:image/png;base64,", "#"))
+                    assert value.startswith(("data:image/png;base64,", "#")) or value == LINK
 
     Links().feed(page())
     assert "url(" not in page()
+
+
+def test_every_section_is_in_the_contents() -> None:
+    html = page()
+    assert re.findall(r'<h2 id="(\w+)">', html) == list(SECTIONS)
+    for place in SECTIONS:
+        assert f'<a href="#{place}">' in html
+
+
+def test_every_sample_grid_and_the_card_are_there() -> None:
+    html = page()
+    assert re.findall(r'data-epoch="(\d+)"', html) == ["1", "30", "2"]
+    assert f'<a href="{LINK}">' in html
+    assert "while make ui runs" in text(html)
+    words = text(html)
+    assert "Model card: A run" in words
+    assert "Not for diagnosis" in words
 
 
 def test_every_pair_and_floor_is_shown_beside_the_thesis() -> None:
@@ -208,10 +233,12 @@ def test_the_use_for_a_classifier_is_told_beside_what_the_generator_saw() -> Non
 
 
 def test_what_comes_from_parameters_is_escaped() -> None:
-    html = page(title="<script>alert(1)</script>", parameters={"data.path": "<img src=x>"})
-    assert "<script>" not in html
+    hostile = {"data.path": "<img src=x>", "preprocess.size": "64"}
+    html = page(title="<script>alert(1)</script>[a](javascript:alert(2))", parameters=hostile)
+    assert "<script>alert" not in html
     assert "<img src=x>" not in html
-    assert "&lt;script&gt;" in html
+    assert 'href="javascript:' not in html
+    assert "&lt;script&gt;alert(1)" in html
 
 
 @pytest.mark.parametrize(

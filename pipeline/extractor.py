@@ -1,0 +1,21 @@
+"""The feature extractor of the stages that judge by features."""
+
+from typing import Any
+
+import torch
+
+from pipeline.stage import Stage
+from src.evaluation.choice import choose_extractor
+from src.evaluation.features import FeatureExtractor
+from src.workspace import HOME, train_split
+
+
+def stage_extractor(stage: Stage, device: torch.device) -> tuple[FeatureExtractor, dict[str, Any]]:
+    """The extractor that the parameters name, and what should be said of it."""
+    return choose_extractor(
+        stage.settings.fid,
+        HOME,
+        train_split(),
+        device,
+        lambda epoch, loss: stage.run.log_metrics({"classifier.loss": loss}, epoch),
+    )

@@ -1,0 +1,58 @@
+"""The trained generators as they are handed on through MLflow, and what decides which is best."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from src.data.classes import CLASSES
+from src.files import sha256_of_array
+from src.models import portable
+from src.models.export import export_generator
+from src.models.networks import load_generator
+from src.report.findings import Findings
+from src.settings.tree import Settings
+from src.tracking import EXPERIMENT, Package
+from src.workspace import PROJECT, array_path, generator_path, read_array, train_checksum
+
+# Tags of a version, by which `make promote` compares it.
+DISTANCE, PRIVACY, JUDGED_BY = "frechet", "privacy", "judged_by"
+REQUIRES = ("torch", "numpy", "pandas", "pillow")
+
+
+def registered_name(label: str) -> str:
+    """The registered model of a class."""
+    return f"{EXPERIMENT}-{label.lower()}"
+
+
+def package_of(label: str, findings: Findings, settings: Settings, card: str) -> Package:
+    """A class's generator with its card, licence and scores."""
+    path = generator_path(label)
+
+    def build(folder: Path) -> None:
+        texts = {
+            "model-card.md": card,
+            "LICENSE": (PROJECT / "LICENSE").read_text(encoding="utf-8"),
+        }
+        export_generator(load_generator(path, torch.device("cpu")), path, texts, folder)
+
+    return Package(
+        name=registered_name(label),
+        build=build,
+        code=Path(portable.__file__),
+        requires=REQUIRES,
+        tags={
+            "generator.sha256": findings.generators[label],
+            DISTANCE: str(findings.scores[label]["frechet"]["value"]),
+            PRIVACY: findings.privacy[label]["verdict"],
+            JUDGED_BY: judged_by(settings),
+        },
+    )
+
+
+def judged_by(settings: Settings) -> str:
+    """What names the test images, features and sizes of a distance; only equals compare."""
+    tests = [sha256_of_array(read_array(array_path(label, "test"))) for label in CLASSES]
+    judge = [settings.fid.model_dump(mode="json"), train_checksum(), tests]
+    return hashlib.sha256(json.dumps(judge).encode()).hexdigest()

@@ -1,0 +1,312 @@
+"""Draw images from a trained generator: `python -m src.generate --class pneumonia --out DIR`.
+
+Images lie in Kaggle's layout, DIR/train/PNEUMONIA/*.png, beside a table that says of each where it
+comes from. Image number i of a seed is always the same file, however many are drawn.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from src.compute import choose_device
+from src.data.classes import CLASSES
+from src.errors import UserError, report_errors
+from src.evaluation.choice import choose_extractor
+from src.evaluation.copies import CopyFilter, make_spaces
+from src.evaluation.draws import Patients
+from src.evaluation.privacy import RealImages
+from src.files import folder_in_place_of, sha256_of_array, write_atomic, write_json
+from src.grids import tile
+from src.model_source import found_generator
+from src.models.export import facts_of
+from src.models.networks import SavedGenerator, load_generator
+from src.models.portable import (
+    BATCH,
+    LEAST_TRUNCATION,
+    draw_images,
+    draw_latents,
+    encode_png,
+    text_chunks,
+)
+from src.progress import Progress, say
+from src.settings.tree import ClassName, load_settings
+from src.walk import FORMATS, animation, walk
+from src.workspace import HOME, PARAMS, array_path, patients_of, read_array, train_split
+
+BLOCK = 16 * BATCH  # images that are held at once
+MOST_COPIES = 0.5  # share of copies beyond which --reject-copies gives up
+GRID_COLUMNS = 10
+GRID_MOST = 1000  # images of a contact sheet
+STOPS_MOST = 100  # of a walk
+NAME = "synthetic"  # how our files begin
+
+
+class Drawn:
+    """What a generator draws from a seed."""
+
+    def __init__(self, saved: SavedGenerator, device: torch.device, arguments: argparse.Namespace):
+        self.saved = saved
+        self.seed, self.truncation = arguments.seed, arguments.truncation
+        self.facts: dict[str, Any] = facts_of(saved)
+        self._device = device
+
+    @property
+    def label(self) -> str:
+        """The class."""
+        return self.saved.origin.label
+
+    def latents(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        """The noise of images by their number."""
+        width = self.saved.network.settings.latent
+        return draw_latents([self.seed] * len(indices), indices, width, self.truncation)
+
+    def images(self, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Images of noise, (n, size, size)."""
+        return draw_images(lambda noise: self.saved.network(noise.to(self._device)), latents)
+
+    def facts_of(self, index: int) -> dict[str, Any]:
+        """What the file of an image says of it."""
+        return self.facts | {"seed": self.seed, "index": index, "truncation": self.truncation}
+
+
+def generate(arguments: argparse.Namespace) -> None:
+    """Write what is asked for.
+
+    Raises:
+        UserError: if there is no such generator, or something is there that must not be replaced.
+    """
+    device = choose_device(arguments.device)
+    everything = [_load(label, arguments, device) for label in _labels(arguments)]
+    several = len(everything) > 1
+    for drawn in everything:
+        for file in (arguments.grid, arguments.interpolate):
+            if file is not None:
+                _check_file(_of_class(file, drawn, several), arguments.overwrite)
+        if arguments.out is not None:
+            _check_folder(_folder(arguments.out, drawn.label), drawn.label, arguments.overwrite)
+    for drawn in everything:
+        if arguments.out is not None:
+            _write_images(drawn, arguments, device)
+        if arguments.grid is not None:
+            _write_grid(drawn, _of_class(arguments.grid, drawn, several), arguments.count)
+        if arguments.interpolate is not None:
+            file = _of_class(arguments.interpolate, drawn, several)
+            _write_walk(drawn, file, arguments.count, arguments.frames)
+
+
+def _labels(arguments: argparse.Namespace) -> list[str | None]:
+    """The classes to draw; None is that of the model that was named."""
+    if arguments.label:
+        return [arguments.label.upper()]
+    return [None] if arguments.model else list(CLASSES)
+
+
+def _load(label: str | None, arguments: argparse.Namespace, device: torch.device) -> Drawn:
+    with found_generator(label, arguments.model, arguments.rev) as file:
+        drawn = Drawn(load_generator(file, device), device, arguments)
+    if label not in (None, drawn.label):
+        raise UserError(f"--model {arguments.model}: it draws {drawn.label}, not {label}")
+    return drawn
+
+
+def _of_class(file: Path, drawn: Drawn, several: bool) -> Path:
+    """A file's name, with the class in it where several are drawn."""
+    return file.with_stem(f"{file.stem}-{drawn.label.lower()}") if several else file
+
+
+def _check_file(file: Path, overwrite: bool) -> None:
+    if file.exists() and not overwrite:
+        raise UserError(f"{file}: it is there already; name another, or give --overwrite")
+
+
+def _folder(out: Path, label: str) -> Path:
+    return out / "train" / label
+
+
+def _check_folder(folder: Path, label: str, overwrite: bool) -> None:
+    """Refuse to replace what was not asked to be replaced, or is not ours.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: it is no folder; give another --out")
+    start = f"{NAME}_{label.lower()}_"
+    strange = next((f for f in folder.iterdir() if not f.name.startswith(start)), None)
+    if strange is not None:
+        raise UserError(f"{strange}: it is not of this command; give another --out")
+    if not overwrite and any(folder.iterdir()):
+        raise UserError(
+            f"{folder}: there are images already; give another --out, or --overwrite to replace "
+            "them"
+        )
+
+
+def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.device) -> None:
+    """The folder of images, the table and the description."""
+    name = drawn.label.lower()
+    count: int = arguments.count
+    copies = _copy_filter(drawn, device) if arguments.reject_copies else None
+    rows: list[dict[str, Any]] = []
+    left_out: list[int] = []
+    place = _folder(arguments.out, drawn.label)
+    with (
+        folder_in_place_of(place) as folder,
+        Progress(f"drawing {drawn.label}", count, "images") as shown,
+    ):
+        while len(rows) < count:
+            start = len(rows) + len(left_out)
+            indices = range(start, start + min(BLOCK, count - len(rows)))
+            images = drawn.images(drawn.latents(indices))
+            keep = np.ones(len(images), dtype=bool) if copies is None else ~copies.copies(images)
+            for index, image, good in zip(indices, images, keep, strict=True):
+                if not good:
+                    left_out.append(index)
+                    continue
+                facts = drawn.facts_of(index)
+                file = f"{NAME}_{name}_{drawn.seed}_{index:06d}.png"
+                (folder / file).write_bytes(encode_png(image, facts))
+                rows.append({"file": f"train/{drawn.label}/{file}"} | facts)
+                shown.advance()
+            if len(left_out) > MOST_COPIES * (len(rows) + len(left_out)):
+                raise UserError(
+                    f"--reject-copies: {len(left_out)} of the first {len(rows) + len(left_out)} "
+                    "images are as near to a train image as a copy; see the report's verdict on "
+                    "this generator, and train it anew"
+                )
+        table = pd.DataFrame(rows)
+        stem = arguments.out / f"{NAME}_{name}"
+        write_atomic(stem.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n"))
+        origin = drawn.saved.origin
+        write_json(
+            stem.with_suffix(".json"),
+            drawn.facts
+            | {
+                "images": count,
+                "seed": drawn.seed,
+                "truncation": drawn.truncation,
+                "left_out_as_copies": left_out if copies else None,
+                "image_size": drawn.saved.network.image_size,
+                "learnt_from": {
+                    "source": origin.source,
+                    "images": origin.images,
+                    "sha256": origin.images_sha256,
+                },
+                "training": origin.training,
+            },
+        )
+    if copies is not None:
+        say(
+            f"{drawn.label}: {len(left_out)} of {count + len(left_out)} images were left out, as "
+            "near to a train image as copies are"
+        )
+    say(f"{drawn.label}: {count} images in {place}, described in {stem}.csv and .json")
+
+
+def _copy_filter(drawn: Drawn, device: torch.device) -> CopyFilter:
+    """Measured from the train images of the workspace.
+
+    Raises:
+        UserError: if the generator learnt from others.
+    """
+    settings = load_settings(PARAMS)
+    label = drawn.label
+    images = read_array(array_path(label, "train"))
+    if sha256_of_array(images) != drawn.saved.origin.images_sha256:
+        raise UserError(
+            f"--reject-copies: this generator did not learn from the {label} train images that are "
+            "prepared here; `dvc repro preprocess` with its parameters prepares them"
+        )
+    extractor, _ = choose_extractor(settings.fid, HOME, train_split(), device)
+    say(f"{label}: measuring how near train images of other patients are")
+    train = RealImages(images, Patients.named(patients_of(label, "train")))
+    spaces = make_spaces(extractor, settings.fid.batch, device)
+    return CopyFilter(train, spaces, settings.privacy, CLASSES.index(label))
+
+
+def _write_grid(drawn: Drawn, file: Path, count: int) -> None:
+    """A contact sheet of the first images."""
+    shown = min(count, GRID_MOST)
+    sheet = tile(drawn.images(drawn.latents(range(shown))), min(GRID_COLUMNS, shown))
+    write_atomic(file, encode_png(sheet, drawn.facts_of(0) | {"index": f"0 to {shown - 1}"}))
+    say(f"{drawn.label}: {shown} images in {file}")
+
+
+def _write_walk(drawn: Drawn, file: Path, count: int, frames: int) -> None:
+    """A walk through the first images."""
+    stops = min(count, STOPS_MOST)
+    images = drawn.images(walk(drawn.latents(range(stops)), frames))
+    facts = drawn.facts_of(0) | {"index": f"0 to {stops - 1}, and between"}
+    write_atomic(file, animation(images, file.suffix.lower(), text_chunks(facts)))
+    say(f"{drawn.label}: {len(images)} frames through {stops} images in {file}")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.generate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--class", dest="label", choices=get_args(ClassName), help="else both, or the model's")
+    add("--count", type=int, default=100, help="images (%(default)s)")
+    add("--seed", type=int, default=0, help="names them (%(default)s)")
+    add("--out", type=Path, metavar="DIR", help="where the images go")
+    add("--grid", type=Path, metavar="FILE.png", help="a contact sheet of the first ones")
+    add("--interpolate", type=Path, metavar="FILE", help="a walk through them: .gif, .png, .webp")
+    add("--frames", type=int, default=16, help="of a walk, from one image to the next")
+    add(
+        "--truncation",
+        type=float,
+        default=0.0,
+        help="draw noise beyond it anew: less varied, more typical images; 0 draws all",
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--model", metavar="FILE|URI", help="generator.pt, or MLflow's models:/...")
+    source.add_argument("--rev", help="take it from this commit, branch, tag or DVC experiment")
+    add(
+        "--reject-copies",
+        action="store_true",
+        help="leave out images as near to a train image as copies, and count them",
+    )
+    add("--overwrite", action="store_true", help="replace what an earlier call wrote")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    arguments = parser.parse_args(argv)
+    if not (arguments.out or arguments.grid or arguments.interpolate):
+        parser.error("say what to write: --out DIR, --grid FILE or --interpolate FILE")
+    for name, least, most in (
+        ("count", 1, 10**9),
+        ("seed", 0, 2**32 - 1),
+        ("frames", 1, 1000),
+    ):
+        if not least <= getattr(arguments, name) <= most:
+            parser.error(f"--{name}: it must be from {least} to {most}")
+    if arguments.truncation and not LEAST_TRUNCATION <= arguments.truncation < np.inf:
+        parser.error(f"--truncation: it must be 0, or {LEAST_TRUNCATION} or more")
+    if arguments.grid and arguments.grid.suffix.lower() != ".png":
+        parser.error("--grid: the file's name must end in .png")
+    if arguments.interpolate and arguments.interpolate.suffix.lower() not in FORMATS:
+        parser.error(f"--interpolate: the file's name must end in one of {', '.join(FORMATS)}")
+    if arguments.interpolate and arguments.count < 2:
+        parser.error("--interpolate: a walk needs a --count of 2 or more")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw."""
+    arguments = parse(argv)
+    return report_errors(lambda: generate(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

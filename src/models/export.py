@@ -1,0 +1,42 @@
+"""A generator as files that can be handed on and used without this project."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from src.data.credits import CREDITS
+from src.models.networks import SavedGenerator
+from src.models.portable import BATCH, FACTS, NETWORK
+
+
+def facts_of(saved: SavedGenerator) -> dict[str, str]:
+    """What every image that it draws says of it."""
+    credit = CREDITS[saved.origin.source]
+    return {
+        "class": saved.origin.label,
+        "model_sha256": saved.sha256,
+        "data": credit.source,
+        "licence": credit.licence,
+    }
+
+
+def export_generator(saved: SavedGenerator, file: Path, texts: dict[str, str], out: Path) -> None:
+    """Write what ``src.models.portable`` draws from, and the generator's own file.
+
+    Args:
+        saved: on the CPU.
+        file: where it was loaded from.
+        texts: other files to put beside it, by name.
+        out: a folder, made if needed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    latent = saved.network.settings.latent
+    program = torch.export.export(saved.network, (torch.zeros(BATCH, latent),))
+    torch.export.save(program, out / NETWORK)
+    facts = facts_of(saved) | {"latent": latent, "image_size": saved.network.image_size}
+    (out / FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    shutil.copyfile(file, out / "generator.pt")
+    for name, text in texts.items():
+        (out / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,17 @@
+"""The model card (Mitchell et al., 2019), as Markdown."""
+
+from src.data.credits import CREDITS
+from src.evaluation.comparison import METRIC_NAMES
+from src.report.findings import Findings
+from src.report.templates import markdown_texts
+
+
+def render_card(findings: Findings) -> str:
+    """The card of both generators."""
+    template = markdown_texts().get_template("card.md")
+    return template.render(
+        findings=findings,
+        credit=CREDITS[findings.source],
+        size=findings.parameters["preprocess.size"],
+        metric_names=METRIC_NAMES,
+    )

@@ -1,0 +1,31 @@
+import numpy as np
+import torch
+
+from src.evaluation.copies import PIXELS, CopyFilter, make_spaces
+from src.evaluation.disturbances import DISTURBANCES
+from src.evaluation.extractors import PixelExtractor
+from src.evaluation.privacy import find_copies
+from tests.evaluation.test_privacy import SETTINGS, phantoms
+
+
+def test_copies_are_left_out_and_others_stay_as_often_as_the_baseline_says() -> None:
+    real = phantoms(2021, train=300, test=2)["train"]
+    others = phantoms(5, train=200, test=2)["train"].images
+    spaces = make_spaces(PixelExtractor(64), 50, torch.device("cpu"))
+    assert list(spaces) == [PIXELS, "pixels features"]
+    found = CopyFilter(real, {PIXELS: spaces[PIXELS]}, SETTINGS, key=0)
+    assert found.copies(others).mean() < 0.04
+    assert found.copies(real.images[:50]).all()
+    for change in DISTURBANCES.values():
+        assert found.copies(change(real.images[50:90], np.random.default_rng(1))).mean() > 0.9
+    both = CopyFilter(real, spaces, SETTINGS, key=0)
+    assert (both.copies(others) >= found.copies(others)).all()  # in any space
+
+
+def test_the_limits_are_those_of_the_verdict() -> None:
+    drawn = phantoms(7, train=120, test=60)
+    made = phantoms(8, train=100, test=2)["train"].images
+    spaces = make_spaces(PixelExtractor(64), 50, torch.device("cpu"))
+    judged = find_copies(drawn["train"], drawn["test"], made, spaces[PIXELS], SETTINGS, 0.01, 1)
+    left_out = CopyFilter(drawn["train"], {PIXELS: spaces[PIXELS]}, SETTINGS, key=1).copies(made)
+    assert left_out.sum() == judged.caught["generated"].below

@@ -1,0 +1,39 @@
+from typing import Any
+
+from src.report.card import render_card
+from tests.report.test_page import copies, findings
+
+
+def card(**changes: Any) -> str:
+    return " ".join(render_card(findings(**changes)).split())
+
+
+def test_the_card_tells_what_whoever_gets_a_generator_must_know() -> None:
+    found = card()
+    for part in (
+        "Not for diagnosis",
+        "procedural chest phantoms, not patients; licence MIT",
+        "Train images: 24 NORMAL of 24 patients, 24 PNEUMONIA of 24 patients.",
+        f"| NORMAL | `{'a' * 64}` | 24 | 3 | 8 | bce | 2,704,897 |",
+        "| NORMAL | Fréchet distance | 24 | 0.450 | 0.350 to 0.550 | 0.200 | 0.210 |",
+        "| NORMAL | recall | 6 | 0.625 | too few | too few | |",
+        "64 features of classifier",
+        "The hypothesis holds",
+        "NORMAL: **no sign of copying**. No sign of copying: 1.0%.",
+        "Classical augmentation was not beaten",
+        "the excess of the Fréchet distance is 50%",
+        "`CITATION.cff`",
+    ):
+        assert part in found
+
+
+def test_real_data_are_credited_and_a_copying_generator_is_called_so() -> None:
+    found = card(
+        source="kermany",
+        privacy={"NORMAL": copies() | {"verdict": "copies", "sentence": "Copies!"}},
+    )
+    assert found.count("Kermany, Zhang and Goldbaum, Mendeley Data, doi:10.17632/rscbjbr9sj") == 2
+    assert "CC BY 4.0" in found
+    assert "chest X-rays of children" in found
+    assert "phantom" not in found
+    assert "NORMAL: **copies**. Copies!" in found

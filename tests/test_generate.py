@@ -1,0 +1,214 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from src import generate, model_source, workspace
+from src.data.image_sets import read_images
+from src.files import sha256_of_array
+from src.generate import main
+from src.models.layers import initialize
+from src.models.networks import Generator, Origin, save_generator
+from src.settings.tree import Settings
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: Settings) -> Path:
+    """A workspace with two generators that have not learnt, and train images."""
+    for module in (workspace, model_source):
+        monkeypatch.setattr(module, "PROJECT", tmp_path)
+        monkeypatch.setattr(module, "HOME", tmp_path, raising=False)
+    rng = np.random.default_rng(1)
+    rows = []
+    for number, label in enumerate(("NORMAL", "PNEUMONIA")):
+        images = rng.integers(0, 256, (40, 16, 16), dtype=np.uint8)
+        for split in ("train", "test"):
+            path = workspace.array_path(label, split)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, images)
+            rows += [{"split": split, "label": label, "patient": f"{label}{i}"} for i in range(40)]
+        random = torch.Generator().manual_seed(number)
+        network = Generator(tiny_settings.train.normal.generator, 16)
+        origin = Origin(label, "kermany", 40, sha256_of_array(images), {"batch": 8})
+        save_generator(
+            workspace.generator_path(label), initialize(network, "dcgan", random).eval(), origin
+        )
+    pd.DataFrame(rows).to_csv(tmp_path / "data" / "arrays" / "table.csv", index=False)
+    return tmp_path
+
+
+def run(*arguments: object, good: bool = True) -> None:
+    assert (main([str(argument) for argument in arguments]) == 0) == good
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def test_images_lie_in_kaggles_layout_beside_their_table(project: Path) -> None:
+    out = project / "a folder é"
+    run("--class", "pneumonia", "--count", 7, "--seed", 3, "--out", out)
+    table = pd.read_csv(out / "synthetic_pneumonia.csv")
+    assert len(table) == 7
+    for row in table.to_dict("records"):
+        with Image.open(out / row["file"]) as image:
+            said: dict[str, Any] = image.info
+            assert image.size == (16, 16)
+            assert image.mode == "L"
+        assert "no patient; not for diagnosis" in said["synthetic"]
+        for name in ("class", "model_sha256", "data", "licence", "seed", "index"):
+            assert said[name] == str(row[name])
+    assert table["index"].tolist() == list(range(7))
+    assert set(table["licence"]) == {"CC BY 4.0"}
+    assert set(table["data"].str.contains("Kermany")) == {True}
+    described = json.loads((out / "synthetic_pneumonia.json").read_text())
+    assert described["seed"] == 3
+    assert described["training"] == {"batch": 8}
+    assert described["learnt_from"]["images"] == 40
+    # The classes of a second call go beside them.
+    run("--class", "normal", "--count", 2, "--out", out)
+    read = read_images(out, None)
+    assert len(read.images) == 9
+    assert len(set(read.patients)) == 9
+
+
+def test_an_image_is_the_same_file_whatever_the_count(project: Path) -> None:
+    run("--class", "normal", "--count", 3, "--out", project / "few")
+    run("--count", 40, "--out", project / "many")
+    few, many = (files(project / out / "train" / "NORMAL") for out in ("few", "many"))
+    assert few.items() <= many.items()
+    assert len(set(many.values())) == 40
+    run("--class", "normal", "--count", 3, "--seed", 1, "--out", project / "other")
+    assert not set(files(project / "other" / "train" / "NORMAL").values()) & set(many.values())
+    run("--class", "normal", "--count", 3, "--truncation", 0.5, "--out", project / "cut")
+    assert not set(files(project / "cut" / "train" / "NORMAL").values()) & set(many.values())
+
+
+def test_nothing_is_overwritten_unasked(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = project / "out"
+    run("--class", "normal", "--count", 5, "--out", out)
+    before = files(out / "train" / "NORMAL")
+    run("--class", "normal", "--count", 3, "--seed", 1, "--out", out, good=False)
+    assert "there are images already; give another --out, or --overwrite" in capsys.readouterr().err
+    assert files(out / "train" / "NORMAL") == before
+    run("--class", "normal", "--count", 3, "--seed", 1, "--out", out, "--overwrite")
+    assert len(files(out / "train" / "NORMAL")) == 3
+    # Somebody else's images are not replaced even then.
+    stranger = out / "train" / "NORMAL" / "IM-0001-0001.jpeg"
+    stranger.write_bytes(b"mine")
+    run("--class", "normal", "--out", out, "--overwrite", good=False)
+    assert "IM-0001-0001.jpeg: it is not of this command" in capsys.readouterr().err
+    assert stranger.read_bytes() == b"mine"
+    sheet = project / "sheet.png"
+    run("--class", "normal", "--grid", sheet)
+    run("--class", "normal", "--grid", sheet, good=False)
+    assert "it is there already" in capsys.readouterr().err
+
+
+def test_what_fails_midway_leaves_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> bytes:
+        raise OSError(28, "No space left on device", "x")
+
+    monkeypatch.setattr(generate, "encode_png", fail)
+    run("--class", "normal", "--out", project / "out", good=False)
+    assert [path for path in (project / "out").rglob("*") if path.is_file()] == []
+    assert list((project / "out" / "train").iterdir()) == []
+
+
+def test_a_contact_sheet_and_a_walk(project: Path) -> None:
+    run("--count", 12, "--grid", project / "sheet.png", "--interpolate", project / "walk.gif")
+    for label in ("normal", "pneumonia"):
+        with Image.open(project / f"sheet-{label}.png") as image:
+            assert image.size == (10 * 17 - 1, 2 * 17 - 1)
+            assert image.info["index"] == "0 to 11"
+        with Image.open(project / f"walk-{label}.gif") as image:
+            # Equal frames that follow each other are one.
+            assert 100 < image.n_frames <= 12 * 16  # type: ignore[attr-defined]
+
+
+def test_a_generator_comes_from_a_file_and_brings_its_class(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project / "handed on.pt"
+    file.write_bytes(workspace.generator_path("PNEUMONIA").read_bytes())
+    run("--count", 2, "--model", file, "--out", project / "out")
+    assert len(files(project / "out" / "train" / "PNEUMONIA")) == 2
+    run("--class", "normal", "--model", file, "--out", project / "b", good=False)
+    assert "it draws PNEUMONIA, not NORMAL" in capsys.readouterr().err
+    for wrong in (project / "none.pt", project):
+        run("--model", wrong, "--out", project / "b", good=False)
+        assert str(wrong) in capsys.readouterr().err
+    assert not (project / "b").exists()
+
+
+@pytest.fixture
+def _params(project: Path, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    fid = tiny_settings.fid.model_copy(update={"extractor": "pixels", "dims": 64})
+    changed = tiny_settings.model_copy(update={"fid": fid})
+    monkeypatch.setattr(generate, "load_settings", lambda path: changed)
+
+
+@pytest.mark.usefixtures("_params")
+def test_copies_are_left_out_and_counted(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = np.load(workspace.array_path("NORMAL", "train"))
+    draw = generate.draw_images
+
+    def copying(network: Any, latents: Any) -> Any:
+        drawn = draw(network, latents)
+        if len(drawn) == 20:  # the first ones
+            drawn[5:9] = real[:4]
+        return drawn
+
+    monkeypatch.setattr(generate, "draw_images", copying)
+    run("--class", "normal", "--count", 20, "--reject-copies", "--out", project / "out")
+    assert "4 of 24 images were left out" in capsys.readouterr().out
+    table = pd.read_csv(project / "out" / "synthetic_normal.csv")
+    assert len(table) == 20
+    assert set(range(24)) - set(table["index"]) == {5, 6, 7, 8}
+    described = json.loads((project / "out" / "synthetic_normal.json").read_text())
+    assert described["left_out_as_copies"] == [5, 6, 7, 8]
+
+    monkeypatch.setattr(
+        generate, "draw_images", lambda _, latents: real[np.arange(len(latents)) % 40]
+    )
+    run("--class", "normal", "--reject-copies", "--out", project / "b", good=False)
+    assert "as near to a train image as a copy" in capsys.readouterr().err
+    assert not (project / "b" / "train" / "NORMAL").exists()
+
+
+@pytest.mark.usefixtures("_params")
+def test_copies_can_only_be_told_with_what_the_generator_learnt_from(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(workspace.array_path("NORMAL", "train"), np.zeros((40, 16, 16), dtype=np.uint8))
+    run("--class", "normal", "--reject-copies", "--out", project / "out", good=False)
+    assert "did not learn from the NORMAL train images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "--out"),
+        (["--out", "a", "--count", "0"], "--count"),
+        (["--out", "a", "--seed", "-1"], "--seed"),
+        (["--out", "a", "--truncation", "0.01"], "--truncation"),
+        (["--out", "a", "--truncation", "nan"], "--truncation"),
+        (["--grid", "a.jpg"], "--grid"),
+        (["--interpolate", "a.mp4"], "--interpolate"),
+        (["--interpolate", "a.gif", "--count", "1"], "--interpolate"),
+        (["--out", "a", "--rev", "x", "--model", "y"], "--model"),
+    ],
+)
+def test_arguments_are_refused_by_name(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert named in capsys.readouterr().err
