@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
-.PHONY: help setup demo test test-long check bench bench-evaluation bench-processes bench-tuning bench-large real thesis tune ui summary clean distclean
+.PHONY: help setup doctor demo summary test test-long check bench bench-evaluation bench-processes \
+  bench-tuning bench-large real thesis tune compare promote serve ui pictures clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -26,6 +27,9 @@ $(VENV)/dev: $(VENV)/runtime requirements-dev.txt
 	@touch $@
 
 setup: $(VENV)/runtime  ## make .venv with everything that the pipeline needs
+
+doctor: setup  ## say what is missing on this machine, and what to do
+	@$(IN_VENV) python3 -m pipeline.doctor
 
 demo: setup  ## run the whole pipeline on params.yaml and print the verdict
 	@$(IN_VENV) dvc repro
@@ -63,6 +67,25 @@ tune: setup  ## search for better networks and trainings: make tune [WORKERS=2] 
 WORKERS ?= 1
 CLASS ?=
 
+compare: setup  ## compare all experiments: a table here, a page in reports/experiments.html
+	@$(IN_VENV) python3 -m pipeline.experiments
+
+promote: setup  ## let the last run's generators be MLflow's champions, if they are better: [CLASS=normal]
+	@$(IN_VENV) python3 -m pipeline.promote $(if $(CLASS),--class $(CLASS))
+
+# The server is MLflow's own; a request names seeds and numbers of images, see the README.
+serve: setup  ## draw images on request: make serve CLASS=normal [ALIAS=champion], http://127.0.0.1:5001
+	@test -n "$(CLASS)" || { echo 'error: name the class: make serve CLASS=normal' >&2; exit 1; }
+	@$(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true \
+	  MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" \
+	  mlflow models serve --env-manager local --host 127.0.0.1 --port $(SERVE_PORT) \
+	  --model-uri "models:/chest-xray-gan-$(CLASS)@$(ALIAS)"
+ALIAS ?= candidate
+SERVE_PORT ?= 5001
+
+pictures: $(VENV)/dev  ## take the README's pictures of the report and the MLflow UI again (chromium, after make demo)
+	@$(IN_VENV) python3 -m docs.pictures
+
 ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 	@$(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
@@ -98,7 +121,7 @@ thesis: NETWORKS = thesis
 thesis: real  ## the same with the thesis's networks and its 200 epochs
 
 clean:  ## remove models and reports; data, checkpoints, DVC's cache, the tracking store and .venv stay
-	rm -rf models reports/index.html reports/figures reports/fid reports/privacy reports/utility dvc_plots
+	rm -rf models reports/index.html reports/experiments.html reports/model-card.md reports/figures reports/fid reports/privacy reports/utility dvc_plots
 
 distclean: clean  ## remove everything that git does not hold
 	rm -rf data .checkpoints $(VENV) .dvc/cache .dvc/tmp mlflow.db* mlartifacts .mlflow.lock

@@ -39,7 +39,10 @@ import mlflow
 import mlflow.artifacts
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
+# What a store that is away, full or damaged makes MLflow raise.
+STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
 EXPERIMENT = "chest-xray-gan"
 PARENT = "mlflow.parentRunId"
 CANDIDATE, CHAMPION = "candidate", "champion"  # aliases of versions of registered models
@@ -129,7 +132,7 @@ class Run:
             while self._queue:
                 self._queue[0][1]()
                 del self._queue[0]
-        except (MlflowException, OSError) as error:
+        except STORE_ERRORS as error:
             print(f"warning: MLflow cannot be reached: {_one_line(error)}", file=sys.stderr)
         self._delivered = time.monotonic()
 
@@ -201,7 +204,7 @@ def start_run(
                 experiment, run_name=name, tags={**tags, **nested}
             ).info.run_id
             _log_params(client, run_id, params)
-    except (MlflowException, OSError) as error:
+    except STORE_ERRORS as error:
         raise _unusable(uri, error) from error
     with _until_closed(Run(client, run_id, delivered)) as run:
         yield run
@@ -226,7 +229,7 @@ def start_shared_run(
             client.update_run(run_id, status="RUNNING")
             # The same for everyone who opens it.
             _log_params(client, run_id, params)
-    except (MlflowException, OSError) as error:
+    except STORE_ERRORS as error:
         raise _unusable(tracking_uri(root), error) from error
     with _until_closed(Run(client, run_id)) as run:
         yield run
@@ -272,13 +275,29 @@ def end_run(root: Path, run_id: str, status: str) -> None:
 def _terminate(client: mlflow.MlflowClient, run_id: str, status: str) -> None:
     try:
         client.set_terminated(run_id, status)
-    except (MlflowException, OSError) as error:
+    except STORE_ERRORS as error:
         print(f"warning: MLflow cannot be reached: {_one_line(error)}", file=sys.stderr)
 
 
 def tracking_uri(root: Path) -> str:
     """Where runs are kept: MLFLOW_TRACKING_URI, or sqlite in the project's folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
+def check_store(root: Path) -> None:
+    """Reach the store, without making one.
+
+    Raises:
+        UserError: if it cannot be reached.
+    """
+    uri = tracking_uri(root)
+    if uri == f"sqlite:///{root / 'mlflow.db'}" and not (root / "mlflow.db").exists():
+        return
+    try:
+        with _one_at_a_time(root), _quiet():
+            mlflow.MlflowClient(uri).search_experiments(max_results=1)
+    except STORE_ERRORS as error:
+        raise _unusable(uri, error) from error
 
 
 def runs_link(root: Path, tags: Mapping[str, str]) -> str:
@@ -294,7 +313,7 @@ def runs_link(root: Path, tags: Mapping[str, str]) -> str:
     try:
         with _one_at_a_time(root), _quiet():
             experiment = _experiment(mlflow.MlflowClient(uri), root)
-    except (MlflowException, OSError) as error:
+    except STORE_ERRORS as error:
         raise _unusable(uri, error) from error
     wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     place = f"/#/experiments/{experiment}/runs?searchFilter={quote(wanted)}"
@@ -424,7 +443,7 @@ def model_version(root: Path, name: str, alias: str) -> Version | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise _unusable(uri, error) from error
-    except OSError as error:
+    except (SQLAlchemyError, OSError) as error:
         raise _unusable(uri, error) from error
     return Version(int(found.version), found.tags)
 
@@ -439,7 +458,7 @@ def set_alias(root: Path, name: str, alias: str, chosen: Version) -> None:
     try:
         client = mlflow.MlflowClient(uri)
         client.set_registered_model_alias(name, alias, str(chosen.number))
-    except (MlflowException, OSError) as error:
+    except STORE_ERRORS as error:
         raise _unusable(uri, error) from error
 
 
@@ -453,7 +472,7 @@ def download_generator(root: Path, address: str, folder: Path) -> Path:
         with _quiet():
             mlflow.set_tracking_uri(tracking_uri(root))
             place = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder))
-    except (MlflowException, OSError) as error:
+    except STORE_ERRORS as error:
         raise UserError(
             f"{address}: MLflow cannot give this model ({_one_line(error)}); `make ui` shows the "
             "registered ones"

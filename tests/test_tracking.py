@@ -136,6 +136,18 @@ def test_the_link_to_runs_names_no_password(
     assert "secret" not in link
 
 
+def test_a_damaged_store_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"no database" * 100)
+    for use in (
+        lambda: start_run("a", tmp_path, {}, {}).__enter__(),
+        lambda: tracking.check_store(tmp_path),
+        lambda: model_version(tmp_path, "a", CHAMPION),
+        lambda: runs_link(tmp_path, {}),
+    ):
+        with pytest.raises(UserError, match="not a database"):
+            use()
+
+
 def test_artifacts_have_an_absolute_place(tmp_path: Path) -> None:
     root = tmp_path / "a folder with spaces and é"
     root.mkdir()

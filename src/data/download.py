@@ -23,6 +23,8 @@ INCEPTION_URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
     "pt_inception-2015-12-05-6726825d.pth"
 )
+INCEPTION_NAME = "pt_inception-2015-12-05-6726825d.pth"  # in the cache folder, as the others
+KAGGLE_NAME, MENDELEY_NAME = "kaggle-chest-xray-pneumonia.zip", "mendeley-chest-xray-2017.zip"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 TIMEOUT = 60.0  # seconds without a byte before a connection counts as stalled
 RETRIES = 4
@@ -113,9 +115,9 @@ def download_kermany() -> Path:
     """
     token = kaggle_token()
     if token:
-        archive = download(KAGGLE_URL, "kaggle-chest-xray-pneumonia.zip", auth=token)
+        archive = download(KAGGLE_URL, KAGGLE_NAME, auth=token)
     else:
-        archive = download(MENDELEY_URL, "mendeley-chest-xray-2017.zip")
+        archive = download(MENDELEY_URL, MENDELEY_NAME)
     if not zipfile.is_zipfile(archive):
         archive.unlink()
         raise UserError(
@@ -127,7 +129,7 @@ def download_kermany() -> Path:
 
 def download_inception() -> Path:
     """The FID network's weights (95,628,359 bytes), checked against the published SHA-256."""
-    return download(INCEPTION_URL, "pt_inception-2015-12-05-6726825d.pth", INCEPTION_SHA256)
+    return download(INCEPTION_URL, INCEPTION_NAME, INCEPTION_SHA256)
 
 
 class _Meter:

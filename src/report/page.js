@@ -72,5 +72,5 @@ function makeSlider(box) {
 }
 
 document.querySelectorAll("table").forEach(makeSortable);
-makeEnlargeable(document.querySelector("dialog"));
+document.querySelectorAll("dialog").forEach(makeEnlargeable);
 document.querySelectorAll(".epochs").forEach(makeSlider);

@@ -1,0 +1,74 @@
+"""The library without the pipeline: load images, train, generate, judge.
+
+Run it with `python -m examples.walkthrough [FOLDER]`, or open it as a notebook: `# %%` begins a
+cell. FOLDER has images of one kind (or is a zip archive or .npy file of them); without it those
+that the pipeline collected are taken. A minute on one core; raise EPOCHS for images worth looking
+at.
+"""
+
+# %% Choose
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from src.compute import choose_compute
+from src.data.image_sets import read_images
+from src.evaluation.draws import Patients
+from src.evaluation.extractors import load_extractor
+from src.evaluation.features import extract_features
+from src.evaluation.scores import JudgedSet, score_sets
+from src.grids import png, tile
+from src.models.networks import Discriminator, Generator, count_parameters
+from src.models.portable import draw_images, draw_latents
+from src.settings.tree import load_settings
+from src.training.gan import Observer, train
+
+EPOCHS = 3
+SIZE = 64  # pixels a side
+OUT = Path("walkthrough")
+
+settings = load_settings(Path("params.yaml"), [f"train.normal.epochs={EPOCHS}"])
+compute = choose_compute(settings.compute)
+
+# %% Load images: uint8 (n, size, size), and whose each one is
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else "data/images/train/NORMAL")
+loaded = read_images(folder, SIZE)
+images = np.stack(loaded.images)
+patients = Patients.named(loaded.patients)
+print(f"{len(images)} images of {len(set(loaded.patients))} patients")
+
+# %% Build networks
+networks = settings.train.normal
+generator = Generator(networks.generator, SIZE)
+discriminator = Discriminator(networks.discriminator, SIZE)
+print(f"{count_parameters(generator):,} and {count_parameters(discriminator):,} parameters")
+
+# %% Train
+half = patients.half(np.random.default_rng(0))  # the others judge
+others = np.setdiff1d(np.arange(len(images)), half)
+trained = train(
+    images[half],
+    networks,
+    compute,
+    Observer(on_epoch=lambda losses: print(f"epoch {losses.epoch}: g {losses.g:.2f}")),
+)
+
+# %% Generate: image i of a seed is always the same
+latents = draw_latents([0] * len(others), range(len(others)), networks.generator.latent)
+drawn = draw_images(trained.generator.eval().cpu(), latents)
+OUT.mkdir(exist_ok=True)
+(OUT / "generated.png").write_bytes(png(tile(drawn[:32], 8)))
+print(Image.open(OUT / "generated.png").size)
+
+# %% Judge, each score beside its interval and floor
+cpu = torch.device("cpu")
+extractor = load_extractor("pixels", 64, None, "pytorch-fid", "standard", cpu)
+real, fake = (extract_features(extractor, part, 50, cpu) for part in (images[others], drawn))
+for score in score_sets(
+    JudgedSet(real, patients.of(others)), JudgedSet.of_strangers(fake), 5, 32, seed=0
+):
+    floor = f", floor {score.floor.floor:.3g}" if score.floor else ""
+    print(f"{score.metric}: {score.value:.3g}{floor}")

@@ -1,0 +1,278 @@
+"""What is missing on this machine, and what to do: `make doctor`.
+
+It changes nothing. What stops the pipeline is a problem; what only slows it or takes something
+away is a note.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from src.compute import computes_in_bf16
+from src.data.download import (
+    INCEPTION_NAME,
+    KAGGLE_NAME,
+    MENDELEY_NAME,
+    cache_folder,
+    kaggle_token,
+)
+from src.errors import UserError, report_errors
+from src.files import sha256_of_file
+from src.settings.tree import Settings, load_settings
+from src.tracking import check_store, tracking_uri
+from src.workspace import HOME, PARAMS, PROJECT
+
+GIB = 1 << 30
+FREE_GIB = {"phantom": 1.0, "kermany": 6.0}  # that a run needs beside what is there
+MEMORY_GIB = 3.0
+
+Kind = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the answer."""
+
+    kind: Kind
+    text: str
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def check_python(settings: Settings) -> Iterator[Finding]:
+    """Python and the system."""
+    text = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    if platform.system() == "Linux":
+        yield Finding("ok", text)
+    else:
+        yield Finding("note", f"{text}: only Linux is tested; a container with Linux will do")
+
+
+def check_cores(settings: Settings) -> Iterator[Finding]:
+    """What it computes on."""
+    cores = len(os.sched_getaffinity(0))
+    kind: Kind = "ok" if cores > 1 else "note"
+    more = "" if cores > 1 else ": the demo will take twice its seven minutes"
+    yield Finding(kind, f"{cores} {'core' if cores == 1 else 'cores'} for this process{more}")
+    if torch.cuda.is_available():
+        yield Finding("ok", f"GPU: {torch.cuda.get_device_name()}")
+    elif settings.compute.device == "cuda":
+        yield Finding(
+            "problem",
+            "compute.device is cuda and torch finds no such GPU: set it to auto, or install a "
+            "CUDA build of torch (PIP_ARGS in the README)",
+        )
+    else:
+        yield Finding("ok", "no GPU: the CPU trains")
+        if not computes_in_bf16(torch.device("cpu")):
+            yield Finding("note", "this processor has no bfloat16: training takes twice as long")
+
+
+def check_memory(settings: Settings) -> Iterator[Finding]:
+    """Memory that is free."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    gib = free * 1024 / GIB
+    if gib < MEMORY_GIB:
+        yield Finding(
+            "note", f"{gib:.1f} GiB of memory are free; {MEMORY_GIB:g} are on the safe side"
+        )
+    else:
+        yield Finding("ok", f"{gib:.1f} GiB of memory are free")
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    """Room for images, models and the cache."""
+    for place, need in ((HOME, FREE_GIB[settings.data.source]), (cache_folder(), 0.2)):
+        there = next(p for p in (place, *place.parents) if p.exists())
+        if not os.access(there, os.W_OK):
+            yield Finding("problem", f"{there} cannot be written: change its rights")
+            continue
+        free = shutil.disk_usage(there).free / GIB
+        if free < need:
+            yield Finding(
+                "problem",
+                f"{free:.1f} GiB are free under {place}, {need:g} are needed: free some, or "
+                "`dvc gc --workspace` removes what old runs left in DVC's cache",
+            )
+        else:
+            yield Finding("ok", f"{free:.1f} GiB are free under {place}")
+
+
+def check_git(settings: Settings) -> Iterator[Finding]:
+    """The repository, without which DVC keeps no experiments."""
+    if shutil.which("git") is None:
+        yield Finding("problem", "git is not installed: DVC's experiments need it")
+        return
+    inside = _output("git", "rev-parse", "--show-toplevel")
+    if inside is None or Path(inside).resolve() != HOME.resolve():
+        yield Finding(
+            "problem",
+            f"{HOME} is not the top of a git repository: clone the project, or `git init` here "
+            "and commit",
+        )
+        return
+    changed = (_output("git", "status", "--porcelain") or "").splitlines()
+    if changed:
+        names = ", ".join(line[3:] for line in changed[:5])
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        yield Finding(
+            "note",
+            f"changed since the last commit: {names}{more}. Experiments start from them; commit, "
+            "or `git checkout dvc.lock reports/metrics` where only those are",
+        )
+    else:
+        yield Finding("ok", "git: all is committed")
+    if not (HOME / ".dvc" / "config").is_file():
+        yield Finding("problem", ".dvc/config is missing: `git checkout .dvc`")
+    elif (HOME / ".dvc" / "tmp" / "lock").exists() and _locked(HOME / ".dvc" / "tmp" / "lock"):
+        yield Finding("note", "a DVC command is running here; another one waits or is refused")
+
+
+def check_data(settings: Settings) -> Iterator[Finding]:
+    """The images' source, and tokens for it."""
+    data = settings.data
+    if data.source == "phantom":
+        yield Finding("ok", "data: procedural phantoms, nothing is downloaded")
+        return
+    if data.path:
+        path = HOME / data.path
+        if path.exists():
+            yield Finding("ok", f"data: {path}")
+        else:
+            yield Finding("problem", f"data.path: there is no {path}")
+        return
+    for name in (KAGGLE_NAME, MENDELEY_NAME):
+        if (cache_folder() / name).is_file():
+            yield Finding("ok", f"data: {cache_folder() / name}, from an earlier download")
+            return
+    try:
+        token = kaggle_token()
+    except UserError as error:
+        yield Finding("problem", str(error))
+        return
+    source = "Kaggle's archive with your token" if token else "Mendeley's public archive"
+    yield Finding(
+        "note",
+        f"data: {source} will be downloaded (1.2 GB or more); `make real DATA=FILE` takes one that "
+        "you have",
+    )
+
+
+def check_weights(settings: Settings) -> Iterator[Finding]:
+    """Weights of the network that judges."""
+    fid = settings.fid
+    if fid.extractor in ("classifier", "pixels"):
+        yield Finding("ok", f"features: {fid.extractor}, which needs no weights")
+        return
+    given = bool(fid.weights) or fid.extractor == "module"
+    path = HOME / fid.weights if given else cache_folder() / INCEPTION_NAME
+    if not path.is_file():
+        if given:
+            yield Finding("problem", f"fid.weights: there is no {path}")
+        else:
+            yield Finding(
+                "note",
+                "features: inception's weights (91 MiB) will be downloaded; fid.weights names a "
+                "file that you have",
+            )
+    elif fid.weights_sha256 not in ("", sha256_of_file(path)):
+        yield Finding("problem", f"fid.weights_sha256: {path} has another checksum")
+    else:
+        yield Finding("ok", f"features: {fid.extractor} with {path}")
+
+
+def check_tracking(settings: Settings) -> Iterator[Finding]:
+    """MLflow's store."""
+    try:
+        check_store(HOME)
+    except UserError as error:
+        yield Finding("problem", str(error))
+    else:
+        local = tracking_uri(HOME).startswith("sqlite:")
+        yield Finding(
+            "ok", "MLflow: " + (f"{HOME / 'mlflow.db'}" if local else "the server answers")
+        )
+
+
+def check_results(settings: Settings) -> Iterator[Finding]:
+    """Whether the stages are up to date."""
+    if not (PROJECT / "reports" / "index.html").is_file():
+        yield Finding("note", "nothing has run here yet: `make demo`")
+        return
+    told = _output(sys.executable, "-m", "dvc", "status", "--quiet")
+    if told is None:
+        yield Finding("note", "parameters, data or code have changed since: `dvc repro`")
+    else:
+        yield Finding("ok", "the results are those of the present parameters: reports/index.html")
+
+
+def check_helpers(settings: Settings) -> Iterator[Finding]:
+    """Programs that only some tests and pictures need."""
+    for names, use in (
+        (("chromium", "chromium-browser"), "tests of the pages, `make pictures`"),
+        (("psql",), "test of searches on PostgreSQL"),
+    ):
+        if not any(shutil.which(name) for name in names):
+            yield Finding("note", f"{names[0]} is not installed: left out are the {use}")
+
+
+CHECKS: tuple[Check, ...] = (
+    check_python,
+    check_cores,
+    check_memory,
+    check_disk,
+    check_git,
+    check_data,
+    check_weights,
+    check_tracking,
+    check_results,
+    check_helpers,
+)
+
+
+def examine() -> None:
+    """Print what was found.
+
+    Raises:
+        UserError: if something would stop the pipeline.
+    """
+    settings = load_settings(PARAMS)
+    problems = 0
+    for check in CHECKS:
+        for finding in check(settings):
+            problems += finding.kind == "problem"
+            print(f"{finding.kind:<8} {finding.text}", flush=True)
+    if problems:
+        raise UserError(f"{problems} of these would stop the pipeline")
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints, without the last line end; None if it fails."""
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True)
+    return None if done.returncode else done.stdout.rstrip("\n")
+
+
+def _locked(file: Path) -> bool:
+    """Whether another process holds a lock on a file."""
+    import fcntl
+
+    with file.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors(examine))

@@ -1,0 +1,139 @@
+import shutil
+import subprocess
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline import doctor
+from pipeline.doctor import Check, Finding, examine
+from src.errors import UserError
+from src.settings.tree import Settings
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder under git."""
+    for name in ("HOME", "PROJECT"):
+        monkeypatch.setattr(doctor, name, tmp_path)
+    monkeypatch.setattr(doctor, "cache_folder", lambda: tmp_path / "cache")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("")
+    (tmp_path / ".gitignore").write_text("*\n")
+    return tmp_path
+
+
+def found(check: Check, settings: Settings) -> list[Finding]:
+    return list(check(settings))
+
+
+def one(check: Check, settings: Settings) -> Finding:
+    (finding,) = check(settings)
+    return finding
+
+
+def with_data(settings: Settings, **changes: Any) -> Settings:
+    return settings.model_copy(update={"data": settings.data.model_copy(update=changes)})
+
+
+def with_fid(settings: Settings, **changes: Any) -> Settings:
+    return settings.model_copy(update={"fid": settings.fid.model_copy(update=changes)})
+
+
+def test_a_full_or_protected_disk_is_a_problem(
+    tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {f.kind for f in found(doctor.check_disk, tiny_settings)} == {"ok"}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9, 9, 1 << 20))
+    full = found(doctor.check_disk, tiny_settings)
+    assert full[0].kind == "problem"
+    assert "1 are needed: free some, or `dvc gc --workspace`" in full[0].text
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    assert "cannot be written" in found(doctor.check_disk, tiny_settings)[0].text
+
+
+def test_git_is_looked_at(
+    tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert one(doctor.check_git, tiny_settings) == Finding("ok", "git: all is committed")
+    (home / ".gitignore").unlink()
+    (home / "dvc.lock").write_text("")
+    changed = one(doctor.check_git, tiny_settings)
+    assert changed.kind == "note"
+    assert "dvc.lock" in changed.text
+    shutil.rmtree(home / ".git")
+    assert "not the top of a git repository" in one(doctor.check_git, tiny_settings).text
+    monkeypatch.setenv("PATH", "")
+    assert "git is not installed" in one(doctor.check_git, tiny_settings).text
+
+
+def test_the_data_and_tokens_are_looked_for(
+    tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = doctor.check_data
+    assert "phantoms" in one(check, tiny_settings).text
+    real = with_data(tiny_settings, source="kermany", path="xray.zip")
+    assert one(check, real).kind == "problem"
+    (home / "xray.zip").touch()
+    assert one(check, real).kind == "ok"
+    asked = with_data(tiny_settings, source="kermany", path="")
+    assert "Mendeley's public archive will be downloaded" in one(check, asked).text
+    monkeypatch.setenv("KAGGLE_USERNAME", "a")
+    monkeypatch.setenv("KAGGLE_KEY", "secret")
+    assert "Kaggle's archive with your token" in one(check, asked).text
+    assert "secret" not in one(check, asked).text
+    (home / "cache").mkdir()
+    (home / "cache" / doctor.MENDELEY_NAME).touch()
+    assert one(check, asked).kind == "ok"
+
+
+def test_the_weights_are_looked_for(tiny_settings: Settings, home: Path) -> None:
+    check = doctor.check_weights
+    assert one(check, tiny_settings).kind == "ok"
+    inception = with_fid(tiny_settings, extractor="inception", dims=64)
+    assert "will be downloaded" in one(check, inception).text
+    given = with_fid(tiny_settings, extractor="inception", dims=64, weights="w.pth")
+    assert one(check, given).kind == "problem"
+    (home / "w.pth").write_text("x")
+    assert one(check, given).kind == "ok"
+    other = with_fid(given, weights_sha256="0" * 64)
+    assert "another checksum" in one(check, other).text
+
+
+def test_a_gpu_that_is_asked_for_must_be_there(
+    tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    compute = tiny_settings.compute.model_copy(update={"device": "cuda"})
+    asked = tiny_settings.model_copy(update={"compute": compute})
+    assert "problem" in {f.kind for f in found(doctor.check_cores, asked)}
+    assert "problem" not in {f.kind for f in found(doctor.check_cores, tiny_settings)}
+
+
+def test_a_store_that_cannot_be_reached_is_a_problem(
+    tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert one(doctor.check_tracking, tiny_settings).kind == "ok"
+    assert not (home / "mlflow.db").exists()  # it changes nothing
+    (home / "mlflow.db").write_bytes(b"no database" * 100)
+    assert one(doctor.check_tracking, tiny_settings).kind == "problem"
+
+
+def test_a_problem_ends_with_an_error_and_a_note_does_not(
+    tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(kind: doctor.Kind) -> Check:
+        return lambda settings: iter([Finding(kind, "this and that")])
+
+    monkeypatch.setattr(doctor, "load_settings", lambda path: tiny_settings)
+    monkeypatch.setattr(doctor, "CHECKS", (check("ok"), check("note")))
+    examine()
+    assert capsys.readouterr().out == "ok       this and that\nnote     this and that\n"
+    monkeypatch.setattr(doctor, "CHECKS", (check("problem"), check("ok")))
+    with pytest.raises(UserError, match="1 of these would stop"):
+        examine()
