@@ -27,7 +27,7 @@ from src.data.download import (
 from src.errors import UserError, report_errors
 from src.files import sha256_of_file
 from src.settings.tree import Settings, load_settings
-from src.tracking import check_store, tracking_uri
+from src.tracking import check_store
 from src.workspace import HOME, PARAMS, PROJECT
 
 GIB = 1 << 30
@@ -198,10 +198,8 @@ def check_tracking(settings: Settings) -> Iterator[Finding]:
     except UserError as error:
         yield Finding("problem", str(error))
     else:
-        local = tracking_uri(HOME).startswith("sqlite:")
-        yield Finding(
-            "ok", "MLflow: " + (f"{HOME / 'mlflow.db'}" if local else "the server answers")
-        )
+        answer = "a local store" if is_local(HOME) else "the server answers"
+        yield Finding("ok", f"MLflow: {answer}")
 
 
 def check_results(settings: Settings) -> Iterator[Finding]:

@@ -71,6 +71,9 @@ def fid_eval(stage: Stage) -> None:
                 for label, part in scores.groupby("class", sort=False)
             },
         },
+        {f"distance/{pair}": float(mean) for pair, mean in description["mean"].items()}
+        | {f"{row['class']}/{row['metric']}": row["value"] for row in scores.to_dict("records")}
+        | {"support": verdict.share},
     )
     stage.run.log_table("fid/describe.json", description.reset_index())
     stage.run.log_table("fid/scores.json", scores)

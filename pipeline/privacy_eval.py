@@ -70,7 +70,7 @@ def privacy_eval(stage: Stage) -> None:
         say(f"{label}: {verdict.sentence}")
     table = pd.concat(tables)
     write_atomic(folder / "nearest.csv", table.to_csv(index=False, lineterminator="\n"))
-    stage.write_metrics("privacy", metrics)
+    stage.write_metrics("privacy", metrics, _for_mlflow(metrics))
     for label in CLASSES:
         stage.run.set_tag(f"privacy.{label.lower()}", metrics[label]["verdict"])
     stage.run.log_file(folder / "nearest.csv", "privacy")
@@ -130,6 +130,20 @@ def _closest_pairs(
             missing = settings.pairs - len(part)
             rows.append(np.pad(part, ((0, missing), (0, 0), (0, 0))))
     return tile(np.concatenate(rows), settings.pairs)
+
+
+def _for_mlflow(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The few numbers that MLflow shows, by class."""
+    return {
+        f"{label}/{what} in {space}": value
+        for label, part in metrics.items()
+        for space, numbers in part["spaces"].items()
+        for what, value in (
+            ("near", numbers["caught"]["generated"]["share"]),
+            ("held-out near", numbers["caught"]["held_out"]["share"]),
+            ("attack", numbers["attack"]["auc"]),
+        )
+    }
 
 
 def _numbers(found: SpaceFindings) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,21 @@ class Stage:
         """What names the parameters, also in the run's tags."""
         return _params_sha256(flatten(self.settings))
 
-    def write_metrics(self, name: str, metrics: dict[str, Any]) -> None:
-        """Write the stage's metrics for DVC, and log the numbers among them."""
+    def write_metrics(
+        self, name: str, metrics: dict[str, Any], shown: Mapping[str, float] | None = None
+    ) -> None:
+        """Write the stage's metrics for DVC, and log numbers for MLflow.
+
+        Args:
+            name: of the file.
+            metrics: what it holds.
+            shown: the numbers that MLflow shows, under names whose part before a slash is the
+                section; None takes all of ``metrics``.
+        """
         write_json(METRICS / f"{name}.json", metrics)
-        self.run.log_metrics(dict(_numbers(metrics)))
+        if shown is None:
+            shown = {f"summary/{key}": value for key, value in _numbers(metrics)}
+        self.run.log_metrics(shown)
 
 
 def run_stage(name: str, work: Callable[[Stage], None]) -> int:

@@ -1,11 +1,11 @@
 """Prints the verdict table, where the report is, and how to open the MLflow UI."""
 
-import os
 import sys
 
 from pipeline.stage import report_errors
 from src.evaluation.comparison import METRIC_NAMES, Metric
-from src.workspace import PROJECT, read_metrics, read_table
+from src.tracking import is_local, runs_link
+from src.workspace import HOME, PROJECT, read_metrics, read_table
 
 
 def summarize() -> None:
@@ -39,8 +39,9 @@ def summarize() -> None:
     print(f"use for a classifier: {read_metrics('utility')['sentence']}")
     print()
     print(f"report:    {PROJECT / 'reports' / 'index.html'}")
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    print(f"MLflow UI: {uri if uri and uri.startswith('http') else 'make ui'}")
+    link = runs_link(HOME, {})
+    first = "make ui, then " if is_local(HOME) else ""
+    print(f"MLflow UI: {first}{link}")
 
 
 def _told(name: str, score: dict[str, float]) -> str:

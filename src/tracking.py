@@ -284,6 +284,11 @@ def tracking_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
 
+def is_local(root: Path) -> bool:
+    """Whether the store is a file or folder, which `make ui` opens, and no server."""
+    return not tracking_uri(root).startswith(("http://", "https://"))
+
+
 def check_store(root: Path) -> None:
     """Reach the store, without making one.
 
@@ -309,14 +314,15 @@ def runs_link(root: Path, tags: Mapping[str, str]) -> str:
         UserError: if the store cannot be reached.
     """
     uri = tracking_uri(root)
-    server = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    server = "http://127.0.0.1:5000" if is_local(root) else uri
     try:
         with _one_at_a_time(root), _quiet():
             experiment = _experiment(mlflow.MlflowClient(uri), root)
     except STORE_ERRORS as error:
         raise _unusable(uri, error) from error
     wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    place = f"/#/experiments/{experiment}/runs?searchFilter={quote(wanted)}"
+    place = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    place += f"&searchFilter={quote(wanted)}" if wanted else ""
     return re.sub(r"//[^/@]*@", "//", server).rstrip("/") + place
 
 
