@@ -27,7 +27,7 @@ from src.data.download import (
 from src.errors import UserError, report_errors
 from src.files import sha256_of_file
 from src.settings.tree import Settings, load_settings
-from src.tracking import check_store
+from src.tracking import check_store, is_local
 from src.workspace import HOME, PARAMS, PROJECT
 
 GIB = 1 << 30
