@@ -284,6 +284,26 @@ def tracking_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
 
+def find_runs(root: Path, stage: str) -> list[str]:
+    """The ids of a stage's finished runs, the newest first.
+
+    Raises:
+        UserError: if the store cannot be reached.
+    """
+    uri = tracking_uri(root)
+    try:
+        with _one_at_a_time(root), _quiet():
+            client = mlflow.MlflowClient(uri)
+            found = client.search_runs(
+                [_experiment(client, root)],
+                f"tags.`dvc.stage` = '{stage}' and attributes.status = 'FINISHED'",
+                order_by=["attributes.start_time DESC"],
+            )
+    except STORE_ERRORS as error:
+        raise _unusable(uri, error) from error
+    return [str(run.info.run_id) for run in found]
+
+
 def is_local(root: Path) -> bool:
     """Whether the store is a file or folder, which `make ui` opens, and no server."""
     return not tracking_uri(root).startswith(("http://", "https://"))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.data.credits import CREDITS
 from src.evaluation.comparison import METRIC_NAMES
 from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.protocol import KINDS
@@ -56,6 +57,7 @@ def render(
     relative = published["mean"] / published.loc["RNxRP", "mean"]
     return environment.get_template("page.html").render(
         findings=findings,
+        credit=CREDITS[findings.source],
         rows=findings.description.to_dict("index"),
         published=published.to_dict("index"),
         classifiers=_by_metric(findings.classifiers, "value"),

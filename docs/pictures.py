@@ -1,0 +1,104 @@
+"""Take the README's pictures of the report and of MLflow's UI: `make pictures`, after `make demo`.
+
+They show what the last run in this folder made, so take them of phantoms. Needs chromium.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Page, sync_playwright
+
+from src.errors import UserError, report_errors
+from src.tracking import find_runs, runs_link, tracking_uri
+from src.workspace import HOME, PROJECT, read_metrics
+
+DOCS = PROJECT / "docs"
+SIZE = {"width": 1280, "height": 800}
+PATIENCE = 120  # seconds for MLflow's UI to start
+SETTLE = 6000  # milliseconds in which it draws
+# What else it would lay over the page.
+NO_ASSISTANT = (
+    "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');"
+    "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');"
+)
+
+
+def take_pictures() -> None:
+    """Write docs/report.png, docs/mlflow_runs.png and docs/mlflow_losses.png.
+
+    Raises:
+        UserError: if chromium or a run of phantoms is missing.
+    """
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        raise UserError("chromium is not installed; it takes the pictures")
+    if read_metrics("fetch")["source"] != "phantom":
+        raise UserError("the last run is of patients' images, whose pictures do not belong here")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_context(viewport=SIZE, device_scale_factor=1).new_page()
+        page.goto((PROJECT / "reports" / "index.html").as_uri())
+        _save(page, "report")
+        page.context.add_init_script(NO_ASSISTANT)
+        with _mlflow_ui() as address:
+            link = runs_link(HOME, {}).partition("/#/")[2]
+            page.goto(f"{address}/#/{link}")
+            page.wait_for_timeout(SETTLE)
+            _save(page, "mlflow_runs")
+            run = find_runs(HOME, "train_normal")[0]
+            place = link.partition("/runs")[0]
+            page.goto(f"{address}/#/{place}/runs/{run}/model-metrics?workflowType=machine_learning")
+            page.wait_for_timeout(SETTLE)
+            _save(page, "mlflow_losses")
+        browser.close()
+
+
+def _save(page: Page, name: str) -> None:
+    path = DOCS / f"{name}.png"
+    page.screenshot(path=path)
+    print(f"{path.relative_to(PROJECT)}")
+
+
+@contextmanager
+def _mlflow_ui() -> Iterator[str]:
+    """MLflow's UI on the project's store, until the block ends."""
+    port = 5017
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(
+        [*command, "--backend-store-uri", tracking_uri(HOME)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+        start_new_session=True,
+    ) as process:
+        try:
+            end = time.monotonic() + PATIENCE
+            while not _answers(address):
+                if time.monotonic() > end or process.poll() is not None:
+                    raise UserError(f"MLflow's UI does not start; is port {port} free?")
+                time.sleep(1)
+            yield address
+        finally:
+            os.killpg(process.pid, 15)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors(take_pictures))

@@ -1,0 +1,192 @@
+"""Every command of the README is run as it stands there, or left out for a stated reason."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, kaggle_files
+from tests.pipeline.project import Project
+from tests.servers import free_port
+
+# Commands, by how they begin, that are not run here.
+LEFT_OUT = {
+    "make test": "it would run itself",
+    "make demo": "the fixture runs it",
+    "make real DATA=chest_xray.zip  ": "as with EPOCHS=1, for longer",
+    "make thesis DATA=chest_xray.zip  ": "as with EPOCHS=1, for longer",
+    "make real DATA=chest_xray.zip NAME=real-inception": "needs inception's weights",
+    "python -m src.evaluate REAL GENERATED": "as with pixels, but needs inception's weights",
+    "pip install": "needs the package index",
+    "optuna-dashboard": "needs a package that is not part of the project",
+    "printf 'POSTGRES_PASSWORD": "for containers",
+    "docker": "containers cannot run everywhere; its pieces are tested in test_tune",
+    "set -a": "for containers",
+    "ssh": "needs a second machine",
+    "export": "for a second machine",
+    "dvc remote": "for a second machine; test_remote has a folder as the remote",
+    "dvc push": "as above",
+    "dvc pull": "as above",
+    "torchrun": "needs two machines; test_repro starts two on one",
+    "dvc commit": "as above",
+    "curl": "test_the_server_draws_what_is_asked_for",
+}
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    return [
+        text for kind, text in BLOCK.findall((ROOT / "README.md").read_text()) if kind == language
+    ]
+
+
+def commands(block: str) -> list[str]:
+    """The commands of a block, each on one line."""
+    return [line for line in re.sub(r"\\\n\s*", "", block).splitlines() if line.strip()]
+
+
+def reason(command: str) -> str | None:
+    return next((why for start, why in LEFT_OUT.items() if command.startswith(start)), None)
+
+
+def test_what_is_left_out_is_in_the_readme() -> None:
+    everything = [command for block in blocks("sh") for command in commands(block)]
+    for start in LEFT_OUT:
+        assert any(command.startswith(start) for command in everything), start
+
+
+@pytest.mark.parametrize("name", re.findall(r"\]\(([^):#]+)\)", (ROOT / "README.md").read_text()))
+def test_what_the_readme_shows_is_there(name: str) -> None:
+    assert (ROOT / name).exists()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone with tiny parameters after `make demo`, and a small archive in Kaggle's layout."""
+    found = Project.cloned(tmp_path_factory.mktemp("readme") / "clone")
+    (found.path / ".venv").symlink_to(sys.prefix)
+    with zipfile.ZipFile(found.path / "chest_xray.zip", "w") as archive:
+        for name, content in kaggle_files(130).items():
+            archive.writestr(name, content)
+    exclude = found.path / ".git" / "info" / "exclude"
+    exclude.write_text("/.venv\n/chest_xray.zip\n/synthetic\n/from-*\n/sheet*\n/walk*\n")
+    found.run("make", *MADE, "demo")
+    found.git("add", "-A")
+    found.git("commit", "-qm", "demo")
+    return found
+
+
+# The environment is there, whatever the age of its stamps.
+MADE = ("-o", ".venv/runtime", "-o", ".venv/dev")
+
+
+@pytest.mark.long
+def test_the_commands_work_as_written(project: Project) -> None:
+    port = str(free_port())
+    for block in blocks("sh"):
+        wanted = [command for command in commands(block) if reason(command) is None]
+        for command in wanted:
+            command = command.partition("  #")[0].strip()
+            if command.startswith("make"):
+                command = command.replace("make", " ".join(["make", *MADE]), 1)
+            begin = time.monotonic()
+            words = f"source .venv/bin/activate\n{command}"
+            output = project.run(
+                "bash", "-euo", "pipefail", "-c", words, PORT=port, SET="utility.steps=2"
+            )
+            print(f"{time.monotonic() - begin:5.0f} s  {command}")
+            assert "Traceback" not in output, command
+            # What the next reader of the README would have in a clone of their own.
+            if command.startswith("python -m src.tune") or "dvc exp apply" in command:
+                project.git("checkout", "-q", "params.yaml")
+    made = {path.name for path in project.path.iterdir()}
+    assert {"synthetic", "from-experiment", "from-file", "from-mlflow", "dvc_plots"} <= made
+    assert (project.path / "reports" / "experiments.html").is_file()
+    assert (project.path / "sheet-normal.png").is_file()
+
+
+@pytest.mark.long
+def test_the_python_examples_work_as_written(project: Project) -> None:
+    project.run("make", *MADE, "promote")
+    for block in blocks("python"):
+        output = project.run(sys.executable, "-c", block + "\nprint('done')")
+        assert output.endswith("done\n")
+    output = project.run(sys.executable, "-m", "examples.walkthrough")
+    assert "frechet: " in output
+    assert (project.path / "walkthrough" / "generated.png").is_file()
+
+
+@pytest.mark.long
+def test_the_server_draws_what_is_asked_for(project: Project, tmp_path: Path) -> None:
+    project.run(
+        sys.executable, "-m", "src.generate", "--class", "normal", "--count", "16",
+        "--truncation", "1.5", "--out", str(tmp_path),
+    )  # fmt: skip
+    port = free_port()
+    server = project.start("make", *MADE, "serve", "CLASS=normal", f"SERVE_PORT={port}")
+    address = f"http://127.0.0.1:{port}"
+
+    def ask(body: object) -> tuple[int, str]:
+        request = urllib.request.Request(
+            f"{address}/invocations",
+            body if isinstance(body, bytes) else json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/ping", timeout=2)
+                break
+            except OSError:
+                time.sleep(1)
+        rows = {"seed": [0] * 16, "index": list(range(16))}
+        status, text = ask({"inputs": rows, "params": {"truncation": 1.5}})
+        assert status == 200
+        drawn = json.loads(text)["predictions"]
+        files = sorted((tmp_path / "train" / "NORMAL").iterdir())
+        assert [base64.b64decode(row["png"]) for row in drawn] == [f.read_bytes() for f in files]
+        (shown,) = [c for block in blocks("sh") for c in commands(block) if c.startswith("curl")]
+        told = subprocess.run(
+            shown.replace("127.0.0.1:5001", f"127.0.0.1:{port}"),
+            shell=True, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert len(json.loads(told.stdout)["predictions"]) == 4
+        for body, why in (
+            (b"nonsense", "JSON"),
+            ({"inputs": {"seed": [0]}}, "index"),
+            ({"inputs": {"seed": ["a"], "index": [0]}}, "seed"),
+            ({"inputs": {"seed": [-1], "index": [0]}}, "seed: it must be 0 or more"),
+            ({"inputs": rows, "params": {"truncation": 0.001}}, "truncation: it must be"),
+            ({"inputs": {"seed": [], "index": []}}, "no image is asked for"),
+            ({}, "inputs"),
+        ):
+            status, text = ask(body)
+            assert 400 <= status < 500, text
+            assert why in text
+        assert ask({"inputs": {"seed": [1], "index": [1]}})[0] == 200  # it goes on
+    finally:
+        project.run("pkill", "-TERM", "-f", f"port {port}")
+        server.wait(30)
+
+
+@pytest.mark.long
+def test_the_targets_are_in_the_help(project: Project) -> None:
+    shown = project.run("make")
+    rules = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert all(re.search(rf"^{name} ", shown, re.MULTILINE) for name in rules)
+    mentioned = set(re.findall(r"`make ([a-z-]+)", (ROOT / "README.md").read_text()))
+    assert mentioned <= set(rules)
