@@ -123,6 +123,14 @@ def test_a_registered_generator_is_fetched_as_it_was_saved(tmp_path: Path) -> No
         download_generator(tmp_path, "models:/nobody@candidate", tmp_path / "to")
 
 
+def test_an_error_names_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:secret@127.0.0.1:9/tracks")
+    with pytest.raises(UserError, match="cannot be used") as caught:
+        tracking.check_store(tmp_path)
+    assert "secret" not in str(caught.value)
+    assert "127.0.0.1:9/tracks" in str(caught.value)
+
+
 def test_the_link_to_runs_names_no_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """The search as a user runs it: it goes on after every end, counts once, and is adopted."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 from optuna.trial import TrialState
 
 from src import tune as module
+from src.errors import UserError
 from src.settings.tree import load_settings
 from src.tuning.storage import open_store, original
 from src.tuning.study import Account
@@ -42,6 +45,41 @@ def test_workers_share_the_gpus_that_they_may_see(monkeypatch: pytest.MonkeyPatc
     assert [gpu for _, gpu in shares(3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     assert [gpu for _, gpu in shares(3)] == ["4", "6", "4"]
+
+
+@pytest.mark.long
+def test_workers_that_die_again_and_again_end_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = tmp_path / "started"
+    monkeypatch.setattr(module, "work_or_exit", partial(_die, started))
+    monkeypatch.setattr(module, "DEATHS", 2)
+    with pytest.raises(UserError, match="ended by SIGKILL again and again before a trial ends"):
+        module._work([None], OneTrial(started))  # type: ignore[arg-type, list-item]
+    assert len(started.read_text()) > 3  # the trial that ended lets deaths count anew
+    assert "worker 0 was ended by SIGKILL; another one goes on" in capsys.readouterr().err
+
+
+def _die(started: Path, job: object) -> None:
+    with started.open("a") as file:
+        file.write("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class OneTrial:
+    """A watch in whose sight one trial ends, when the second worker has started."""
+
+    def __init__(self, started: Path) -> None:
+        self._started, self._told = started, False
+
+    def look(self) -> int:
+        if self._told or not self._started.exists() or len(self._started.read_text()) < 2:
+            return 0
+        self._told = True
+        return 1
+
+    def wait(self) -> None:
+        time.sleep(0.2)
 
 
 @pytest.mark.parametrize(

@@ -170,12 +170,15 @@ def test_too_little_memory_is_a_failed_trial(
         run(Budget(80, "images", 1))
 
 
+@pytest.mark.parametrize(
+    "message", ["shapes do not match", "CUDA error: an illegal memory access was encountered"]
+)
 def test_a_defect_is_not_taken_for_a_failed_trial(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
     def fail(*arguments: Any) -> None:
-        raise RuntimeError("shapes do not match")
+        raise RuntimeError(message)
 
     monkeypatch.setattr(module, "train", fail)
-    with pytest.raises(RuntimeError, match="shapes"):
+    with pytest.raises(RuntimeError, match=message):
         run(Budget(80, "images", 1))

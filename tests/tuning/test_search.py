@@ -173,6 +173,21 @@ def test_the_result_says_what_was_gained(found: Found) -> None:
     assert table.loc[1, "distance"] == 0.5
 
 
+def test_the_current_configuration_may_fail_once_and_yet_win_with_other_seeds(
+    search: Search, store: JournalStore
+) -> None:
+    study = search.open(store)
+    study.add_trials([trial(None, 0.001, "bce", **{REASON: "it diverged"}), trial(1, 0.002, "bce")])
+    again = Search.repetition(search, Account.of(study, 2, 2))
+    assert again.numbers == (0, 1)
+    best_first = [Repeated(0, [1.0, 1.1]), Repeated(1, [2.0, 2.1])]
+    found = Found(search, study, Account.of(study, 2, 2), best_first)
+    assert found.chosen().number == 0
+    assert found.changes(found.chosen()) == {}
+    assert found.sentence().startswith("Nothing was gained")
+    assert found.summary()["chosen"] == 0
+
+
 def test_where_no_trial_has_a_score_the_reasons_are_told(
     search: Search, store: JournalStore
 ) -> None:
