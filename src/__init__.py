@@ -16,7 +16,6 @@ _NEEDED = (
     "seaborn",
     "pooch",
     "jinja2",
-) + (
     "optuna",
     "markdown_it",
     "ruamel",
