@@ -157,10 +157,27 @@ def load_generator(path: Path, device: torch.device) -> SavedGenerator:
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         settings = GeneratorSettings.model_validate(content["settings"], strict=False)
-        network = Generator(settings, int(content["image_size"]))
-        network.load_state_dict(content["weights"])
+        image_size, weights = int(content["image_size"]), content["weights"]
+        _check_values(settings, image_size, sum(value.numel() for value in weights.values()))
+        network = Generator(settings, image_size)
+        network.load_state_dict(weights)
         origin = Origin(**content["origin"])
     except Exception as error:  # whatever a damaged or foreign file makes torch raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is not a generator of this project: {reason}") from error
     return SavedGenerator(network.to(device).eval(), origin, hashlib.sha256(data).hexdigest())
+
+
+def _check_values(settings: GeneratorSettings, image_size: int, held: int) -> None:
+    """Refuse a file whose description asks for more memory than its weights take.
+
+    Raises:
+        ValueError: with both numbers of values.
+    """
+    widths = (settings.base_channels, *settings.channels)
+    asked = settings.latent * settings.base_size(image_size) ** 2 * settings.base_channels + sum(
+        kernel**2 * before * after
+        for (before, after), kernel in zip(pairwise(widths), settings.kernels, strict=True)
+    )
+    if asked > held:
+        raise ValueError(f"it describes {asked} weights and holds {held}")

@@ -183,7 +183,7 @@ class _Hostile:
         return os.system, ("touch /tmp/hostile-was-here",)
 
 
-@pytest.mark.parametrize("kind", ["missing", "truncated", "hostile", "other"])
+@pytest.mark.parametrize("kind", ["missing", "truncated", "hostile", "other", "huge"])
 def test_what_is_no_generator_is_refused_without_running_its_code(
     tmp_path: Path, cpu: torch.device, kind: str
 ) -> None:
@@ -195,6 +195,12 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
         path.write_bytes(path.read_bytes()[:1000])
     elif kind == "hostile":
         path.write_bytes(pickle.dumps(_Hostile()))
+    elif kind == "huge":  # it would take terabytes
+        network = Generator(generator_settings(base_channels=8, channels=[8, 4, 4]), 64)
+        save_generator(path, network, ORIGIN)
+        content = torch.load(path, weights_only=True)
+        content["settings"].update(latent=10**6, base_channels=10**5)
+        torch.save(content, path)
     elif kind == "other":
         torch.save({"weights": {}}, path)
     with pytest.raises(UserError, match=r"generator\.pt"):
