@@ -8,8 +8,10 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src.errors import UserError
 from src.evaluation.frechet import FeatureSet, Moments
@@ -47,10 +49,7 @@ def load_statistics(path: Path) -> Statistics:
     try:
         # Opened here, since NumPy leaves a file open that is no archive.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            moments = Moments(
-                np.asarray(content["mu"], dtype=np.float64),
-                np.asarray(content["sigma"], dtype=np.float64),
-            )
+            moments = Moments(_real_numbers(content["mu"]), _real_numbers(content["sigma"]))
             images = int(content["n"]) if "n" in content else None
             features = str(content["features"]) if "features" in content else None
     except FileNotFoundError:
@@ -59,7 +58,20 @@ def load_statistics(path: Path) -> Statistics:
         raise UserError(
             f"{path}: statistics have the arrays mu and sigma; one is missing ({error})"
         ) from error
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        EOFError,
+        MemoryError,  # of a file that states a size beyond all
+        zipfile.BadZipFile,
+    ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: the statistics cannot be used: {reason}") from error
     return Statistics(moments, images, features)
+
+
+def _real_numbers(array: NDArray[Any]) -> NDArray[np.float64]:
+    if array.dtype.kind == "c":
+        raise ValueError("its numbers are complex")
+    return np.asarray(array, dtype=np.float64)

@@ -156,6 +156,8 @@ def load_generator(path: Path, device: torch.device) -> SavedGenerator:
         raise UserError(f"{path}: it cannot be read: {error.strerror}") from error
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds a {type(content).__name__}")
         settings = GeneratorSettings.model_validate(content["settings"], strict=False)
         image_size, weights = int(content["image_size"]), content["weights"]
         _check_values(settings, image_size, sum(value.numel() for value in weights.values()))

@@ -1,0 +1,599 @@
+"""Bad input of every kind: it works, or one line names it and nothing half-written is left.
+
+Each case makes its input anew. `repaired` runs the same with good input in the same place, since
+what fails once must not spoil what comes after.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import pickle
+import shutil
+import stat
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, PngImagePlugin
+
+from src import evaluate, generate, model_source, workspace
+from src.data.images import prepare_images
+from src.data.sources import collect_images
+from src.errors import report_errors
+from src.models.layers import initialize
+from src.models.networks import Generator, Origin, save_generator
+from src.settings.tree import Settings, load_settings
+from tests.conftest import ROOT, kaggle_files, png_bytes
+
+GOOD = "good"  # the outcome of a case that must work
+HIT = Path("/tmp/corpus-was-hit")  # what hostile content would write
+
+Write = Callable[[Path], object]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_run() -> Iterator[None]:
+    HIT.unlink(missing_ok=True)
+    yield
+    assert not HIT.exists()
+
+
+class Hostile:
+    """Runs a command where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, (str(HIT), "w"))
+
+
+def refused(capsys: pytest.CaptureFixture[str], work: Callable[[], object]) -> str:
+    """What is said of a fault: one line, without a traceback."""
+    assert report_errors(lambda: (work(), None)[1]) == 1
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in error
+    return lines[0]
+
+
+# Archives
+
+
+def zipped(files: dict[str, bytes], **infos: Callable[[zipfile.ZipInfo], None]) -> Write:
+    """A zip archive; ``infos`` change how an entry is described."""
+
+    def write(path: Path) -> None:
+        with warnings.catch_warnings(), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            warnings.simplefilter("ignore")  # of doubled names
+            for name, content in files.items():
+                info = zipfile.ZipInfo(name)
+                info.compress_type = zipfile.ZIP_DEFLATED
+                for change in infos.values():
+                    change(info)
+                archive.writestr(info, content)
+
+    return write
+
+
+def images_and(name: str, content: bytes = b"x") -> Write:
+    return zipped(kaggle_files() | {name: content})
+
+
+def patched(write: Write, change: Callable[[bytes], bytes]) -> Write:
+    """The same file with its bytes changed."""
+
+    def then(path: Path) -> None:
+        write(path)
+        path.write_bytes(change(path.read_bytes()))
+
+    return then
+
+
+def linked(info: zipfile.ZipInfo) -> None:
+    if info.filename.endswith("link.png"):
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+
+
+def encrypted(content: bytes) -> bytes:
+    """Set the flag of every entry, in its own header and in the directory."""
+    changed = bytearray(content)
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = changed.find(mark)
+        while start >= 0:
+            changed[start + place] |= 1
+            start = changed.find(mark, start + 4)
+    return bytes(changed)
+
+
+def understated(content: bytes) -> bytes:
+    """Let the directory state other sizes than what comes out."""
+    changed = bytearray(content)
+    start = changed.find(b"PK\x01\x02")
+    while start >= 0:
+        struct.pack_into("<L", changed, start + 24, 10)
+        start = changed.find(b"PK\x01\x02", start + 4)
+    return bytes(changed)
+
+
+def twice_with_other_content(path: Path) -> None:
+    name = "chest_xray/train/NORMAL/IM-0000-0001.jpeg"
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+        warnings.simplefilter("ignore")
+        for entry, content in kaggle_files().items():
+            archive.writestr(entry, content)
+        archive.writestr(name, png_bytes(77))
+
+
+def folder_with(change: Callable[[Path], object]) -> Write:
+    def write(path: Path) -> None:
+        for name, content in kaggle_files().items():
+            file = path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        change(path)
+
+    return write
+
+
+IMAGE = "chest_xray/train/NORMAL/extra.png"
+ARCHIVES: dict[str, tuple[Write, str]] = {
+    "goes up": (images_and("../../evil.png"), "unsafe entry name"),
+    "goes up within": (images_and("chest_xray/train/../../../evil.png"), "unsafe entry name"),
+    "absolute": (images_and("/etc/evil.png"), "unsafe entry name"),
+    "backslashes": (images_and("chest_xray\\train\\NORMAL\\a.png"), "unsafe entry name"),
+    "a drive": (images_and("C:/train/NORMAL/a.png"), "unsafe entry name"),
+    "a line end": (images_and("chest_xray/train/NORMAL/a\nb.png"), "unsafe entry name"),
+    "a terminal's code": (images_and("chest_xray/train/NORMAL/\x1b[2Ja.png"), "unsafe entry name"),
+    "a name too long": (
+        images_and(f"chest_xray/train/NORMAL/{'a' * 300}.png"),
+        "unsafe entry name",
+    ),
+    "a link": (zipped(kaggle_files() | {"a/link.png": b"/etc/passwd"}, l=linked), "is a link"),
+    "encrypted": (patched(zipped(kaggle_files()), encrypted), "encrypted"),
+    "cut": (patched(zipped(kaggle_files()), lambda c: c[: len(c) // 2]), "not a readable zip"),
+    "empty file": (lambda path: path.write_bytes(b""), "not a readable zip"),
+    "another kind": (
+        lambda path: path.write_bytes(b"\x1f\x8b\x08" + b"x" * 99),
+        "not a readable zip",
+    ),
+    "a text": (lambda path: path.write_text("chest_xray.zip"), "not a readable zip"),
+    "a bomb by what it says": (images_and(IMAGE, bytes(40 << 20)), "more than the"),
+    "a bomb that says less": (
+        patched(images_and(IMAGE, bytes(1 << 20)), understated),
+        "cannot be read: Bad CRC-32",
+    ),
+    "damaged content": (
+        patched(zipped(kaggle_files()), lambda c: c[:80] + b"\xff\xfe\xfd" + c[83:]),
+        "cannot be read",
+    ),
+    "one name twice": (twice_with_other_content, "IM-0000-0001.jpeg"),
+    "no images": (zipped({"readme.txt": b"x"}), "has no images in folders such as"),
+    "no entries": (zipped({}), "has no images in folders such as"),
+    "one class": (
+        zipped({n: c for n, c in kaggle_files().items() if "NORMAL" in n}),
+        "has no image in train/PNEUMONIA",
+    ),
+    "an archive within": (
+        zipped({"chest_xray.zip": b"PK\x03\x04"}),
+        "has no images in folders such as",
+    ),
+    "a link in a folder": (
+        folder_with(lambda p: (p / "chest_xray/train/NORMAL/l.png").symlink_to("/etc/passwd")),
+        "is a link",
+    ),
+    "a pipe in a folder": (
+        folder_with(lambda p: os.mkfifo(p / "chest_xray/train/NORMAL/p.png")),
+        "no plain file",
+    ),
+    "a name that is not UTF-8": (
+        folder_with(
+            lambda p: Path(str(p) + "/chest_xray/train/NORMAL/\udcff.png").write_bytes(b"x")
+        ),
+        "unsafe entry name",
+    ),
+    "accents and spaces": (images_and("chest_xray/train/NORMAL/Bébé n° 1.png", png_bytes(9)), GOOD),
+    "quotes and tags": (images_and("chest_xray/train/NORMAL/<b>'\"&.png", png_bytes(9)), GOOD),
+    "other files": (images_and("__MACOSX/chest_xray/train/NORMAL/._a.png"), GOOD),
+    "letters of other case": (
+        zipped({n.replace("train", "TRAIN").lower(): c for n, c in kaggle_files().items()}),
+        GOOD,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ARCHIVES)
+def test_archives(
+    case: str, tmp_path: Path, tiny_settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write, outcome = ARCHIVES[case]
+    source, out = tmp_path / "in" / "source", tmp_path / "out"
+    source.parent.mkdir()
+    out.mkdir()
+    data = tiny_settings.data.model_copy(
+        update={"source": "kermany", "path": str(source), "max_unpacked_gib": 0.02}
+    )
+
+    def collect() -> None:
+        list(collect_images(data, tmp_path, out))
+
+    write(source)
+    if outcome == GOOD:
+        collect()
+        assert len(list(out.rglob("*.*"))) >= 8
+    else:
+        assert outcome in refused(capsys, collect)
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}  # nothing beside
+    with contextlib.suppress(FileNotFoundError):
+        source.unlink() if source.is_file() else shutil.rmtree(source)
+    zipped(kaggle_files())(source)
+    collect()  # repaired
+
+
+# Images
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def grey(side: int = 40, mode: str = "L") -> Image.Image:
+    values = np.random.default_rng(1).integers(0, 256, (side, side), dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return (
+        struct.pack(">L", len(content))
+        + kind
+        + content
+        + struct.pack(">L", zlib.crc32(kind + content))
+    )
+
+
+def png_that_says(width: int, height: int) -> bytes:
+    """A PNG file of few bytes that states a size."""
+    header = struct.pack(">LLBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = zlib.compress(bytes(1000))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    )
+
+
+def text_bomb() -> bytes:
+    """A PNG file with a text that unpacks to 200 MB."""
+    info = PngImagePlugin.PngInfo()
+    content = encoded(grey(), pnginfo=info)
+    bomb = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(200 << 20)))
+    return content[:33] + bomb + content[33:]
+
+
+def colours(mode: str) -> bytes:
+    return encoded(grey(mode=mode), "JPEG" if mode == "CMYK" else "PNG")
+
+
+JPEG = encoded(grey(), "JPEG")
+IMAGES: dict[str, tuple[bytes, str]] = {
+    "zero bytes": (b"", "extra.png"),
+    "a text": (b"no image", "extra.png"),
+    "cut JPEG": (JPEG[: len(JPEG) // 2], "extra.png"),
+    "cut PNG": (encoded(grey())[:400], "extra.png"),
+    "cut in its header": (encoded(grey())[:20], "extra.png"),
+    "1 x 1": (encoded(grey(1)), "smaller than 32 pixels"),
+    "one row": (encoded(grey(64).crop((0, 0, 64, 1))), "smaller than 32 pixels"),
+    "one grey": (encoded(Image.new("L", (40, 40), 7)), "the same value"),
+    "20000 x 20000 of nothing": (png_that_says(20000, 20000), "extra.png"),
+    "a size beyond all": (png_that_says(2**31 - 1, 2**31 - 1), "extra.png"),
+    "20000 x 20000": (encoded(Image.new("1", (20000, 20000))), "extra.png"),
+    "a text that unpacks to 200 MB": (text_bomb(), "extra.png"),
+    "values that are no numbers": (
+        encoded(Image.fromarray(np.full((40, 40), np.nan, dtype=np.float32)), "TIFF"),
+        "not finite",
+    ),
+    "a checksum that does not fit": (
+        encoded(grey()).replace(b"IDAT", b"IDAT"[:3] + b"X"),
+        "extra.png",
+    ),
+    "JPEG by another name": (JPEG, GOOD),
+    "WebP by another name": (encoded(grey(), "WEBP"), GOOD),
+    "16 bits": (
+        encoded(Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40)),
+        GOOD,
+    ),
+    "floats": (
+        encoded(Image.fromarray(np.arange(1600, dtype=np.float32).reshape(40, 40)), "TIFF"),
+        GOOD,
+    ),
+    "CMYK": (colours("CMYK"), GOOD),
+    "transparent": (colours("RGBA"), GOOD),
+    "grey and transparent": (colours("LA"), GOOD),
+    "a palette": (colours("P"), GOOD),
+    "black and white": (colours("1"), GOOD),
+    "animated": (
+        encoded(grey(), "GIF", save_all=True, append_images=[grey().rotate(90)]),
+        GOOD,
+    ),
+    "turned by its EXIF": (
+        encoded(
+            grey(),
+            "JPEG",
+            exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0",
+        ),
+        GOOD,
+    ),
+    "long and narrow": (
+        encoded(Image.fromarray(np.tile(np.arange(33, dtype=np.uint8), (5000, 1)))),
+        GOOD,
+    ),
+    "a broken colour profile": (encoded(grey(mode="RGB"), icc_profile=b"broken"), GOOD),
+}
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_images(
+    case: str, tmp_path: Path, tiny_settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, outcome = IMAGES[case]
+    source, images, arrays = tmp_path / "source.zip", tmp_path / "images", tmp_path / "arrays"
+    data = tiny_settings.data.model_copy(update={"source": "kermany", "path": str(source)})
+
+    def prepare(files: dict[str, bytes], on_bad_image: str = "refuse") -> int:
+        zipped(files)(source)
+        for folder in (images, arrays):
+            folder.mkdir(exist_ok=True)
+        records = list(collect_images(data, tmp_path, images))
+        table = tmp_path / "images.csv"
+        names = list(vars(records[0]))
+        with table.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(vars(record) for record in records)
+        settings = tiny_settings.preprocess.model_copy(update={"on_bad_image": on_bad_image})
+        return len(prepare_images(table, images, settings, arrays).bad)
+
+    everything = kaggle_files() | {IMAGE: content}
+    if outcome == GOOD:
+        assert prepare(everything) == 0
+        return
+    said = refused(capsys, lambda: prepare(everything))
+    assert outcome in said
+    assert "extra.png" in said
+    assert prepare(everything, "skip") == 1
+    assert prepare(kaggle_files()) == 0  # repaired
+
+
+# Parameters
+
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def changed(old: str, new: str) -> bytes:
+    assert old in TEXT
+    return TEXT.replace(old, new, 1).encode()
+
+
+PARAMETERS: dict[str, tuple[bytes, str]] = {
+    "unknown": (changed("  batch: 32  ", "  batsh: 32  "), "batsh: there is no such parameter"),
+    "missing": (changed("  filter: lanczos", "  #"), "preprocess.filter: the parameter is missing"),
+    "a text for a number": (changed("size: 64 ", "size: big "), "preprocess.size"),
+    "a number as text": (changed("size: 64 ", 'size: "64" '), "preprocess.size"),
+    "a truth for a number": (changed("size: 64 ", "size: true "), "preprocess.size"),
+    "a fraction": (changed("size: 64 ", "size: 64.5 "), "preprocess.size"),
+    "nothing": (changed("size: 64 ", "size: "), "preprocess.size"),
+    "not a number": (changed("average: 0.999 ", "average: .nan "), "train.normal.average"),
+    "infinite": (changed("average: 0.999 ", "average: .inf "), "train.normal.average"),
+    "negative": (changed("epochs: 60", "epochs: -60"), "train.normal.epochs"),
+    "huge": (changed("size: 64 ", f"size: {10**30} "), "preprocess.size"),
+    "a huge exponent": (changed("average: 0.999 ", "average: 1.0e999 "), "train.normal.average"),
+    "a list for a number": (changed("size: 64 ", "size: [64] "), "preprocess.size"),
+    "a date": (changed("size: 64 ", "size: 2021-02-03 "), "preprocess.size"),
+    "a section too few": (b"data: {source: phantom}\n", "train: the parameter is missing"),
+    "an empty file": (b"", "it must be a mapping"),
+    "a list": (b"- a\n- b\n", "it must be a mapping"),
+    "a tab": (changed("  size: 64", "\tsize: 64"), "not valid YAML"),
+    "a key twice": (changed("  size: 64 ", "  size: 32\n  size: 64 "), "not valid YAML"),
+    "an object's tag": (
+        changed("size: 64 ", "size: !!python/object/apply:os.system ['true'] "),
+        "not valid YAML",
+    ),
+    "not UTF-8": (b"data: \xff\xfe\n", "cannot be read"),
+    "a null byte": (b"data: \0\n", "params.yaml"),
+    "deep": (b"data: " + b"[" * 5000, "params.yaml"),
+    "aliases that multiply": (
+        b"a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + b"".join(
+            f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n".encode()
+            for i in range(5)
+        ),
+        "there is no such parameter",
+    ),
+    "aliases that multiply in a value": (
+        changed(
+            "augmentation: [translation, cutout] ",
+            "augmentation: &a [&b [&c [x, x], *c, *c], *b, *b] ",
+        ),
+        "train.normal.augmentation",
+    ),
+    "Windows line ends": (TEXT.replace("\n", "\r\n").encode(), GOOD),
+    "a mark at the start": (b"\xef\xbb\xbf" + TEXT.encode(), GOOD),
+}
+
+
+@pytest.mark.parametrize("case", PARAMETERS)
+def test_parameters(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, outcome = PARAMETERS[case]
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    if outcome == GOOD:
+        load_settings(path)
+        return
+    assert outcome in refused(capsys, lambda: load_settings(path))
+    path.write_text(TEXT, encoding="utf-8")
+    load_settings(path)  # repaired
+
+
+# Generators
+
+
+def saved(path: Path, settings: Settings) -> dict[str, Any]:
+    network = Generator(settings.train.normal.generator, 16)
+    initialize(network, "xavier", torch.Generator().manual_seed(1))
+    save_generator(path, network, Origin("NORMAL", "phantom", 24, "0" * 64, {}))
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+def without(key: str) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content.pop(key)
+
+
+def renamed_weight(content: dict[str, Any]) -> None:
+    content["weights"]["other"] = content["weights"].pop("dense.weight")
+
+
+def other_shape(content: dict[str, Any]) -> None:
+    content["weights"]["dense.weight"] = torch.zeros(3, 3)
+
+
+def of_text(content: dict[str, Any]) -> None:
+    content["weights"]["dense.weight"] = "text"
+
+
+GENERATORS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no settings": without("settings"),
+    "no weights": without("weights"),
+    "no origin": without("origin"),
+    "no size": without("image_size"),
+    "another weight": renamed_weight,
+    "a weight of another shape": other_shape,
+    "a text for a weight": of_text,
+    "another network": lambda content: content["settings"].update(base_channels=4),
+    "a network beyond all": lambda content: content["settings"].update(latent=10**9),
+    "a size beyond all": lambda content: content.update(image_size=2**40),
+    "a size that does not fit": lambda content: content.update(image_size=17),
+    "a setting of another kind": lambda content: content["settings"].update(slope="steep"),
+    "a setting too many": lambda content: content["settings"].update(more=1),
+    "an origin too many": lambda content: content["origin"].update(more=1),
+}
+FILES: dict[str, Write] = {
+    "an empty file": lambda path: path.write_bytes(b""),
+    "a text": lambda path: path.write_text("weights"),
+    "a pickle that runs something": lambda path: path.write_bytes(pickle.dumps(Hostile())),
+    "torch's file that runs something": lambda path: torch.save(Hostile(), path),
+    "numbers alone": lambda path: torch.save(torch.zeros(3), path),
+    "a list": lambda path: torch.save([1, 2], path),
+    "a folder": lambda path: path.mkdir(),
+    "nothing": lambda path: None,
+}
+
+
+@pytest.mark.parametrize("case", [*GENERATORS, *FILES, "cut"])
+def test_generators(
+    case: str,
+    tmp_path: Path,
+    tiny_settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (workspace, model_source):
+        monkeypatch.setattr(module, "HOME", tmp_path)
+    path, out = tmp_path / "generator.pt", tmp_path / "out"
+    if case in FILES:
+        FILES[case](path)
+    else:
+        content = saved(path, tiny_settings)
+        if case == "cut":
+            path.write_bytes(path.read_bytes()[:-500])
+        else:
+            GENERATORS[case](content)
+            torch.save(content, path)
+    arguments = ["--model", str(path), "--count", "2", "--out", str(out)]
+    assert generate.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}")
+    assert error.count("\n") == 1
+    assert not out.exists()
+    if path.is_dir():
+        path.rmdir()
+    saved(path, tiny_settings)
+    assert generate.main(arguments) == 0  # repaired
+
+
+# Statistics and arrays
+
+
+def npz(**arrays: Any) -> Write:
+    return lambda path: np.savez(path.with_suffix(".npz"), **arrays)
+
+
+def npy(array: Any) -> Write:
+    return lambda path: np.save(path.with_suffix(".npy"), array, allow_pickle=True)
+
+
+SETS: dict[str, tuple[str, Write]] = {
+    "no covariance": (".npz", npz(mu=np.zeros(64))),
+    "no mean": (".npz", npz(sigma=np.eye(64))),
+    "another width": (".npz", npz(mu=np.zeros(9), sigma=np.eye(9))),
+    "widths that differ": (".npz", npz(mu=np.zeros(64), sigma=np.eye(9))),
+    "no numbers": (".npz", npz(mu=np.full(64, np.nan), sigma=np.eye(64))),
+    "endless numbers": (".npz", npz(mu=np.zeros(64), sigma=np.full((64, 64), np.inf))),
+    "texts": (".npz", npz(mu=np.array(["a"] * 64), sigma=np.eye(64))),
+    "complex numbers": (".npz", npz(mu=np.zeros(64), sigma=np.eye(64) * 1j)),
+    "objects": (".npz", npz(mu=np.array([Hostile()], dtype=object), sigma=np.eye(64))),
+    "no archive": (".npz", lambda path: path.with_suffix(".npz").write_bytes(b"x")),
+    "empty statistics": (".npz", lambda path: path.with_suffix(".npz").write_bytes(b"")),
+    "an array of objects": (".npy", npy(np.array([Hostile()], dtype=object))),
+    "an array of floats": (".npy", npy(np.full((20, 16, 16), np.nan))),
+    "an array of one image": (".npy", npy(np.zeros((1, 16, 16), dtype=np.uint8))),
+    "an array of no image": (".npy", npy(np.zeros((0, 16, 16), dtype=np.uint8))),
+    "an array of another shape": (".npy", npy(np.zeros((16, 16), dtype=np.uint8))),
+    "a cut array": (
+        ".npy",
+        lambda path: path.with_suffix(".npy").write_bytes(b"\x93NUMPY\x01\x00\x76\x00{'descr'"),
+    ),
+    "an array that says it is endless": (
+        ".npy",
+        lambda path: path.with_suffix(".npy").write_bytes(
+            b"\x93NUMPY\x01\x00\x76\x00"
+            + b"{'descr': '|u1', 'fortran_order': False, 'shape': (999999999999, 64, 64), }".ljust(
+                117
+            )
+            + b"\n"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SETS)
+def test_statistics_and_arrays(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suffix, write = SETS[case]
+    real = tmp_path / "real.npy"
+    np.save(real, np.random.default_rng(1).integers(0, 256, (80, 16, 16), dtype=np.uint8))
+    path = tmp_path / f"given{suffix}"
+    write(path)
+    options = ["--features", "pixels", "--dims", "64", "--draws", "4"]
+    assert evaluate.main([str(real), str(path), *options]) == 1
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert path.name in lines[0]
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert evaluate.main([str(real), str(real), *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frechet"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_corpus_is_as_large_as_it_is_said_to_be() -> None:
+    cases = [ARCHIVES, IMAGES, PARAMETERS, GENERATORS, FILES, SETS]
+    assert sum(map(len, cases)) >= 110
