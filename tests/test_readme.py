@@ -118,9 +118,6 @@ def test_the_commands_work_as_written(project: Project) -> None:
             )
             print(f"{time.monotonic() - begin:5.0f} s  {command}")
             assert "Traceback" not in output, command
-            # What the next reader of the README would have in a clone of their own.
-            if command.startswith("python -m src.tune") or "dvc exp apply" in command:
-                project.git("checkout", "-q", "params.yaml")
     made = {path.name for path in project.path.iterdir()}
     assert {"synthetic", "from-experiment", "from-file", "from-mlflow", "dvc_plots"} <= made
     assert (project.path / "reports" / "experiments.html").is_file()
