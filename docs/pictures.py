@@ -47,6 +47,7 @@ def take_pictures() -> None:
         )
         page = browser.new_context(viewport=SIZE, device_scale_factor=1).new_page()
         page.goto((PROJECT / "reports" / "index.html").as_uri())
+        page.evaluate("document.querySelector('#distances').scrollIntoView()")
         _save(page, "report")
         page.context.add_init_script(NO_ASSISTANT)
         with _mlflow_ui() as address:

@@ -32,18 +32,18 @@ class Stage:
     def write_metrics(
         self, name: str, metrics: dict[str, Any], shown: Mapping[str, float] | None = None
     ) -> None:
-        """Write the stage's metrics for DVC, and log numbers for MLflow.
+        """Write the stage's metrics for DVC, and log them.
 
         Args:
             name: of the file.
             metrics: what it holds.
-            shown: the numbers that MLflow shows, under names whose part before a slash is the
-                section; None takes all of ``metrics``.
+            shown: the few numbers that MLflow draws, under names whose part before a slash is the
+                section; all others are in the file, which is logged as well.
         """
-        write_json(METRICS / f"{name}.json", metrics)
-        if shown is None:
-            shown = {f"summary/{key}": value for key, value in _numbers(metrics)}
-        self.run.log_metrics(shown)
+        path = METRICS / f"{name}.json"
+        write_json(path, metrics)
+        self.run.log_file(path)
+        self.run.log_metrics(shown or {})
 
 
 def run_stage(name: str, work: Callable[[Stage], None]) -> int:
@@ -93,14 +93,3 @@ def report_errors(work: Callable[[], None]) -> int:
 
 def _params_sha256(params: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(params).encode()).hexdigest()
-
-
-def _numbers(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    """The numbers in nested metrics, under dotted names."""
-    found: list[tuple[str, float]] = []
-    for key, value in metrics.items():
-        if isinstance(value, dict):
-            found += _numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float):
-            found.append((f"{prefix}{key}", float(value)))
-    return found

@@ -163,7 +163,9 @@ def test_mlflow_holds_a_run_for_each_stage(project: Project) -> None:
         "distance_boxes.png",
         "index.html",
         "history.csv",
-        "model.pt2",
+        "network.pt2",
+        "generator.pt",
+        "model-card.md",
     } <= names
 
 
