@@ -22,7 +22,7 @@ from src.workspace import HOME, PROJECT, read_metrics
 DOCS = PROJECT / "docs"
 SIZE = {"width": 1280, "height": 800}
 PATIENCE = 120  # seconds for MLflow's UI to start
-SETTLE = 6000  # milliseconds in which it draws
+LOADING, SETTLE = 90_000, 4_000  # milliseconds: for what is asked for, and to draw it
 # What else it would lay over the page.
 NO_ASSISTANT = (
     "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');"
@@ -53,11 +53,13 @@ def take_pictures() -> None:
         with _mlflow_ui() as address:
             link = runs_link(HOME, {}).partition("/#/")[2]
             page.goto(f"{address}/#/{link}")
+            page.get_by_text("train_normal").first.wait_for(timeout=LOADING)
             page.wait_for_timeout(SETTLE)
             _save(page, "mlflow_runs")
             run = find_runs(HOME, "train_normal")[0]
             place = link.partition("/runs")[0]
             page.goto(f"{address}/#/{place}/runs/{run}/model-metrics?workflowType=machine_learning")
+            page.locator(".js-plotly-plot").nth(2).wait_for(timeout=LOADING)
             page.wait_for_timeout(SETTLE)
             _save(page, "mlflow_losses")
         browser.close()
