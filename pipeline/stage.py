@@ -66,12 +66,13 @@ def track(
         run_file: keeps the run's id until the work is done, so that the next call takes up the run
             of one that was cut off.
     """
-    params = flatten(settings)
+    everything = flatten(settings)
+    params = {key: value for key, value in everything.items() if _belongs(key, name)}
     experiment = os.environ.get("DVC_EXP_NAME") or "workspace"
     tags = {
         "dvc.stage": name,
         "dvc.experiment": experiment,
-        "params.sha256": _params_sha256(params),
+        "params.sha256": _params_sha256(everything),
     }
     if name != "fetch":
         tags["data.sha256"] = str(read_metrics("fetch")["data_sha256"])
@@ -89,6 +90,19 @@ def report_errors(work: Callable[[], None]) -> int:
     if "DVC_STAGE" in os.environ:
         end_with_parent()
     return errors.report_errors(work)
+
+
+def _belongs(parameter: str, stage: str) -> bool:
+    """Whether a stage's run shows a parameter: all, but of a training only its own.
+
+    What comes after the trainings is compared by the parameters of both. Beside the samples of a
+    training MLflow lists its run's parameters, and a hundred would leave the images no room.
+    """
+    label = stage.removeprefix("train_")
+    if label == stage:
+        return True
+    own = ("data.source", "preprocess.size", f"train.{label}.", "compute.")
+    return parameter.startswith(own)
 
 
 def _params_sha256(params: dict[str, str]) -> str:
