@@ -79,6 +79,7 @@ def keep_networks(params: dict[str, Any]) -> None:
         chosen = committed["train"][name]
         chosen.update(epochs=1, batch=16, samples={"epochs": [1], "rows": 2, "columns": 3})
         params["train"][name] = chosen
+    params["tune"]["space"] = committed["tune"]["space"]
 
 
 @pytest.fixture(scope="module")
