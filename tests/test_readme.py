@@ -180,7 +180,7 @@ def test_the_server_draws_what_is_asked_for(project: Project, tmp_path: Path) ->
         for body, why in (
             (b"nonsense", "JSON"),
             ({"inputs": {"seed": [0]}}, "index"),
-            ({"inputs": {"seed": ["a"], "index": [0]}}, "seed"),
+            ({"inputs": {"seed": ["a"], "index": [0]}}, "invalid literal"),
             ({"inputs": {"seed": [-1], "index": [0]}}, "seed: it must be 0 or more"),
             ({"inputs": rows, "params": {"truncation": 0.001}}, "truncation: it must be"),
             ({"inputs": {"seed": [], "index": []}}, "no image is asked for"),
