@@ -8,7 +8,6 @@ from importlib.util import find_spec
 
 _NEEDED = (
     "torch",
-    "mlflow",
     "pydantic",
     "pandas",
     "PIL",
@@ -16,7 +15,6 @@ _NEEDED = (
     "seaborn",
     "pooch",
     "jinja2",
-    "optuna",
     "markdown_it",
     "ruamel",
 )

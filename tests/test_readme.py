@@ -79,6 +79,7 @@ def keep_networks(params: dict[str, Any]) -> None:
         chosen = committed["train"][name]
         chosen.update(epochs=1, batch=16, samples={"epochs": [1], "rows": 2, "columns": 3})
         params["train"][name] = chosen
+    params["utility"].update(fractions=[1.0], repeats=1)
     params["tune"]["space"] = committed["tune"]["space"]
 
 
@@ -192,7 +193,7 @@ def test_the_server_draws_what_is_asked_for(project: Project, tmp_path: Path) ->
         assert ask({"inputs": {"seed": [1], "index": [1]}})[0] == 200  # it goes on
     finally:
         project.run("pkill", "-TERM", "-f", f"port {port}")
-        server.wait(30)
+        server.communicate(timeout=30)
 
 
 @pytest.mark.long

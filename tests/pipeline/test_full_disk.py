@@ -23,7 +23,7 @@ STAGES = {
     "generate": ("src.generate", "--class", "normal", "--count", "400", "--out", "synthetic"),
 }
 OUTPUTS = ("data", "models", "reports", "params.yaml")
-LEFT = (0, 8, 64)  # KiB that are free when a stage starts
+LEFT = (0, 24)  # KiB that are free when a stage starts
 
 
 @pytest.fixture(scope="module")
