@@ -176,7 +176,7 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.dev
                 file = f"{NAME}_{name}_{drawn.seed}_{index:06d}.png"
                 (folder / file).write_bytes(encode_png(image, facts))
                 rows.append({"file": f"train/{drawn.label}/{file}"} | facts)
-                shown.advance()
+            shown.advance(int(keep.sum()))
             if len(left_out) > MOST_COPIES * (len(rows) + len(left_out)):
                 raise UserError(
                     f"--reject-copies: {len(left_out)} of the first {len(rows) + len(left_out)} "

@@ -41,6 +41,9 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+# It prints a traceback of what a database refuses, which is told here in one line.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
 # What a store that is away, full or damaged makes MLflow raise.
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
 EXPERIMENT = "chest-xray-gan"
@@ -510,5 +513,5 @@ def download_generator(root: Path, address: str, folder: Path) -> Path:
 
 
 def _one_line(error: BaseException) -> str:
-    """An error's text on one line."""
-    return " ".join(str(error).split())[:300]
+    """An error's text on one line, without the statement that a database refused."""
+    return " ".join(str(error).partition("[SQL:")[0].split())[:300]
