@@ -124,7 +124,7 @@ def test_a_registered_generator_is_fetched_as_it_was_saved(tmp_path: Path) -> No
 
 
 def test_an_error_names_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:secret@127.0.0.1:9/tracks")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9/tracks")
     with pytest.raises(UserError, match="cannot be used") as caught:
         tracking.check_store(tmp_path)
     assert "secret" not in str(caught.value)
