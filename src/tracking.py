@@ -350,9 +350,8 @@ def runs_link(root: Path, tags: Mapping[str, str]) -> str:
 
 
 def _unusable(uri: str, error: Exception) -> UserError:
-    shown = re.sub(r"//[^/@]*@", "//***@", uri)  # without a password
     return UserError(
-        f"the MLflow store {shown} cannot be used ({_one_line(error)}); start its server, or "
+        f"the MLflow store {_without_password(uri)} cannot be used ({_one_line(error)}); start its server, or "
         "unset MLFLOW_TRACKING_URI for a local store"
     )
 
@@ -513,5 +512,10 @@ def download_generator(root: Path, address: str, folder: Path) -> Path:
 
 
 def _one_line(error: BaseException) -> str:
-    """An error's text on one line, without the statement that a database refused."""
-    return " ".join(str(error).partition("[SQL:")[0].split())[:300]
+    """An error's text on one line, without passwords and what a database was asked."""
+    return _without_password(" ".join(str(error).partition("[SQL:")[0].split()))[:300]
+
+
+def _without_password(text: str) -> str:
+    """A text in which addresses lose who opens them."""
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
