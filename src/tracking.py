@@ -351,8 +351,8 @@ def runs_link(root: Path, tags: Mapping[str, str]) -> str:
 
 def _unusable(uri: str, error: Exception) -> UserError:
     return UserError(
-        f"the MLflow store {_without_password(uri)} cannot be used ({_one_line(error)}); start its server, or "
-        "unset MLFLOW_TRACKING_URI for a local store"
+        f"the MLflow store {_without_password(uri)} cannot be used ({_one_line(error)}); start its "
+        "server, or unset MLFLOW_TRACKING_URI for a local store"
     )
 
 
