@@ -79,7 +79,7 @@ def keep_networks(params: dict[str, Any]) -> None:
         chosen = committed["train"][name]
         chosen.update(epochs=1, batch=16, samples={"epochs": [1], "rows": 2, "columns": 3})
         params["train"][name] = chosen
-    params["utility"].update(fractions=[1.0], repeats=1)
+    params["utility"].update(fractions=[1.0], repeats=2)
     params["tune"]["space"] = committed["tune"]["space"]
 
 
