@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
-.PHONY: help setup doctor demo summary test test-long check bench bench-evaluation bench-processes \
+.PHONY: help setup doctor demo summary test test-long torture check bench bench-evaluation bench-processes \
   bench-tuning bench-large real thesis tune compare promote serve ui pictures clean distclean
 .DEFAULT_GOAL := help
 
@@ -43,6 +43,9 @@ test: $(VENV)/dev  ## run the quick tests
 
 test-long: $(VENV)/dev  ## run the tests that take longer
 	@$(IN_VENV) python3 -m pytest -m long
+
+torture: $(VENV)/dev  ## try every fault that has a test, more of them than CI does (10 minutes)
+	@$(IN_VENV) TORTURE=1 python3 -m pytest -m "long or not long" tests/test_corpus.py tests/pipeline/test_full_disk.py
 
 check: $(VENV)/dev  ## run the formatter, the linter and the type checker
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy

@@ -25,6 +25,8 @@ LEFT_OUT = {
     "make demo": "the fixture runs it",
     "make real DATA=chest_xray.zip  ": "as with EPOCHS=1, for longer",
     "make thesis DATA=chest_xray.zip  ": "as with EPOCHS=1, for longer",
+    "make thesis DATA=chest_xray.zip EPOCHS=1": "as make real, with another file of networks",
+    "python -m src.tune --workers 2": "as with one class, for both",
     "make real DATA=chest_xray.zip NAME=real-inception": "needs inception's weights",
     "python -m src.evaluate REAL GENERATED": "as with pixels, but needs inception's weights",
     "pip install": "needs the package index",
