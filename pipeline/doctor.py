@@ -4,6 +4,7 @@ It changes nothing. What stops the pipeline is a problem; what only slows it or 
 away is a note.
 """
 
+import fcntl
 import os
 import platform
 import shutil
@@ -262,8 +263,6 @@ def _output(*command: str) -> str | None:
 
 def _locked(file: Path) -> bool:
     """Whether another process holds a lock on a file."""
-    import fcntl
-
     with file.open() as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -293,17 +293,12 @@ def find_runs(root: Path, stage: str) -> list[str]:
     Raises:
         UserError: if the store cannot be reached.
     """
-    uri = tracking_uri(root)
-    try:
-        with _one_at_a_time(root), _quiet():
-            client = mlflow.MlflowClient(uri)
-            found = client.search_runs(
-                [_experiment(client, root)],
-                f"tags.`dvc.stage` = '{stage}' and attributes.status = 'FINISHED'",
-                order_by=["attributes.start_time DESC"],
-            )
-    except STORE_ERRORS as error:
-        raise _unusable(uri, error) from error
+    with _reached(root) as client:
+        found = client.search_runs(
+            [_experiment(client, root)],
+            f"tags.`dvc.stage` = '{stage}' and attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time DESC"],
+        )
     return [str(run.info.run_id) for run in found]
 
 
@@ -321,11 +316,8 @@ def check_store(root: Path) -> None:
     uri = tracking_uri(root)
     if uri == f"sqlite:///{root / 'mlflow.db'}" and not (root / "mlflow.db").exists():
         return
-    try:
-        with _one_at_a_time(root), _quiet():
-            mlflow.MlflowClient(uri).search_experiments(max_results=1)
-    except STORE_ERRORS as error:
-        raise _unusable(uri, error) from error
+    with _reached(root) as client:
+        client.search_experiments(max_results=1)
 
 
 def runs_link(root: Path, tags: Mapping[str, str]) -> str:
@@ -336,17 +328,28 @@ def runs_link(root: Path, tags: Mapping[str, str]) -> str:
     Raises:
         UserError: if the store cannot be reached.
     """
-    uri = tracking_uri(root)
-    server = "http://127.0.0.1:5000" if is_local(root) else uri
-    try:
-        with _one_at_a_time(root), _quiet():
-            experiment = _experiment(mlflow.MlflowClient(uri), root)
-    except STORE_ERRORS as error:
-        raise _unusable(uri, error) from error
+    server = "http://127.0.0.1:5000" if is_local(root) else tracking_uri(root)
+    with _reached(root) as client:
+        experiment = _experiment(client, root)
     wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     place = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
     place += f"&searchFilter={quote(wanted)}" if wanted else ""
     return re.sub(r"//[^/@]*@", "//", server).rstrip("/") + place
+
+
+@contextmanager
+def _reached(root: Path) -> Iterator[mlflow.MlflowClient]:
+    """The store, for a short question.
+
+    Raises:
+        UserError: if it cannot be reached.
+    """
+    uri = tracking_uri(root)
+    try:
+        with _one_at_a_time(root), _quiet():
+            yield mlflow.MlflowClient(uri)
+    except STORE_ERRORS as error:
+        raise _unusable(uri, error) from error
 
 
 def _unusable(uri: str, error: Exception) -> UserError:
@@ -463,16 +466,13 @@ def model_version(root: Path, name: str, alias: str) -> Version | None:
     Raises:
         UserError: if the store cannot be reached.
     """
-    uri = tracking_uri(root)
-    try:
-        with _one_at_a_time(root), _quiet():
-            found = mlflow.MlflowClient(uri).get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise _unusable(uri, error) from error
-    except (SQLAlchemyError, OSError) as error:
-        raise _unusable(uri, error) from error
+    with _reached(root) as client:
+        try:
+            found = client.get_model_version_by_alias(name, alias)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
     return Version(int(found.version), found.tags)
 
 
@@ -482,12 +482,8 @@ def set_alias(root: Path, name: str, alias: str, chosen: Version) -> None:
     Raises:
         UserError: if the store cannot be reached.
     """
-    uri = tracking_uri(root)
-    try:
-        client = mlflow.MlflowClient(uri)
+    with _reached(root) as client:
         client.set_registered_model_alias(name, alias, str(chosen.number))
-    except STORE_ERRORS as error:
-        raise _unusable(uri, error) from error
 
 
 def download_generator(root: Path, address: str, folder: Path) -> Path:
