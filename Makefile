@@ -8,7 +8,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
 .PHONY: help setup doctor demo summary test test-long torture check bench bench-evaluation bench-processes \
-  bench-tuning bench-large real thesis tune compare promote serve ui pictures clean distclean
+  bench-tuning bench-large real thesis tune compare promote serve sync ui pictures clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -89,6 +89,9 @@ SERVE_PORT ?= 5001
 pictures: $(VENV)/dev  ## take the README's pictures of the report and the MLflow UI again (chromium, after make demo)
 	@$(IN_VENV) python3 -m docs.pictures
 
+sync: setup  ## deliver to MLflow what was logged while its server was away
+	@$(IN_VENV) python3 -m pipeline.sync
+
 ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 	@$(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
@@ -127,5 +130,5 @@ clean:  ## remove models and reports; data, checkpoints, DVC's cache, the tracki
 	rm -rf models reports/index.html reports/experiments.html reports/model-card.md reports/figures reports/fid reports/privacy reports/utility dvc_plots
 
 distclean: clean  ## remove everything that git does not hold
-	rm -rf data .checkpoints $(VENV) .dvc/cache .dvc/tmp mlflow.db* mlartifacts .mlflow.lock
+	rm -rf data .checkpoints $(VENV) .dvc/cache .dvc/tmp mlflow.db* mlartifacts .mlflow.lock .tracking
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

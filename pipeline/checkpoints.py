@@ -5,27 +5,25 @@ for `epochs`; so a changed parameter never goes on from another's state, and a l
 on from a shorter one.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from ruamel.yaml import YAML
 
 from src.compute import Compute
 from src.errors import UserError
 from src.files import sha256_of_file
+from src.locks import locked
 from src.settings.tree import ClassName, Settings
 from src.workspace import HOME, PROJECT
 
 ROOT = HOME / ".checkpoints"
 KEPT = 8  # trainings of a class, those last used
 LOCK = "lock"
-RUN = "mlflow_run"  # the id of the MLflow run of a training under way
 
 
 def training_key(settings: Settings, name: ClassName, compute: Compute) -> str:
@@ -63,7 +61,7 @@ def checkpoint_folder(name: ClassName, key: str) -> Iterator[Path]:
     while True:
         folder = ROOT / name / (key if number == 1 else f"{key}-{number}")
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _locked(folder)
+        lock = locked(folder / LOCK)
         if lock is not None:
             break
         number += 1
@@ -73,22 +71,11 @@ def checkpoint_folder(name: ClassName, key: str) -> Iterator[Path]:
         yield folder
 
 
-def _locked(folder: Path) -> IO[str] | None:
-    """The folder's lock, held until it is closed or the process ends; None if it is taken."""
-    lock = (folder / LOCK).open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock
-
-
 def _prune(parent: Path) -> None:
     """Remove all but the folders last used, and none that is in use."""
     locks = sorted(parent.glob(f"*/{LOCK}"), key=lambda lock: lock.stat().st_mtime, reverse=True)
     for path in locks[KEPT:]:
-        lock = _locked(path.parent)
+        lock = locked(path)
         if lock is not None:
             with lock:
                 shutil.rmtree(path.parent)

@@ -4,7 +4,6 @@ It changes nothing. What stops the pipeline is a problem; what only slows it or 
 away is a note.
 """
 
-import fcntl
 import os
 import platform
 import shutil
@@ -27,8 +26,9 @@ from src.data.download import (
 )
 from src.errors import UserError, report_errors
 from src.files import sha256_of_file
+from src.locks import locked
 from src.settings.tree import Settings, load_settings
-from src.tracking import check_store, is_local
+from src.tracking import check_store, count_waiting, is_local
 from src.workspace import HOME, PARAMS, PROJECT
 
 GIB = 1 << 30
@@ -201,6 +201,8 @@ def check_tracking(settings: Settings) -> Iterator[Finding]:
     else:
         answer = "a local store" if is_local(HOME) else "the server answers"
         yield Finding("ok", f"MLflow: {answer}")
+    if waiting := count_waiting(HOME):
+        yield Finding("note", f"{waiting} MLflow runs wait to be delivered: `make sync`")
 
 
 def check_results(settings: Settings) -> Iterator[Finding]:
@@ -263,12 +265,10 @@ def _output(*command: str) -> str | None:
 
 def _locked(file: Path) -> bool:
     """Whether another process holds a lock on a file."""
-    with file.open() as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    lock = locked(file)
+    if lock is not None:
+        lock.close()
+    return lock is None
 
 
 if __name__ == "__main__":

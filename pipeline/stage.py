@@ -5,11 +5,10 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from src import errors
-from src.files import write_atomic, write_json
+from src.files import write_json
 from src.process import end_with_parent
 from src.settings.tree import Settings, flatten, load_settings
 from src.tracking import Run, start_run
@@ -55,7 +54,7 @@ def run_stage(name: str, work: Callable[[Stage], None]) -> int:
 
 
 def track(
-    name: str, settings: Settings, work: Callable[[Stage], None], run_file: Path | None = None
+    name: str, settings: Settings, work: Callable[[Stage], None], resume: str | None = None
 ) -> None:
     """Do a stage's work within an MLflow run.
 
@@ -63,8 +62,7 @@ def track(
         name: of the stage.
         settings: the parameters.
         work: what to do.
-        run_file: keeps the run's id until the work is done, so that the next call takes up the run
-            of one that was cut off.
+        resume: names work that goes on where it was cut off, in the same run.
     """
     everything = flatten(settings)
     params = {key: value for key, value in everything.items() if _belongs(key, name)}
@@ -76,13 +74,8 @@ def track(
     }
     if name != "fetch":
         tags["data.sha256"] = str(read_metrics("fetch")["data_sha256"])
-    earlier = run_file.read_text() if run_file and run_file.exists() else None
-    with start_run(f"{name} ({experiment})", HOME, params, tags, earlier) as run:
-        if run_file:
-            write_atomic(run_file, run.run_id)
+    with start_run(f"{name} ({experiment})", HOME, params, tags, resume) as run:
         work(Stage(name, settings, run))
-    if run_file:
-        run_file.unlink()
 
 
 def report_errors(work: Callable[[], None]) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.checkpoints import RUN, checkpoint_folder, training_key
+from pipeline.checkpoints import checkpoint_folder, training_key
 from pipeline.processes import INTERRUPTED, Place, launch, place_in_torchrun, stop_requests
 from pipeline.stage import Stage, report_errors, track
 from src.compute import Compute, choose_compute
@@ -26,11 +26,12 @@ from src.models.networks import Origin, count_parameters, save_generator
 from src.process import end_with_parent
 from src.progress import Progress, say
 from src.settings.tree import ClassName, Settings, load_settings
+from src.tracking import forget_work
 from src.training.checkpoint import Checkpoints
 from src.training.gan import EpochLosses, Observer, Safeguards, steps_per_epoch, train
 from src.training.group import ALONE, Group
 from src.training.trainer import Trainer
-from src.workspace import PARAMS, array_path, generator_path, model_folder, read_array
+from src.workspace import HOME, PARAMS, array_path, generator_path, model_folder, read_array
 
 ALONE_HERE = Place(rank=0, local_rank=0, local_size=1)
 
@@ -68,14 +69,17 @@ def lead(settings: Settings, name: ClassName, compute: Compute, key: str, group:
     """Train as the only or first process, which keeps checkpoints, tracks and writes."""
     with checkpoint_folder(name, key) as folder:
         checkpoints = Checkpoints(folder)
+        work = f"train_{name}-{folder.name}"
         track(
             f"train_{name}",
             settings,
             lambda stage: train_class(stage, name, compute, checkpoints, group),
-            folder / RUN,
+            work,
         )
-        # Not before everything was delivered: a finished training that is asked for starts anew.
+        # Not before everything was written and logged: a finished training that is asked for
+        # starts anew, in a run of its own.
         checkpoints.finish()
+        forget_work(HOME, work)
 
 
 def follow(settings: Settings, name: ClassName, compute: Compute, group: Group) -> None:

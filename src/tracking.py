@@ -1,24 +1,27 @@
 """MLflow, behind one class; no other module of the project imports it.
 
-What is logged is queued and delivered in batches, so that logging costs next to nothing while a
-network trains. The default store is sqlite beside the project; MLFLOW_TRACKING_URI moves it. A
-store that cannot be reached is refused before any work starts; one that goes away later does not
-stop the work: what is queued is tried again, and a warning tells what could not be delivered.
+What is logged goes to a spool on disk first, and from there to MLflow in batches, so that logging
+costs next to nothing while a network trains. The default store is sqlite beside the project;
+MLFLOW_TRACKING_URI moves it. A store that was never reached is refused before any work starts. One
+that was, and is away now, does not stop the work: what is logged waits on disk, and the next stage
+or `make sync` delivers it, everything once.
 """
 
-import fcntl
+import json
 import logging
 import os
 import re
+import shutil
 import sys
 import time
+import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -27,13 +30,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.errors import UserError
+from src.files import write_json
+from src.locks import locked
+from src.spool import Event, Spool, closing, prune, spools
 
-# Read by MLflow when it is imported: no usage statistics, no bars for small files, and short waits
-# for a dead server.
+# Read by MLflow: no usage statistics, no bars for small files, and a short wait for a dead server,
+# since what is not delivered is tried again here.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 import mlflow
 import mlflow.artifacts
@@ -53,99 +59,267 @@ MODEL_FOLDER = "generator"  # within a logged model, what its code loads
 METRICS_PER_CALL = 1000  # MLflow's limit for one log_batch
 PARAMS_PER_CALL = 100
 SECONDS_BETWEEN_DELIVERIES = 15.0
-# How MLflow names the images of a series.
-IMAGE_FILE = re.compile(r"images/(?P<series>[^+]+)\+step\+(?P<step>[0-9]+)\+.*\.png")
+# A store that hangs keeps a call for MLFLOW_HTTP_REQUEST_TIMEOUT. While work goes on, a delivery
+# ends with the first call that fails, or when its time is over; after a failure the next one waits.
+SECONDS_OF_DELIVERY = 10.0
+SECONDS_AFTER_FAILURE = 60.0
+SECONDS_AT_THE_END = 60.0  # for what is left when the work is done
+# What MLflow's UI looks for, as its own log_image and log_table leave it. They are not used since a
+# second call of theirs, after one whose answer was lost, would add a second image or more rows.
+HAS_IMAGES, HAS_TABLES = "mlflow.loggedImages", "mlflow.loggedArtifacts"
+THUMBNAIL = 256  # pixels of its longer side
+SPOOLS = ".tracking"  # in the project's folder
+REACHED = (
+    "stores.json"  # there: the experiments of stores that were reached, by name, with their ids
+)
+KEY = "run.key"  # tag that names a run before MLflow gives it an id
+# What MLflow says of an entry that it will never take.
+REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
 class Run:
-    """One MLflow run that is being written."""
+    """One run that is being written."""
 
-    def __init__(
-        self, client: mlflow.MlflowClient, run_id: str, delivered: "Delivered | None" = None
-    ) -> None:
-        self.run_id = run_id
-        self._client = client
-        self._before = delivered or Delivered()
-        self._metrics: list[Metric] = []
-        self._queue: list[tuple[str, Callable[[], object]]] = []
-        self._delivered = time.monotonic()
+    def __init__(self, spool: Spool, root: Path) -> None:
+        self._spool, self._root = spool, root
+        self._delivery = Delivery(spool, root)
+        # What an earlier process logged that did the same work.
+        self._known = {place for event in spool.events for place in _places(event)}
+        self._next = time.monotonic() + SECONDS_BETWEEN_DELIVERIES
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run; None until MLflow was reached."""
+        found: str | None = self._spool.header["run_id"]
+        return found
+
+    def begin(self) -> None:
+        """Make the run in MLflow.
+
+        Raises:
+            UserError: if the store is a file and cannot be used.
+        """
+        self.deliver(SECONDS_OF_DELIVERY)
+        if self._delivery.error is not None and _is_file(tracking_uri(self._root)):
+            raise self._delivery.error
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Queue numbers at one step; they are delivered every fifteen seconds and at the end."""
-        now = int(time.time() * 1000)
-        self._metrics += [
-            Metric(name, float(value), now, step)
-            for name, value in values.items()
-            if (name, step) not in self._before.metrics
-        ]
-        if time.monotonic() - self._delivered > SECONDS_BETWEEN_DELIVERIES:
-            self._deliver()
+        """Log numbers at one step."""
+        new = {key: float(value) for key, value in values.items() if (key, step) not in self._known}
+        if new:
+            self._put({"kind": "metrics", "values": new, "step": step})
+        if time.monotonic() > self._next:
+            self.deliver(SECONDS_OF_DELIVERY)
 
     def log_image(self, series: str, image: NDArray[np.uint8], step: int) -> None:
-        """Queue one image, uint8 (h, w), of a series that the UI shows by step."""
-        if (series, step) in self._before.images:
+        """Log one image, uint8 (h, w), of a series that the UI shows by step."""
+        if (series, step) in self._known:
             return
+        stem = f"{series}+step+{step}+timestamp+{_now()}+{uuid.uuid4()}"
+        place = self._new_folder()
         picture = Image.fromarray(image)
-        self._put(
-            f"image {series} at step {step}",
-            lambda: self._client.log_image(self.run_id, picture, key=series, step=step),
-        )
+        picture.save(place / f"{stem}.png")
+        scale = THUMBNAIL / max(picture.size)
+        small = picture.resize((int(picture.width * scale), int(picture.height * scale)))
+        small.save(place / f"{stem}+compressed.webp")
+        self._put({"kind": "files", "file": place.name, "to": "images", "place": [series, step]})
+        self.set_tag(HAS_IMAGES, "True")
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
-        """Queue a file, which must stay until the run ends."""
-        self._put(
-            f"file {path.name}", lambda: self._client.log_artifact(self.run_id, str(path), folder)
-        )
+        """Log a file as it is now."""
+        place = self._new_folder()
+        shutil.copyfile(path, place / path.name)
+        self._put({"kind": "files", "file": place.name, "to": folder})
 
     def log_table(self, name: str, table: pd.DataFrame) -> None:
-        """Queue a table that the UI shows, under ``name`` (ending in .json)."""
-        self._put(f"table {name}", lambda: self._client.log_table(self.run_id, table, name))
+        """Log a table that the UI shows, under ``name`` (ending in .json)."""
+        path = PurePosixPath(name)
+        place = self._new_folder()
+        table.to_json(place / path.name, orient="split", index=False, date_format="iso")
+        folder = None if len(path.parts) == 1 else str(path.parent)
+        self._put({"kind": "files", "file": place.name, "to": folder, "table": name})
+        names = dict.fromkeys(event["table"] for event in self._spool.events if "table" in event)
+        self.set_tag(HAS_TABLES, json.dumps([{"path": n, "type": "table"} for n in names]))
 
     def log_generator(self, package: "Package") -> None:
-        """Queue a generator as a new version of its registered model, and its candidate."""
-        self._put(f"model {package.name}", lambda: _log_model(self._client, self.run_id, package))
+        """Log a generator as a new version of its registered model, and its candidate."""
+        place = self._new_folder()
+        package.build(place / MODEL_FOLDER)
+        shutil.copyfile(package.code, place / package.code.name)
+        requires = [f"{name}=={version(name).partition('+')[0]}" for name in package.requires]
+        self._put(
+            {
+                "kind": "generator",
+                "name": package.name,
+                "code": package.code.name,
+                "requires": requires,
+                "tags": dict(package.tags),
+                "file": place.name,
+            }
+        )
 
     def set_tag(self, key: str, value: str) -> None:
-        """Queue a tag of the run."""
-        self._put(f"tag {key}", lambda: self._client.set_tag(self.run_id, key, value))
+        """Set a tag of the run."""
+        self._put({"kind": "tag", "key": key, "value": value})
 
-    def close(self) -> None:
-        """Deliver everything; say on stderr what could not be delivered."""
-        self._deliver()
-        lost = [name for name, _ in self._queue]
-        if self._metrics:
-            lost.append(f"{len(self._metrics)} metrics")
-        if lost:
-            print(f"warning: not delivered to MLflow: {', '.join(lost)}", file=sys.stderr)
+    def end(self, status: str) -> None:
+        """Say how the work ended: FINISHED, FAILED or KILLED. Deliver everything that can be."""
+        self._put({"kind": "end", "status": status})
+        self.deliver(SECONDS_AT_THE_END)
+        if self._spool.waiting:
+            print(
+                f"warning: {self._spool.waiting} entries of the MLflow run "
+                f"{self._spool.header['name']!r} wait in {self._spool.folder}; the next stage or "
+                "`make sync` delivers them",
+                file=sys.stderr,
+            )
 
-    def terminate(self, status: str) -> None:
-        """Say how it ended: FINISHED, FAILED or KILLED."""
-        _terminate(self._client, self.run_id, status)
+    def deliver(self, seconds: float) -> None:
+        """Deliver what waits, for about so long."""
+        self._delivery.go_on(seconds)
+        pause = SECONDS_AFTER_FAILURE if self._delivery.error else SECONDS_BETWEEN_DELIVERIES
+        self._next = time.monotonic() + pause
 
-    def _put(self, name: str, action: Callable[[], object]) -> None:
-        self._queue.append((name, action))
+    def _new_folder(self) -> Path:
+        place = self._spool.new_file()
+        place.mkdir()
+        return place
 
-    def _deliver(self) -> None:
-        """Send what is queued; on a failure the rest stays queued for the next time."""
+    def _put(self, event: Event) -> None:
+        self._spool.append(event | {"time": _now()})
+
+
+class Delivery:
+    """From a spool to MLflow, every entry once."""
+
+    def __init__(self, spool: Spool, root: Path) -> None:
+        self.error: UserError | None = None  # of the last delivery
+        self._spool, self._root = spool, root
+        # What comes first may have been delivered by a call of which nobody knows how it ended.
+        self._unsure = True
+
+    def go_on(self, seconds: float) -> None:
+        """Deliver in order, for about so long; what fails stays for the next time.
+
+        What MLflow will never take is left out, with a warning.
+        """
+        deadline = time.monotonic() + seconds
         try:
-            while self._metrics:
-                part = self._metrics[:METRICS_PER_CALL]
-                self._client.log_batch(self.run_id, metrics=part)
-                del self._metrics[: len(part)]
-            while self._queue:
-                self._queue[0][1]()
-                del self._queue[0]
+            with _quiet():
+                client = mlflow.MlflowClient(tracking_uri(self._root))
+                run_id = self._made(client)
+                while self._spool.waiting and time.monotonic() < deadline:
+                    count = self._deliver_some(client, run_id)
+                    self._spool.advance(count)
+                    self._unsure = False
         except STORE_ERRORS as error:
-            print(f"warning: MLflow cannot be reached: {_one_line(error)}", file=sys.stderr)
-        self._delivered = time.monotonic()
+            self._unsure = True
+            told = self.error is not None
+            self.error = _unusable(tracking_uri(self._root), error)
+            if not told:
+                _say_it_waits(self.error, self._root)
+        else:
+            if self.error is not None:
+                print("MLflow can be reached again", file=sys.stderr)
+            self.error = None
+
+    def _made(self, client: mlflow.MlflowClient) -> str:
+        """The id of the run, which is made if it is not there."""
+        header = self._spool.header
+        if header["run_id"] is not None:
+            if not self._unsure or _is_there(client, header["run_id"]):
+                return str(header["run_id"])
+            # Somebody deleted it; everything is delivered again, to a new one.
+            self._spool.change_header(run_id=None, asked=False, key=uuid.uuid4().hex)
+            self._spool.start_over()
+        experiment = _experiment(client, self._root, header["experiment"])
+        found = None
+        if header["asked"]:  # by a call of which nobody knows how it ended
+            wanted = f"tags.`{KEY}` = '{header['key']}'"
+            found = next(iter(client.search_runs([experiment], wanted)), None)
+        if found is None:
+            self._spool.change_header(asked=True)
+            tags = {**header["tags"], KEY: header["key"]}
+            found = client.create_run(
+                experiment, start_time=header["time"], tags=tags, run_name=header["name"]
+            )
+        self._spool.change_header(run_id=found.info.run_id)
+        return str(found.info.run_id)
+
+    def _deliver_some(self, client: mlflow.MlflowClient, run_id: str) -> int:
+        """Deliver the first entries that wait; how many."""
+        events = self._spool.events[self._spool.delivered :]
+        count, metrics = _batch(events)
+        try:
+            if count:
+                # A number that MLflow has already, with its time, is not added a second time.
+                client.log_batch(run_id, metrics=metrics)
+            else:
+                self._deliver_one(client, run_id, events[0])
+        except MlflowException as error:
+            if error.error_code not in REFUSALS:
+                raise
+            kind = events[0]["kind"]
+            print(f"warning: MLflow refuses some {kind}: {_one_line(error)}", file=sys.stderr)
+        return max(count, 1)
+
+    def _deliver_one(self, client: mlflow.MlflowClient, run_id: str, event: Event) -> None:
+        kind = event["kind"]
+        if kind == "params":
+            _log_params(client, run_id, event["values"])
+        elif kind == "tag":
+            client.set_tag(run_id, event["key"], event["value"])
+        elif kind == "status":
+            client.update_run(run_id, status=event["status"])
+        elif kind == "end":
+            client.set_terminated(run_id, event["status"], event["time"])
+        elif kind == "files":
+            client.log_artifacts(run_id, str(self._spool.file(event)), event["to"])
+        elif kind == "generator":
+            _log_model(client, self._root, run_id, event, self._spool.file(event), self._unsure)
+        else:
+            raise ValueError(f"{kind}: no such entry")
 
 
-@dataclass(frozen=True)
-class Delivered:
-    """What a run that is taken up again holds already; it is not delivered a second time."""
+def _is_there(client: mlflow.MlflowClient, run_id: str) -> bool:
+    """Whether the store has a run, and nobody deleted it."""
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
 
-    metrics: frozenset[tuple[str, int]] = frozenset()  # name and step
-    images: frozenset[tuple[str, int]] = frozenset()  # series and step
+
+def _places(event: Event) -> set[tuple[str, int]]:
+    """What an entry logs at a step: the names of numbers, or of a series of images."""
+    if event["kind"] == "metrics":
+        return {(name, event["step"]) for name in event["values"]}
+    if "place" in event:
+        series, step = event["place"]
+        return {(series, step)}
+    return set()
+
+
+def _batch(events: Sequence[Event]) -> tuple[int, list[Metric]]:
+    """How many of the first entries are numbers that one call takes, and those numbers."""
+    metrics: list[Metric] = []
+    for count, event in enumerate(events):
+        if event["kind"] != "metrics":
+            return count, metrics
+        some = [
+            Metric(name, value, event["time"], event["step"])
+            for name, value in event["values"].items()
+        ]
+        if metrics and len(metrics) + len(some) > METRICS_PER_CALL:
+            return count, metrics
+        metrics += some
+    return len(events), metrics
+
+
+def _now() -> int:
+    """Milliseconds since 1970, in which MLflow counts."""
+    return int(time.time() * 1000)
 
 
 @dataclass(frozen=True)
@@ -157,6 +331,15 @@ class Package:
     code: Path  # a module with _load_pyfunc, which imports nothing of the project
     requires: tuple[str, ...]  # packages that the code imports
     tags: Mapping[str, str]  # of the version
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What waited on disk, by the names of runs."""
+
+    delivered: Sequence[str]
+    left: Sequence[str]
+    elsewhere: Sequence[str]  # other stores, for which something waits
 
 
 @dataclass(frozen=True)
@@ -183,33 +366,27 @@ def start_run(
         root: the project's folder, where the default store lies.
         params: logged as the run's parameters.
         tags: logged as the run's tags.
-        resume: id of a run that was cut off. If the store has it, with the same parameters, it is
-            taken up again, and what it holds is not logged twice; else a new run is made.
+        resume: names work that goes on where a process was cut off that did it before. If that
+            process had the same parameters and store, its run is taken up again, and what it
+            logged is not logged twice; else a new run is made. ``forget_work`` ends this.
         parent: id of the run under which the UI shows it.
 
     Raises:
-        UserError: if the store cannot be reached.
+        UserError: if the store cannot be reached, and never was.
     """
-    uri = tracking_uri(root)
-    try:
-        with _one_at_a_time(root), _quiet():
-            mlflow.set_tracking_uri(uri)
-            client = mlflow.MlflowClient(uri)
-            experiment = _experiment(client, root)
-        delivered = _take_up(client, resume, params) if resume else None
-        if resume and delivered:
-            run_id = resume
-            for key, value in tags.items():
-                client.set_tag(run_id, key, value)
-        else:
-            nested = {PARENT: parent} if parent else {}
-            run_id = client.create_run(
-                experiment, run_name=name, tags={**tags, **nested}
-            ).info.run_id
-            _log_params(client, run_id, params)
-    except STORE_ERRORS as error:
-        raise _unusable(uri, error) from error
-    with _until_closed(Run(client, run_id, delivered)) as run:
+    away = not _reach(root)
+    place = root / SPOOLS
+    header = _header(root, name, {**tags, **({PARENT: parent} if parent else {})})
+    spool = _taken_up(place / resume, header, params) if resume else None
+    if spool is None:
+        header |= {"goes_on": resume is not None}
+        spool = Spool.made(place / (resume or uuid.uuid4().hex), header)
+        spool.append({"kind": "params", "values": dict(params), "time": header["time"]})
+    if not away:
+        deliver_waiting(root, SECONDS_OF_DELIVERY)
+    with _until_ended(spool, root) as run:
+        if not away:
+            run.begin()
         yield run
 
 
@@ -217,40 +394,144 @@ def start_run(
 def start_shared_run(
     name: str, root: Path, params: Mapping[str, str], tags: Mapping[str, str]
 ) -> Iterator[Run]:
-    """Open the one run of a name, which several processes may do at once; see ``start_run``."""
-    try:
-        with _one_at_a_time(root), _quiet():
-            client = mlflow.MlflowClient(tracking_uri(root))
-            experiment = _experiment(client, root)
-            run_id = _oldest(client, experiment, name)
-            if run_id is None:
-                made = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
-                # Another host may have made one at the same time: the older one counts.
-                run_id = _oldest(client, experiment, name) or made
-                if run_id != made:
-                    client.delete_run(made)
-            client.update_run(run_id, status="RUNNING")
-            # The same for everyone who opens it.
-            _log_params(client, run_id, params)
-    except STORE_ERRORS as error:
-        raise _unusable(tracking_uri(root), error) from error
-    with _until_closed(Run(client, run_id)) as run:
+    """Open the one run of a name, which several processes may do at once; see ``start_run``.
+
+    Raises:
+        UserError: if the store cannot be reached.
+    """
+    with _reached(root) as client:
+        experiment = _experiment(client, root, _experiment_name())
+        run_id = _oldest(client, experiment, name)
+        if run_id is None:
+            made = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
+            # Another host may have made one at the same time: the older one counts.
+            run_id = _oldest(client, experiment, name) or made
+            if run_id != made:
+                client.delete_run(made)
+        client.update_run(run_id, status="RUNNING")
+        # The same for everyone who opens it.
+        _log_params(client, run_id, params)
+    header = _header(root, name, tags) | {"run_id": run_id}
+    spool = Spool.made(root / SPOOLS / uuid.uuid4().hex, header)
+    with _until_ended(spool, root) as run:
         yield run
+
+
+def _header(root: Path, name: str, tags: Mapping[str, str]) -> dict[str, Any]:
+    """What a spool says of its run."""
+    return {
+        "store": _without_password(tracking_uri(root)),
+        "experiment": _experiment_name(),
+        "name": name,
+        "tags": dict(tags),
+        "time": _now(),
+        "goes_on": False,  # whether the work may be taken up again where it was cut off
+        "run_id": None,
+        "asked": False,  # whether MLflow was asked to make the run
+        "key": uuid.uuid4().hex,
+    }
 
 
 @contextmanager
-def _until_closed(run: Run) -> Iterator[Run]:
-    """Say how a run ended."""
+def _until_ended(spool: Spool, root: Path) -> Iterator[Run]:
+    """A run, until the block ends; say how it ended."""
     status = "FAILED"
-    try:
-        yield run
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        run.close()
-        run.terminate(status)
+    with closing(spool):
+        run = Run(spool, root)
+        try:
+            yield run
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            run.end(status)
+            _tidy(spool)
+
+
+def _taken_up(folder: Path, header: Mapping[str, Any], params: Mapping[str, str]) -> Spool | None:
+    """The spool of a process that was cut off in the same work, or None.
+
+    One of other parameters or another store gets out of the way, to be delivered.
+    """
+    spool = Spool.found(folder, wait=True)
+    if spool is None:
+        return None
+    same = all(spool.header[key] == header[key] for key in ("store", "experiment"))
+    if same and spool.events and spool.events[0]["values"] == params:
+        spool.append({"kind": "status", "status": "RUNNING", "time": _now()})
+        for key, value in header["tags"].items():
+            spool.append({"kind": "tag", "key": key, "value": value, "time": _now()})
+        return spool
+    with closing(spool):
+        _put_aside(spool)
+    return None
+
+
+def forget_work(root: Path, resume: str) -> None:
+    """Say that work which could go on, see ``start_run``, is done; the next one is another."""
+    spool = Spool.found(root / SPOOLS / resume, wait=True)
+    if spool is not None:
+        with closing(spool):
+            _put_aside(spool)
+
+
+def _put_aside(spool: Spool) -> None:
+    """Let a spool wait for its delivery only."""
+    spool.change_header(goes_on=False)
+    spool.move(spool.folder.with_name(uuid.uuid4().hex))
+    _tidy(spool)
+
+
+def deliver_waiting(root: Path, seconds: float) -> Waiting:
+    """Deliver what waits of processes that have ended, and say how they ended.
+
+    Args:
+        root: the project's folder.
+        seconds: about how long.
+    """
+    deadline = time.monotonic() + seconds
+    store = _without_password(tracking_uri(root))
+    delivered: list[str] = []
+    left: list[str] = []
+    elsewhere: set[str] = set()
+    for spool in spools(root / SPOOLS):
+        if not spool.ended:
+            spool.append({"kind": "end", "status": "KILLED", "time": _now()})
+        if not spool.waiting:
+            pass
+        elif spool.header["store"] != store:
+            elsewhere.add(spool.header["store"])
+        else:
+            Delivery(spool, root).go_on(deadline - time.monotonic())
+            (left if spool.waiting else delivered).append(spool.header["name"])
+        _tidy(spool)
+    prune(root / SPOOLS)
+    if delivered:
+        print(f"delivered to MLflow what had waited of {', '.join(delivered)}", file=sys.stderr)
+    return Waiting(delivered, left, sorted(elsewhere))
+
+
+def count_waiting(root: Path) -> int:
+    """How many runs of processes that have ended wait to be delivered."""
+    return sum(1 for spool in spools(root / SPOOLS) if spool.waiting or not spool.ended)
+
+
+def sync(root: Path) -> Waiting:
+    """Deliver all that waits, however long it takes.
+
+    Raises:
+        UserError: if the store cannot be reached.
+    """
+    with _reached(root) as client:
+        client.search_experiments(max_results=1)
+    return deliver_waiting(root, float("inf"))
+
+
+def _tidy(spool: Spool) -> None:
+    """Remove a spool that was delivered and to which nothing will be added."""
+    if not spool.waiting and not spool.header["goes_on"]:
+        spool.remove()
 
 
 def _oldest(client: mlflow.MlflowClient, experiment: str, name: str) -> str | None:
@@ -295,7 +576,7 @@ def find_runs(root: Path, stage: str) -> list[str]:
     """
     with _reached(root) as client:
         found = client.search_runs(
-            [_experiment(client, root)],
+            [_experiment(client, root, _experiment_name())],
             f"tags.`dvc.stage` = '{stage}' and attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],
         )
@@ -329,8 +610,15 @@ def runs_link(root: Path, tags: Mapping[str, str]) -> str:
         UserError: if the store cannot be reached.
     """
     server = "http://127.0.0.1:5000" if is_local(root) else tracking_uri(root)
-    with _reached(root) as client:
-        experiment = _experiment(client, root)
+    name = _experiment_name()
+    try:
+        with _reached(root) as client:
+            experiment = _experiment(client, root, name)
+    except UserError:
+        remembered = _remembered(root, name)
+        if remembered is None:
+            raise
+        experiment = remembered  # the store is away
     wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     place = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
     place += f"&searchFilter={quote(wanted)}" if wanted else ""
@@ -359,56 +647,72 @@ def _unusable(uri: str, error: Exception) -> UserError:
     )
 
 
-def _experiment(client: mlflow.MlflowClient, root: Path) -> str:
-    """The id of the project's experiment, made if needed.
+def _reach(root: Path) -> bool:
+    """Whether the store can be reached now.
+
+    Raises:
+        UserError: if it cannot, and never was, or is a file.
+    """
+    try:
+        with _reached(root) as client:
+            _experiment(client, root, _experiment_name())
+    except UserError as error:
+        if _is_file(tracking_uri(root)) or _remembered(root, _experiment_name()) is None:
+            raise
+        _say_it_waits(error, root)
+        return False
+    return True
+
+
+def _say_it_waits(error: UserError, root: Path) -> None:
+    print(f"warning: {error}; what is logged waits in {root / SPOOLS}", file=sys.stderr)
+
+
+def _is_file(uri: str) -> bool:
+    """Whether a store is a file or folder of this machine."""
+    return uri.startswith(("sqlite:", "file:")) or "://" not in uri
+
+
+def _experiment_name() -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+
+
+def _experiment(client: mlflow.MlflowClient, root: Path, name: str) -> str:
+    """The id of an experiment, made if needed, and remembered for when the store is away.
 
     A local store gets an absolute artifact place, since the working folder of a run may go away.
     """
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     found = client.get_experiment_by_name(name)
     if found is not None:
-        return str(found.experiment_id)
-    local = tracking_uri(root).startswith("sqlite:")
-    place = (root / "mlartifacts").as_uri() if local else None
-    return str(client.create_experiment(name, artifact_location=place))
+        number = str(found.experiment_id)
+    else:
+        local = tracking_uri(root).startswith("sqlite:")
+        place = (root / "mlartifacts").as_uri() if local else None
+        number = str(client.create_experiment(name, artifact_location=place))
+    if _remembered(root, name) != number:
+        stores = _stores(root)
+        stores.setdefault(_without_password(tracking_uri(root)), {})[name] = number
+        write_json(root / SPOOLS / REACHED, stores)
+    return number
 
 
-def _take_up(
-    client: mlflow.MlflowClient, run_id: str, params: Mapping[str, str]
-) -> Delivered | None:
-    """Open a run that was cut off again; what it holds, or None if it cannot be this one's.
+def _remembered(root: Path, name: str) -> str | None:
+    """The id of an experiment when the store was last reached; None if it never was."""
+    return _stores(root).get(_without_password(tracking_uri(root)), {}).get(name)
 
-    A run of other parameters stays as it is, marked as killed if nothing else was said of its end.
-    """
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None  # another store than before, or it was deleted
-        raise
-    if run.info.lifecycle_stage != "active" or run.data.params != dict(params):
-        if run.info.lifecycle_stage == "active" and run.info.status == "RUNNING":
-            client.set_terminated(run_id, "KILLED")
-        return None
-    client.update_run(run_id, status="RUNNING")
-    metrics = {
-        (name, metric.step)
-        for name in run.data.metrics
-        for metric in client.get_metric_history(run_id, name)
-    }
-    images = {
-        (found["series"], int(found["step"]))
-        for file in client.list_artifacts(run_id, "images")
-        if (found := IMAGE_FILE.fullmatch(file.path))
-    }
-    return Delivered(frozenset(metrics), frozenset(images))
+
+def _stores(root: Path) -> dict[str, dict[str, str]]:
+    file = root / SPOOLS / REACHED
+    found: dict[str, dict[str, str]] = json.loads(file.read_text()) if file.exists() else {}
+    return found
 
 
 @contextmanager
 def _one_at_a_time(root: Path) -> Iterator[None]:
     """Keep two processes from opening a new sqlite store at once, which races its migration."""
-    with (root / ".mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = locked(root / ".mlflow.lock", wait=True)
+    assert lock is not None  # it was waited for
+    with lock:
         yield
 
 
@@ -425,12 +729,30 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _log_model(client: mlflow.MlflowClient, run_id: str, package: Package) -> None:
+def _log_model(
+    client: mlflow.MlflowClient, root: Path, run_id: str, event: Event, place: Path, unsure: bool
+) -> None:
     """Log a generator without pickles: a table of seeds and numbers in, PNG files out."""
-    with _quiet():  # what else is imported with it takes seconds and warns
-        import mlflow.pyfunc
-        from mlflow.models import ModelSignature
-        from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    name = event["name"]
+    number = _registered(client, name, run_id) if unsure else None
+    if number is None:
+        number = _register(root, run_id, event, place)
+    for key, value in event["tags"].items():
+        client.set_model_version_tag(name, number, key, value)
+    client.set_registered_model_alias(name, CANDIDATE, number)
+
+
+def _registered(client: mlflow.MlflowClient, name: str, run_id: str) -> str | None:
+    """The version of a registered model that a run has made, if it has."""
+    found = client.search_model_versions(f"name = '{name}'")
+    return next((str(version.version) for version in found if version.run_id == run_id), None)
+
+
+def _register(root: Path, run_id: str, event: Event, place: Path) -> str:
+    """Log a generator as a new version of its registered model; its number."""
+    import mlflow.pyfunc  # what else is imported with it takes seconds
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     seed, index, png = ColSpec("long", "seed"), ColSpec("long", "index"), ColSpec("string", "png")
     signature = ModelSignature(
@@ -439,25 +761,20 @@ def _log_model(client: mlflow.MlflowClient, run_id: str, package: Package) -> No
         ParamSchema([ParamSpec("truncation", "double", 0.0)]),
     )
     example = pd.DataFrame({"seed": [0, 0], "index": [0, 1]})
-    with TemporaryDirectory() as place, mlflow.start_run(run_id=run_id), _quiet():
-        folder = Path(place) / MODEL_FOLDER
-        package.build(folder)
+    code = place / event["code"]
+    mlflow.set_tracking_uri(tracking_uri(root))
+    with mlflow.start_run(run_id=run_id):
         logged = mlflow.pyfunc.log_model(
-            name=package.name,
-            loader_module=package.code.stem,
-            data_path=str(folder),
-            code_paths=[str(package.code)],
+            name=event["name"],
+            loader_module=code.stem,
+            data_path=str(place / MODEL_FOLDER),
+            code_paths=[str(code)],
             signature=signature,
             input_example=(example, {"truncation": 0.0}),
-            pip_requirements=[
-                f"{name}=={version(name).partition('+')[0]}" for name in package.requires
-            ],
-            registered_model_name=package.name,
+            pip_requirements=event["requires"],
+            registered_model_name=event["name"],
         )
-    number = str(logged.registered_model_version)
-    for key, value in package.tags.items():
-        client.set_model_version_tag(package.name, number, key, value)
-    client.set_registered_model_alias(package.name, CANDIDATE, number)
+    return str(logged.registered_model_version)
 
 
 def model_version(root: Path, name: str, alias: str) -> Version | None:

@@ -19,11 +19,13 @@ HARNESS = {
     "pipeline/stage.py",
     "src/errors.py",
     "src/files.py",
+    "src/locks.py",
     "src/process.py",
     "src/progress.py",
     "src/settings/base.py",
     "src/settings/choices.py",
     "src/settings/tree.py",
+    "src/spool.py",
     "src/tracking.py",
     "src/workspace.py",
 }

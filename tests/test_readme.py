@@ -142,8 +142,8 @@ def test_the_python_examples_work_as_written(project: Project) -> None:
 @pytest.mark.long
 def test_the_server_draws_what_is_asked_for(project: Project, tmp_path: Path) -> None:
     project.run(
-        sys.executable, "-m", "src.generate", "--class", "normal", "--count", "16",
-        "--truncation", "1.5", "--out", str(tmp_path),
+        sys.executable, "-m", "src.generate", "--model", "models:/chest-xray-gan-normal@candidate",
+        "--count", "16", "--truncation", "1.5", "--out", str(tmp_path),
     )  # fmt: skip
     port = free_port()
     server = project.start("make", *MADE, "serve", "CLASS=normal", f"SERVE_PORT={port}")

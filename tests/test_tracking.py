@@ -1,9 +1,17 @@
 import base64
+import importlib
 import io
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -14,7 +22,7 @@ from mlflow.entities import Run as Entity
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from src import tracking
+from src import spool, tracking
 from src.errors import UserError
 from src.models import portable
 from src.models.export import export_generator
@@ -23,16 +31,32 @@ from src.tracking import (
     CANDIDATE,
     CHAMPION,
     Package,
+    count_waiting,
     download_generator,
+    forget_work,
     model_version,
     runs_link,
     set_alias,
     start_run,
+    sync,
 )
 from tests.conftest import ROOT
 from tests.models.test_portable import saved
 
 CARD = {"model-card.md": "not for diagnosis"}
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Making a store's tables takes seconds."""
+    root = tmp_path_factory.mktemp("store")
+    client(root).search_experiments()
+    return root / "mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def _store(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path)
 
 
 def client(root: Path) -> mlflow.MlflowClient:
@@ -67,6 +91,42 @@ def test_everything_that_is_logged_arrives(tmp_path: Path) -> None:
     names = [file.path for file in client(tmp_path).list_artifacts(found.info.run_id)]
     assert {"images", "notes", "fid"} <= set(names)
     assert len(client(tmp_path).list_artifacts(found.info.run_id, "images")) >= 4
+
+
+def test_images_and_tables_are_as_mlflow_itself_logs_them(tmp_path: Path) -> None:
+    image = np.arange(600, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
+    table = pd.DataFrame({"pair": ["RNxRP", "é"], "mean": [1 / 3, 2.0]}, index=[4, 5])
+    with start_run("ours", tmp_path, {}, {}) as run:
+        run.log_image("samples", image, 3)
+        run.log_table("fid/describe.json", table)
+        run.log_table("scores.json", table)
+    ours = only_run(tmp_path)
+    theirs = client(tmp_path).create_run(ours.info.experiment_id)
+    client(tmp_path).log_image(theirs.info.run_id, Image.fromarray(image), key="samples", step=3)
+    for name in ("fid/describe.json", "scores.json"):
+        client(tmp_path).log_table(theirs.info.run_id, table, name)
+    found = []
+    for run_id in (ours.info.run_id, theirs.info.run_id):
+        place = Path(tempfile.mkdtemp(dir=tmp_path))
+        client(tmp_path).download_artifacts(run_id, "", str(place))
+        files = [file for file in place.rglob("*") if file.is_file()]
+        # Their names have the time and a random part.
+        contents = {
+            re.sub(r"timestamp\+[0-9]+\+[0-9a-f-]{36}", "", str(file.relative_to(place))): (
+                file.read_bytes() if file.suffix == ".json" else np.asarray(Image.open(file))
+            )
+            for file in files
+        }
+        tags = client(tmp_path).get_run(run_id).data.tags
+        found.append(
+            (contents, {key: tags[key] for key in tags if key.startswith("mlflow.logged")})
+        )
+    (our_files, our_tags), (their_files, their_tags) = found
+    assert our_tags == their_tags
+    assert len(our_files) == 4
+    assert our_files.keys() == their_files.keys()
+    for name, content in our_files.items():
+        assert np.array_equal(content, their_files[name]), name
 
 
 def package(folder: Path, name: str = "chest-xray-gan-normal", **tags: str) -> Package:
@@ -138,7 +198,7 @@ def test_the_link_to_runs_names_no_password(
     assert link.startswith("http://127.0.0.1:5000/#/experiments/1/runs?")
     assert "&searchFilter=tags." in link
     assert link.endswith("%27abc%27")
-    monkeypatch.setattr(tracking, "_experiment", lambda client, root: "7")
+    monkeypatch.setattr(tracking, "_experiment", lambda client, root, name: "7")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example.org/mlflow/")
     link = runs_link(tmp_path, {})
     assert link.startswith("https://example.org/mlflow/#/experiments/7/")
@@ -160,6 +220,7 @@ def test_a_damaged_store_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_artifacts_have_an_absolute_place(tmp_path: Path) -> None:
     root = tmp_path / "a folder with spaces and é"
     root.mkdir()
+    (tmp_path / "mlflow.db").rename(root / "mlflow.db")
     (root / "note.txt").write_text("hello")
     with start_run("a", root, {}, {}) as run:
         run.log_file(root / "note.txt")
@@ -205,52 +266,221 @@ def test_a_server_that_is_not_there_is_refused_before_any_work(
         pytest.fail("the work has started")
 
 
+class Away:
+    """A store that is away while ``now`` is true; the answers to ``lost`` calls get lost."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = False
+        self.lost = 0
+        monkeypatch.setattr(tracking, "SECONDS_BETWEEN_DELIVERIES", 0.0)
+        monkeypatch.setattr(tracking, "SECONDS_AFTER_FAILURE", 0.0)
+        for name in (
+            *("create_run", "get_run", "log_batch", "log_artifacts", "search_experiments"),
+            *("set_tag", "set_terminated", "update_run", "get_experiment_by_name"),
+            *("set_model_version_tag", "set_registered_model_alias"),
+        ):
+            call = getattr(mlflow.MlflowClient, name)
+            monkeypatch.setattr(mlflow.MlflowClient, name, self._answered(call))
+        with tracking._quiet():
+            models = importlib.import_module("mlflow.pyfunc")
+        monkeypatch.setattr(models, "log_model", self._answered(models.log_model))
+
+    def _answered(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def answered(*args: Any, **options: Any) -> Any:
+            if self.now:
+                raise MlflowException("connection refused")
+            found = call(*args, **options)
+            if self.lost:
+                self.lost -= 1
+                raise MlflowException("connection reset")
+            return found
+
+        return answered
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Away:
+    return Away(monkeypatch)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store that counts as one of another host, in a folder that has reached it."""
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setattr(tracking, "tracking_uri", lambda root: store)
+    monkeypatch.setattr(tracking, "_is_file", lambda uri: False)
+    with start_run("first", tmp_path, {}, {}) as run:
+        pass
+    client(tmp_path).delete_run(str(run.run_id))
+    return tmp_path
+
+
+def spooled(root: Path) -> list[Path]:
+    return [path for path in (root / ".tracking").iterdir() if path.is_dir()]
+
+
+def steps(root: Path, run: Entity, name: str = "g") -> list[int]:
+    return [metric.step for metric in client(root).get_metric_history(run.info.run_id, name)]
+
+
 def test_a_store_that_goes_away_does_not_stop_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, away: Away, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    away = True
-    log_batch = mlflow.MlflowClient.log_batch
-
-    def failing(self: mlflow.MlflowClient, *args: object, **options: object) -> None:
-        if away:
-            raise MlflowException("connection refused")
-        log_batch(self, *args, **options)
-
-    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", failing)
-    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_DELIVERIES", 0.0)
     with start_run("a", tmp_path, {}, {}) as run:
+        away.now = True
         run.log_metrics({"g": 1.0}, 1)
         run.log_metrics({"g": 2.0}, 2)
-        away = False
-    assert "warning: MLflow cannot be reached: connection refused" in capsys.readouterr().err
+        away.now = False
+        run.log_metrics({"g": 3.0}, 3)
+    told = capsys.readouterr().err
+    assert told.count("cannot be used (connection refused)") == 1
+    assert f"what is logged waits in {tmp_path / '.tracking'}" in told
+    assert "MLflow can be reached again" in told
     history = client(tmp_path).get_metric_history(only_run(tmp_path).info.run_id, "g")
-    assert [metric.value for metric in history] == [1.0, 2.0]
+    assert [metric.value for metric in history] == [1.0, 2.0, 3.0]
+    assert spooled(tmp_path) == []
 
 
-def test_what_could_not_be_delivered_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def log_one_of_each(run: tracking.Run, folder: Path) -> None:
+    (folder / "note.txt").write_text("hello")
+    run.log_metrics({"g": 1.0}, 1)
+    run.log_image("samples", np.zeros((4, 4), dtype=np.uint8), 1)
+    run.log_file(folder / "note.txt")
+    run.log_table("scores.json", pd.DataFrame({"pair": ["RNxRP"], "mean": [0.1]}))
+    run.log_generator(package(folder, frechet="1"))
+    run.set_tag("data.sha256", "abc")
+    run.log_metrics({"g": 2.0}, 2)
+
+
+def assert_one_of_each(root: Path) -> None:
+    found = only_run(root)
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"a": "1"}
+    assert found.data.tags["data.sha256"] == "abc"
+    assert found.data.tags["mlflow.loggedImages"] == "True"
+    assert steps(root, found) == [1, 2]
+    names = [file.path for file in client(root).list_artifacts(found.info.run_id)]
+    assert {"images", "note.txt", "scores.json"} <= set(names)
+    images = [f.path for f in client(root).list_artifacts(found.info.run_id, "images")]
+    assert len([name for name in images if name.endswith(".png")]) == 1
+    table = client(root).load_table(
+        found.info.experiment_id,
+        artifact_file="scores.json",
+        run_ids=[found.info.run_id],
+    )
+    assert table.to_dict("list") == {"pair": ["RNxRP"], "mean": [0.1]}
+    (version,) = client(root).search_model_versions("name = 'chest-xray-gan-normal'")
+    assert version.tags["frechet"] == "1"
+    assert model_version(root, "chest-xray-gan-normal", CANDIDATE) is not None
+    assert spooled(root) == []
+
+
+def test_what_was_logged_while_the_store_was_away_is_delivered_later(
+    server: Path, away: Away, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def failing(self: mlflow.MlflowClient, *args: object, **options: object) -> None:
-        raise MlflowException("connection refused")
+    away.now = True
+    with start_run("a", server, {"a": "1"}, {}) as run:
+        log_one_of_each(run, server)
+        assert run.run_id is None
+    assert "entries of the MLflow run 'a' wait in" in capsys.readouterr().err
+    assert count_waiting(server) == 1
+    with pytest.raises(UserError, match="cannot be used"):
+        sync(server)
+    away.now = False
+    (server / "note.txt").write_text("another since")
+    assert sync(server).delivered == ["a"]
+    assert_one_of_each(server)
+    note = mlflow.artifacts.download_artifacts(
+        run_id=only_run(server).info.run_id,
+        artifact_path="note.txt",
+        tracking_uri=f"sqlite:///{server / 'mlflow.db'}",
+    )
+    assert Path(note).read_text() == "hello"
+    assert sync(server) == tracking.Waiting([], [], [])
+    assert count_waiting(server) == 0
 
-    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", failing)
+
+def test_the_next_run_delivers_what_waits(server: Path, away: Away) -> None:
+    away.now = True
+    with start_run("a", server, {}, {}) as run:
+        run.log_metrics({"g": 1.0}, 1)
+    away.now = False
+    with start_run("b", server, {}, {}):
+        pass
+    runs = client(server).search_runs(["1"])
+    assert {run.info.run_name: run.info.status for run in runs} == {
+        "a": "FINISHED",
+        "b": "FINISHED",
+    }
+    assert spooled(server) == []
+
+
+@pytest.mark.parametrize("good", range(14))
+def test_a_call_whose_answer_is_lost_is_not_made_a_second_time(
+    tmp_path: Path, away: Away, good: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The answer to each call in turn is lost, after those before it came.
+    calls = 0
+
+    def count(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            away.lost = int(calls == good)
+            return call(*args, **options)
+
+        return counted
+
+    with start_run("a", tmp_path, {"a": "1"}, {}) as run:
+        for name in (
+            *("create_run", "log_batch", "log_artifacts", "set_tag", "set_terminated"),
+            *("set_model_version_tag", "set_registered_model_alias"),
+        ):
+            monkeypatch.setattr(
+                mlflow.MlflowClient, name, count(getattr(mlflow.MlflowClient, name))
+            )
+        monkeypatch.setattr(mlflow.pyfunc, "log_model", count(mlflow.pyfunc.log_model))
+        log_one_of_each(run, tmp_path)
+        run.deliver(60)
+    assert_one_of_each(tmp_path)
+
+
+def test_an_entry_that_mlflow_refuses_is_named_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with start_run("a", tmp_path, {}, {}) as run:
+        run.log_metrics({"wrong: !": 1.0}, 1)
+        run.set_tag("good", "1")
+    assert "warning: MLflow refuses some metrics: Invalid value" in capsys.readouterr().err
+    assert only_run(tmp_path).data.tags["good"] == "1"
+
+
+def test_what_waits_names_no_password(
+    tmp_path: Path, away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9/tracks")
+    monkeypatch.setattr(tracking, "_reach", lambda root: False)
+    away.now = True
     with start_run("a", tmp_path, {}, {}) as run:
         run.log_metrics({"g": 1.0}, 1)
-        run.log_image("samples", np.zeros((4, 4), dtype=np.uint8), 1)
-    message = capsys.readouterr().err
-    assert "not delivered to MLflow: image samples at step 1, 1 metrics" in message
+    for file in (tmp_path / ".tracking").rglob("*"):
+        assert file.is_dir() or "secret" not in file.read_text()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    away.now = False
+    assert sync(tmp_path).elsewhere == ["http://***@127.0.0.1:9/tracks"]
 
 
 def test_an_exported_run_id_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with start_run("parent", tmp_path, {}, {}) as parent:
-        monkeypatch.setenv("MLFLOW_RUN_ID", parent.run_id)
+        monkeypatch.setenv("MLFLOW_RUN_ID", str(parent.run_id))
         with start_run("child", tmp_path, {}, {}) as child:
             assert child.run_id != parent.run_id
 
 
 def test_two_processes_may_open_a_new_store_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").unlink()
     code = (
         "import sys, pathlib; from src.tracking import start_run\n"
         "with start_run('a', pathlib.Path(sys.argv[1]), {}, {}) as run: run.log_metrics({'g': 1})"
@@ -273,38 +503,99 @@ def log_some(run: tracking.Run, epochs: int) -> None:
         run.log_image("samples", np.full((8, 8), epoch, dtype=np.uint8), epoch)
 
 
-def test_a_run_that_was_cut_off_is_taken_up_and_nothing_is_logged_twice(tmp_path: Path) -> None:
-    def cut_off() -> None:
-        with start_run("train", tmp_path, {"a": "1"}, {"dvc.experiment": "x"}) as run:
-            log_some(run, 4)
-            raise KeyboardInterrupt
+def killed(root: Path, work: Callable[[tracking.Run], None]) -> None:
+    """Log in a process that is killed after ``work``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other threads are no matter here
+        child = os.fork()
+    if child == 0:
+        with start_run("train", root, {"a": "1"}, {"dvc.experiment": "x"}, "work") as run:
+            work(run)
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
 
-    with pytest.raises(KeyboardInterrupt):
-        cut_off()
+
+def log_four(run: tracking.Run) -> None:
+    log_some(run, 4)
+
+
+def deliver_four(run: tracking.Run) -> None:
+    log_some(run, 4)
+    run.deliver(60)
+
+
+@pytest.mark.parametrize("work", [log_four, deliver_four, lambda run: None])
+def test_a_run_that_was_cut_off_is_taken_up_and_nothing_is_logged_twice(
+    tmp_path: Path, work: Callable[[tracking.Run], None]
+) -> None:
+    killed(tmp_path, work)
     first = only_run(tmp_path).info.run_id
-    with start_run("train", tmp_path, {"a": "1"}, {"dvc.experiment": "x"}, first) as second:
+    with start_run("train", tmp_path, {"a": "1"}, {"dvc.experiment": "y"}, "work") as second:
         assert only_run(tmp_path).info.status == "RUNNING"
         log_some(second, 6)
     found = only_run(tmp_path)
     assert found.info.run_id == first
     assert found.info.status == "FINISHED"
+    assert found.data.tags["dvc.experiment"] == "y"
     for name in ("g", "d1"):
-        history = client(tmp_path).get_metric_history(found.info.run_id, name)
-        assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]
+        assert steps(tmp_path, found, name) == [1, 2, 3, 4, 5, 6]
     files = [f.path for f in client(tmp_path).list_artifacts(found.info.run_id, "images")]
     assert len([file for file in files if file.endswith(".png")]) == 3
+    forget_work(tmp_path, "work")
+    assert spooled(tmp_path) == []
+    with start_run("train", tmp_path, {"a": "1"}, {}, "work") as third:
+        assert third.run_id != first
+
+
+def test_what_a_killed_process_logged_is_delivered_and_its_end_is_told(tmp_path: Path) -> None:
+    killed(tmp_path, log_four)
+    assert only_run(tmp_path).info.status == "RUNNING"
+    assert sync(tmp_path).delivered == ["train"]
+    found = only_run(tmp_path)
+    assert found.info.status == "KILLED"
+    assert steps(tmp_path, found) == [1, 2, 3, 4]
+    with start_run("train", tmp_path, {"a": "1"}, {}, "work") as run:
+        log_some(run, 5)
+    found = only_run(tmp_path)
+    assert found.info.status == "FINISHED"
+    assert steps(tmp_path, found) == [1, 2, 3, 4, 5]
+
+
+def test_a_line_that_was_cut_off_is_no_entry(tmp_path: Path) -> None:
+    killed(tmp_path, log_four)
+    with (tmp_path / ".tracking" / "work" / "events.jsonl").open("a") as events:
+        events.write('{"kind": "met')
+    sync(tmp_path)
+    assert steps(tmp_path, only_run(tmp_path)) == [1, 2, 3, 4]
 
 
 def test_a_run_of_other_parameters_is_not_taken_up_and_its_end_is_told(tmp_path: Path) -> None:
-    with start_run("a", tmp_path, {"epochs": "1"}, {}) as run:
-        cut_off = run.run_id
-    client(tmp_path).update_run(cut_off, status="RUNNING")  # as one that was killed leaves it
-    with start_run("a", tmp_path, {"epochs": "2"}, {}, cut_off) as run:
-        assert run.run_id != cut_off
-    assert client(tmp_path).get_run(cut_off).info.status == "KILLED"
+    killed(tmp_path, log_four)
+    first = only_run(tmp_path).info.run_id
+    with start_run("train", tmp_path, {"a": "2"}, {}, "work") as run:
+        assert run.run_id != first
+    found = client(tmp_path).get_run(first)
+    assert found.info.status == "KILLED"
+    assert steps(tmp_path, found) == [1, 2, 3, 4]
 
 
-def test_a_run_that_the_store_does_not_have_is_made_anew(tmp_path: Path) -> None:
-    with start_run("a", tmp_path, {}, {}, "0123456789abcdef0123456789abcdef") as run:
-        pass
-    assert only_run(tmp_path).info.run_id == run.run_id
+def test_a_run_that_somebody_deleted_is_made_anew(tmp_path: Path) -> None:
+    killed(tmp_path, deliver_four)
+    client(tmp_path).delete_run(only_run(tmp_path).info.run_id)
+    with start_run("train", tmp_path, {"a": "1"}, {}, "work") as run:
+        log_some(run, 5)
+    assert steps(tmp_path, only_run(tmp_path)) == [1, 2, 3, 4, 5]
+
+
+def test_of_works_that_may_go_on_only_the_newest_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "KEPT", 2)
+    for number in range(4):
+        with pytest.raises(KeyboardInterrupt), start_run("a", tmp_path, {}, {}, f"work{number}"):
+            raise KeyboardInterrupt
+        os.utime(tmp_path / ".tracking" / f"work{number}" / "events.jsonl", (number, number))
+    (tmp_path / ".tracking" / ".new-left").mkdir()
+    os.utime(tmp_path / ".tracking" / ".new-left", (1, 1))
+    sync(tmp_path)
+    assert {path.name for path in spooled(tmp_path)} == {"work2", "work3"}

@@ -43,7 +43,7 @@ class Job:
     search: Search
     place: str  # of the storage
     root: Path  # where the default tracking store lies
-    parent: str  # id of the run of the study
+    parent: str | None  # id of the run of the study
     cores: tuple[int, ...]
     gpu: str | None  # as CUDA_VISIBLE_DEVICES has it
 
@@ -210,7 +210,8 @@ class _Worker:
         tags = {"tune.study": trial.study.study_name, "tune.trial": str(trial.number)}
         pruned: optuna.TrialPruned | None = None
         with start_run(name, self._job.root, flatten(chosen), tags, parent=self._job.parent) as run:
-            trial.set_user_attr(RUN, run.run_id)
+            if run.run_id is not None:
+                trial.set_user_attr(RUN, run.run_id)
             try:
                 yield run
                 run.set_tag("tune.state", "complete")

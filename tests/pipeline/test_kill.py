@@ -1,5 +1,6 @@
 """Real trainings that are killed, and end with the same bytes as one that was not."""
 
+import os
 import random
 import shutil
 import signal
@@ -7,15 +8,19 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.pipeline.project import Project, set_value
+from tests.pipeline.project import STAGES, Project, set_value
 
 pytestmark = pytest.mark.long
 
-KILLS = 22
+TORTURE = bool(os.environ.get("TORTURE"))
+KILLS = 24 if TORTURE else 12
+TRAINED = 0.8  # at most the share of the training that all killed processes together do
+KILLS_OF_A_STAGE = 5 if TORTURE else 1
 EPOCHS = 250
 STAGE = ("python3", "-m", "pipeline.train", "normal")
 
@@ -51,6 +56,17 @@ def copy_of(project: Project, path: Path) -> Project:
     return Project(path)
 
 
+@pytest.fixture(scope="module")
+def seconds(template: Project, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """How long the training takes on this machine."""
+    project = copy_of(template, tmp_path_factory.mktemp("timed") / "clone")
+    process = project.start(*STAGE)
+    wait_until_it_trains(process, 0)
+    begin = time.monotonic()
+    process.communicate()
+    return time.monotonic() - begin
+
+
 def results(project: Project) -> dict[str, bytes]:
     """The bytes of all outputs of the training."""
     folder = project.path / "models" / "normal"
@@ -82,17 +98,26 @@ def wait_for_a_checkpoint(project: Project) -> None:
         time.sleep(0.01)
 
 
-def runs(project: Project) -> list[tuple[str, str]]:
-    """Id and status of each MLflow run of the training."""
+def runs(project: Project, stage: str = "train_normal") -> list[tuple[str, str]]:
+    """Id and status of each MLflow run of a stage."""
     with sqlite3.connect(project.path / "mlflow.db") as store:
         return store.execute(
             "select r.run_uuid, r.status from runs r join tags t on r.run_uuid = t.run_uuid "
-            "where t.key = 'dvc.stage' and t.value = 'train_normal'"
+            "where t.key = 'dvc.stage' and t.value = ?",
+            (stage,),
         ).fetchall()
 
 
+def wait_until_nobody_works(project: Project) -> None:
+    """What was started by a killed process is to end by itself."""
+    deadline = time.monotonic() + 10
+    while project.processes():
+        assert time.monotonic() < deadline, "a process was left behind"
+        time.sleep(0.1)
+
+
 def test_killed_at_many_random_moments_it_ends_with_the_same_bytes(
-    project: Project, whole: dict[str, bytes]
+    project: Project, whole: dict[str, bytes], seconds: float
 ) -> None:
     moments = random.Random(2021)
     for number in range(KILLS):
@@ -102,7 +127,7 @@ def test_killed_at_many_random_moments_it_ends_with_the_same_bytes(
             process.kill()
             process.communicate()
         else:
-            kill_after_start(process, moments.uniform(0, 0.5))
+            kill_after_start(process, moments.uniform(0, TRAINED * seconds / KILLS))
     output = project.repro("train_normal")
     assert "going on from a checkpoint" in output
     assert results(project) == whole
@@ -128,12 +153,33 @@ def test_a_killed_dvc_takes_its_stage_along_and_the_next_one_goes_on(
     wait_for_a_checkpoint(project)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 10
-    while project.processes() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert project.processes() == []
+    wait_until_nobody_works(project)
     assert "going on from a checkpoint" in project.repro("train_normal")
     assert results(project) == whole
+
+
+def test_every_stage_killed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    moments = random.Random(2021)
+    undisturbed = Project.cloned(tmp_path / "undisturbed" / "clone")
+    project = copy_of(undisturbed, tmp_path / "killed" / "clone")
+    for stage in STAGES:
+        begin = time.monotonic()
+        undisturbed.repro("-s", stage)
+        seconds = time.monotonic() - begin
+        for _ in range(KILLS_OF_A_STAGE):
+            process = project.start("dvc", "repro", "-s", stage)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(moments.uniform(0, seconds))
+            process.kill()
+            process.communicate()
+            wait_until_nobody_works(project)
+        assert "Traceback" not in project.repro("-s", stage)
+    project.repro()
+    assert project.hashes() == undisturbed.hashes()
+    for stage in STAGES:
+        statuses = [status for _, status in runs(project, stage)]
+        assert "FINISHED" in statuses, stage
+        assert set(statuses) <= {"FINISHED", "KILLED"}, stage
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,0 +1,175 @@
+"""What is logged of a run, on disk until it is delivered.
+
+A spool is a folder with a header, a file of events, one a line, the files that events speak of, and
+how many events were delivered. An event is on disk before the work that it tells of goes on, so a
+killed process, or a tracking server that is away, loses none.
+"""
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Self
+
+from src.files import write_atomic, write_json
+from src.locks import locked
+
+HEADER, EVENTS, DELIVERED, FILES, LOCK = "run.json", "events.jsonl", "delivered", "files", "lock"
+FRESH = ".new-"  # how the name of a folder begins that is being made
+SECONDS_TO_MAKE = 60  # one that is older was left by a killed process
+KEPT = 16  # delivered spools of works that were cut off and may go on, those last used
+
+Event = dict[str, Any]
+
+
+class Spool:
+    """The spool of one run, which this process alone writes or delivers."""
+
+    def __init__(self, folder: Path, lock: IO[str]) -> None:
+        self.folder = folder
+        self._lock = lock
+        self.header: dict[str, Any] = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        self.events = _whole_events(folder / EVENTS)
+        counted = folder / DELIVERED
+        self.delivered = int(counted.read_text()) if counted.exists() else 0
+
+    @classmethod
+    def made(cls, folder: Path, header: dict[str, Any]) -> Self:
+        """A new one; its folder must not be there."""
+        fresh = folder.with_name(f"{FRESH}{uuid.uuid4().hex}")
+        (fresh / FILES).mkdir(parents=True)
+        lock = locked(fresh / LOCK, wait=True)
+        assert lock is not None  # it was waited for
+        write_json(fresh / HEADER, header)
+        return cls(fresh.rename(folder), lock)
+
+    @classmethod
+    def found(cls, folder: Path, wait: bool) -> Self | None:
+        """The spool of a folder; None if there is none, or another process has it.
+
+        Args:
+            folder: of the spool.
+            wait: until the other process has done.
+        """
+        try:
+            lock = locked(folder / LOCK, wait)
+        except FileNotFoundError:
+            return None
+        if lock is not None and not (folder / HEADER).exists():  # it was being removed
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.close()
+            return None
+        return cls(folder, lock) if lock is not None else None
+
+    @property
+    def waiting(self) -> int:
+        """How many events were not delivered."""
+        return len(self.events) - self.delivered
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last that is told is how the work ended; else its process died."""
+        return bool(self.events) and self.events[-1]["kind"] == "end"
+
+    def append(self, event: Event) -> None:
+        """Add an event."""
+        line = json.dumps(event) + "\n"
+        with (self.folder / EVENTS).open("a", encoding="utf-8") as stream:
+            stream.write(line)
+        self.events.append(event)
+
+    def new_file(self) -> Path:
+        """A path for a file or folder that the next event speaks of, by its name, as "file"."""
+        return self.folder / FILES / f"{len(self.events)}-{uuid.uuid4().hex[:8]}"
+
+    def file(self, event: Event) -> Path:
+        """The file or folder that an event speaks of."""
+        return self.folder / FILES / event["file"]
+
+    def change_header(self, **changes: Any) -> None:
+        """Write changes of the header."""
+        self.header |= changes
+        write_json(self.folder / HEADER, self.header)
+
+    def advance(self, count: int) -> None:
+        """Note that so many more events were delivered."""
+        self._count(self.delivered + count)
+
+    def start_over(self) -> None:
+        """Deliver everything again."""
+        self._count(0)
+
+    def _count(self, delivered: int) -> None:
+        write_atomic(self.folder / DELIVERED, str(delivered))
+        self.delivered = delivered
+
+    def move(self, folder: Path) -> None:
+        """Give the folder another name."""
+        self.folder = self.folder.rename(folder)
+
+    def remove(self) -> None:
+        """Forget everything."""
+        # The header first: without it the rest is nothing.
+        (self.folder / HEADER).unlink()
+        shutil.rmtree(self.folder)
+
+    def close(self) -> None:
+        """Let others have it."""
+        self._lock.close()
+
+
+@contextmanager
+def closing(spool: Spool) -> Iterator[Spool]:
+    """Let others have it at the end of the block."""
+    try:
+        yield spool
+    finally:
+        spool.close()
+
+
+def spools(place: Path) -> Iterator[Spool]:
+    """The spools in a folder that no living process has, the oldest first."""
+    folders = [path for path in place.glob("[!.]*") if path.is_dir()]
+    for folder in sorted(folders, key=_last_used):
+        spool = Spool.found(folder, wait=False)
+        if spool is not None:
+            with closing(spool):
+                yield spool
+
+
+def prune(place: Path) -> None:
+    """Remove delivered spools of works that may go on, all but those last used.
+
+    And what processes left that were killed when they made one.
+    """
+    for folder in place.glob(f"{FRESH}*"):
+        with suppress(FileNotFoundError):  # another process was quicker
+            if time.time() - folder.stat().st_mtime > SECONDS_TO_MAKE:
+                shutil.rmtree(folder)
+    done = [spool.folder for spool in spools(place) if not spool.waiting]
+    for folder in done[:-KEPT]:
+        spool = Spool.found(folder, wait=False)
+        if spool is not None:
+            with closing(spool):
+                spool.remove()
+
+
+def _last_used(folder: Path) -> float:
+    try:
+        return (folder / EVENTS).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _whole_events(path: Path) -> list[Event]:
+    """The events of a file; a last line that was cut off when its process was killed is removed."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_atomic(path, whole)
+    return [json.loads(line) for line in whole.splitlines()]
