@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from benchmarks.train_throughput import processor
 from benchmarks.workspace import ROOT, settings_of_networks
-from pipeline.stage import report_errors
 from src.compute import choose_compute
 from src.data.download import download_inception
-from src.errors import UserError
+from src.errors import UserError, report_errors
 from src.evaluation.features import extract_features
 from src.evaluation.frechet import FeatureSet, frechet_distance
 from src.evaluation.inception import InceptionExtractor, load_inception

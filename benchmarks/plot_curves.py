@@ -21,8 +21,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.learning_curve import FOLDER, SHOWN, SHOWN_COLUMNS, Images
 from benchmarks.workspace import ROOT
-from pipeline.stage import report_errors
-from src.errors import UserError
+from src.errors import UserError, report_errors
 from src.figures import STYLE
 from src.grids import read_png, tile
 from src.progress import say

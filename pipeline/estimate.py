@@ -7,12 +7,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.stage import report_errors
 from src.compute import choose_compute
 from src.data.archive import GIB
 from src.data.classes import CLASSES
 from src.data.sources import PUBLISHED, resolve_archive, survey_archive
-from src.errors import UserError
+from src.errors import UserError, report_errors
 from src.progress import duration, say
 from src.settings.tree import Settings, load_settings
 from src.timing import seconds_per_fake, seconds_per_image

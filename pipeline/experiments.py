@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipeline.stage import report_errors
-from src.errors import UserError
+from src.errors import UserError, report_errors
 from src.files import write_atomic
 from src.progress import say
 from src.report.experiments import Experiment, compare, render_experiments

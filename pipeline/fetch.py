@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from pipeline.stage import Stage, report_errors, run_stage
+from pipeline.stage import Stage, run_stage
 from src.data.classes import CLASSES, SPLITS
 from src.data.sources import ImageRecord, collect_images
 from src.data.tables import Fingerprints, table_in_place_of
+from src.errors import report_errors
 from src.files import folder_in_place_of, sha256_of_file, sha256_of_path
 from src.progress import say
 from src.workspace import HOME, PROJECT

@@ -10,9 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from pipeline.packages import DISTANCE, JUDGED_BY, PRIVACY, registered_name
-from pipeline.stage import report_errors
 from src.data.classes import CLASSES
-from src.errors import UserError
+from src.errors import UserError, report_errors
 from src.progress import say
 from src.tracking import CANDIDATE, CHAMPION, Version, model_version, set_alias
 from src.workspace import HOME

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from src import errors
+from src.errors import report_errors
 from src.files import write_json
-from src.process import end_with_parent
 from src.settings.tree import Settings, flatten, load_settings
 from src.tracking import Run, start_run
 from src.workspace import HOME, METRICS, PARAMS, read_metrics
@@ -76,13 +75,6 @@ def track(
         tags["data.sha256"] = str(read_metrics("fetch")["data_sha256"])
     with start_run(f"{name} ({experiment})", HOME, params, tags, resume) as run:
         work(Stage(name, settings, run))
-
-
-def report_errors(work: Callable[[], None]) -> int:
-    """Do some work, print what the user can mend as one line, and end when DVC does."""
-    if "DVC_STAGE" in os.environ:
-        end_with_parent()
-    return errors.report_errors(work)
 
 
 def _belongs(parameter: str, stage: str) -> bool:

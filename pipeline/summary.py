@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.stage import report_errors
+from src.errors import report_errors
 from src.evaluation.comparison import METRIC_NAMES, Metric
 from src.tracking import is_local, runs_link
 from src.workspace import HOME, PROJECT, read_metrics, read_table

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from pipeline.checkpoints import checkpoint_folder, training_key
 from pipeline.processes import INTERRUPTED, Place, launch, place_in_torchrun, stop_requests
-from pipeline.stage import Stage, report_errors, track
+from pipeline.stage import Stage, track
 from src.compute import Compute, choose_compute
-from src.errors import UserError
+from src.errors import UserError, report_errors
 from src.files import folder_in_place_of, sha256_of_array, write_atomic
 from src.grids import png, tile
 from src.models.flops import forward_flops
