@@ -26,6 +26,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from src import evaluate, generate, model_source, workspace
+from src.data import archive
 from src.data.images import prepare_images
 from src.data.sources import collect_images
 from src.errors import report_errors
@@ -143,6 +144,7 @@ def folder_with(change: Callable[[Path], object]) -> Write:
     return write
 
 
+MOST_FILES = 500
 IMAGE = "chest_xray/train/NORMAL/extra.png"
 ARCHIVES: dict[str, tuple[Write, str]] = {
     "goes up": (images_and("../../evil.png"), "unsafe entry name"),
@@ -170,6 +172,7 @@ ARCHIVES: dict[str, tuple[Write, str]] = {
         patched(images_and(IMAGE, bytes(1 << 20)), understated),
         "cannot be read: Bad CRC-32",
     ),
+    "a bomb by count": (zipped({f"{n}.txt": b"" for n in range(MOST_FILES + 1)}), "files; give a"),
     "damaged content": (
         patched(zipped(kaggle_files()), lambda c: c[:80] + b"\xff\xfe\xfd" + c[83:]),
         "cannot be read",
@@ -211,8 +214,13 @@ ARCHIVES: dict[str, tuple[Write, str]] = {
 
 @pytest.mark.parametrize("case", ARCHIVES)
 def test_archives(
-    case: str, tmp_path: Path, tiny_settings: Settings, capsys: pytest.CaptureFixture[str]
+    case: str,
+    tmp_path: Path,
+    tiny_settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(archive, "MAX_FILES", MOST_FILES)
     write, outcome = ARCHIVES[case]
     source, out = tmp_path / "in" / "source", tmp_path / "out"
     source.parent.mkdir()

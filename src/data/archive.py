@@ -6,12 +6,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from src.errors import UserError
 
 GIB = 1 << 30
+MAX_FILES = 1_000_000  # of an archive or a folder; each takes some of the memory
 MAX_NAME_BYTES = 255  # what file systems allow for one name
 ENCRYPTED = 0x1  # bit 0 of a zip entry's general purpose flag
 
@@ -37,14 +39,17 @@ def list_entries(path: Path, max_bytes: int) -> list[Entry]:
 
     Raises:
         UserError: for a missing or broken archive, an absolute name, ``..``, a backslash or
-            control character in a name, a link, an encrypted entry, or too many bytes.
+            control character in a name, a link, an encrypted entry, or too many files or bytes.
     """
     if path.is_dir():
-        entries = list(_folder_entries(path))
+        found = _folder_entries(path)
     elif path.is_file():
-        entries = list(_zip_entries(path))
+        found = _zip_entries(path)
     else:
         raise UserError(f"{path}: there is no such file or folder")
+    entries = list(islice(found, MAX_FILES + 1))
+    if len(entries) > MAX_FILES:
+        raise UserError(f"{path} holds more than {MAX_FILES} files; give a part of them")
     total = sum(entry.size for entry in entries)
     if total > max_bytes:
         raise UserError(
