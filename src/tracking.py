@@ -80,9 +80,9 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 class Run:
     """One run that is being written."""
 
-    def __init__(self, spool: Spool, root: Path) -> None:
+    def __init__(self, spool: Spool, root: Path, away: UserError | None = None) -> None:
         self._spool, self._root = spool, root
-        self._delivery = Delivery(spool, root)
+        self._delivery = Delivery(spool, root, away)
         # What an earlier process logged that did the same work.
         self._known = {place for event in spool.events for place in _places(event)}
         self._next = time.monotonic() + SECONDS_BETWEEN_DELIVERIES
@@ -192,8 +192,8 @@ class Run:
 class Delivery:
     """From a spool to MLflow, every entry once."""
 
-    def __init__(self, spool: Spool, root: Path) -> None:
-        self.error: UserError | None = None  # of the last delivery
+    def __init__(self, spool: Spool, root: Path, away: UserError | None = None) -> None:
+        self.error = away  # of the last delivery
         self._spool, self._root = spool, root
         # What comes first may have been delivered by a call of which nobody knows how it ended.
         self._unsure = True
@@ -374,7 +374,7 @@ def start_run(
     Raises:
         UserError: if the store cannot be reached, and never was.
     """
-    away = not _reach(root)
+    away = _reach(root)
     place = root / SPOOLS
     header = _header(root, name, {**tags, **({PARENT: parent} if parent else {})})
     spool = _taken_up(place / resume, header, params) if resume else None
@@ -382,10 +382,10 @@ def start_run(
         header |= {"goes_on": resume is not None}
         spool = Spool.made(place / (resume or uuid.uuid4().hex), header)
         spool.append({"kind": "params", "values": dict(params), "time": header["time"]})
-    if not away:
+    if away is None:
         deliver_waiting(root, SECONDS_OF_DELIVERY)
-    with _until_ended(spool, root) as run:
-        if not away:
+    with _until_ended(spool, root, away) as run:
+        if away is None:
             run.begin()
         yield run
 
@@ -433,11 +433,11 @@ def _header(root: Path, name: str, tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _until_ended(spool: Spool, root: Path) -> Iterator[Run]:
+def _until_ended(spool: Spool, root: Path, away: UserError | None = None) -> Iterator[Run]:
     """A run, until the block ends; say how it ended."""
     status = "FAILED"
     with closing(spool):
-        run = Run(spool, root)
+        run = Run(spool, root, away)
         try:
             yield run
             status = "FINISHED"
@@ -647,8 +647,8 @@ def _unusable(uri: str, error: Exception) -> UserError:
     )
 
 
-def _reach(root: Path) -> bool:
-    """Whether the store can be reached now.
+def _reach(root: Path) -> UserError | None:
+    """Reach the store; why it is away, if it is.
 
     Raises:
         UserError: if it cannot, and never was, or is a file.
@@ -660,8 +660,8 @@ def _reach(root: Path) -> bool:
         if _is_file(tracking_uri(root)) or _remembered(root, _experiment_name()) is None:
             raise
         _say_it_waits(error, root)
-        return False
-    return True
+        return error
+    return None
 
 
 def _say_it_waits(error: UserError, root: Path) -> None:

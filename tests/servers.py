@@ -81,28 +81,55 @@ def postgres(*databases: str) -> Iterator[list[str]]:
         shutil.rmtree(folder)
 
 
-@contextmanager
-def mlflow_server(store: str, folder: Path) -> Iterator[str]:
-    """An MLflow server on a store; its address."""
-    port = free_port()
-    command = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    place = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *command, *place],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait(lambda: urllib.request.urlopen(f"{address}/health", timeout=5).close(), server)
-        yield address
-    finally:
+class MlflowServer:
+    """An MLflow server on a store, which may be stopped, hang and come back at its address."""
+
+    def __init__(self, store: str, folder: Path) -> None:
+        self.folder = folder
+        self._store, self._port = store, free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.address = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Until it answers."""
+        port = str(self._port)
+        command = ["server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
+        artifacts = str(self.folder / "artifacts")
+        place = ["--backend-store-uri", self._store, "--artifacts-destination", artifacts]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command, *place],
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+            start_new_session=True,
+        )
+        health = f"{self.address}/health"
+        _wait(lambda: urllib.request.urlopen(health, timeout=5).close(), self._process)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send all its processes a signal: SIGSTOP lets it hang, SIGCONT go on."""
+        assert self._process is not None
         with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
+            os.killpg(self._process.pid, number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it, if it runs."""
+        if self._process is not None:
+            self.send(number)
+            self._process.wait()
+            self._process = None
+
+
+@contextmanager
+def mlflow_server(store: str, folder: Path) -> Iterator[MlflowServer]:
+    """A running MLflow server."""
+    server = MlflowServer(store, folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(signal.SIGKILL)
 
 
 def _wait(reach: Any, server: "subprocess.Popen[bytes]") -> None:

@@ -347,7 +347,7 @@ def test_four_workers_of_two_hosts_search_in_postgresql_and_track_on_a_server(
         postgres("tune", "mlflow") as (database, tracking),
         mlflow_server(tracking, tmp_path) as server,
     ):
-        place = {"TUNE_STORAGE": database, "MLFLOW_TRACKING_URI": server}
+        place = {"TUNE_STORAGE": database, "MLFLOW_TRACKING_URI": server.address}
         # Two commands, as on two machines, begin at once.
         both = [project.start(*SEARCH, "--workers", "2", **place) for _ in range(2)]
         until(lambda: running(database) == 4, both[0])
@@ -361,7 +361,7 @@ def test_four_workers_of_two_hosts_search_in_postgresql_and_track_on_a_server(
         current = load_settings(project.path / "params.yaml").train.normal
         assert {trial.params["generator.latent"] for trial in first} == {current.generator.latent}
         assert all(trial.params["generator.width"] == 1 for trial in first)
-        tracked = runs(server)
+        tracked = runs(server.address)
         parents = tracked[tracked["tags.mlflow.parentRunId"].isna()]
         assert len(parents) == 1
         nested = tracked[tracked["tags.mlflow.parentRunId"].notna()]
@@ -369,7 +369,9 @@ def test_four_workers_of_two_hosts_search_in_postgresql_and_track_on_a_server(
         assert len(nested) <= tried  # one that stepped back has no run
         assert (nested["status"] == "KILLED").sum() == 1
         assert set(nested["status"]) == {"KILLED", "FINISHED"}
-        artifacts = mlflow.MlflowClient(server).list_artifacts(parents["run_id"].iloc[0], "tune")
+        artifacts = mlflow.MlflowClient(server.address).list_artifacts(
+            parents["run_id"].iloc[0], "tune"
+        )
         assert "tune/normal.html" in [artifact.path for artifact in artifacts]
     assert "not-a-secret" not in "".join(outputs)
     assert not (project.path / "tune.journal").exists()

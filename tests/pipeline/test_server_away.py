@@ -1,0 +1,107 @@
+"""A tracking server that refuses, hangs and comes back while stages work."""
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.project import Project, set_value
+from tests.servers import MlflowServer, mlflow_server
+
+pytestmark = pytest.mark.long
+
+EPOCHS = 30
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def project(server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone that has reached the server and is ready to train."""
+    found = Project.cloned(tmp_path_factory.mktemp("project") / "clone")
+    found.change(set_value("train", "normal", "epochs", value=EPOCHS))
+    found.repro("preprocess", **at(server))
+    return found
+
+
+def at(server: MlflowServer) -> dict[str, str]:
+    return {"MLFLOW_TRACKING_URI": server.address, "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
+
+
+def runs(folder: Path, stage: str) -> list[tuple[str, str]]:
+    """Id and status of each run of a stage, the oldest first."""
+    with sqlite3.connect(folder / "mlflow.db") as store:
+        return store.execute(
+            "select r.run_uuid, r.status from runs r join tags t on r.run_uuid = t.run_uuid "
+            "where t.key = 'dvc.stage' and t.value = ? order by r.start_time",
+            (stage,),
+        ).fetchall()
+
+
+def assert_everything_once(folder: Path, run: str) -> None:
+    with sqlite3.connect(folder / "mlflow.db") as store:
+        steps = store.execute(
+            "select step from metrics where key = 'g' and run_uuid = ? order by step", (run,)
+        ).fetchall()
+    assert [step for (step,) in steps] == list(range(1, EPOCHS + 1))
+    (artifacts,) = folder.rglob(f"{run}/artifacts")
+    pictures = sorted(file.name.partition("+timestamp")[0] for file in artifacts.rglob("*.png"))
+    assert pictures == ["samples+step+1", f"samples+step+{EPOCHS}"]
+    assert (artifacts / "history.csv").is_file()
+
+
+def test_a_stage_goes_on_without_its_server_and_later_all_is_there(
+    project: Project, server: MlflowServer
+) -> None:
+    folder = server.folder
+    # It refuses from the start to the end.
+    server.stop(signal.SIGKILL)
+    output = project.repro("train_normal", **at(server))
+    assert f"the MLflow store {server.address} cannot be used" in output
+    assert "`make sync` delivers them" in output
+    assert "Traceback" not in output
+    refused = project.run("python3", "-m", "pipeline.sync", good=False, **at(server))
+    assert "cannot be used" in refused
+    server.start()
+    assert runs(folder, "train_normal") == []
+    assert "delivered to MLflow what had waited of train_normal" in project.run(
+        "python3", "-m", "pipeline.sync", **at(server)
+    )
+    ((run, status),) = runs(folder, "train_normal")
+    assert status == "FINISHED"
+    assert_everything_once(folder, run)
+    again = project.run("python3", "-m", "pipeline.sync", **at(server))
+    assert "nothing waits for this store" in again
+
+    # It hangs, from some moment of the training to its end.
+    process = project.start("dvc", "repro", "-f", "-s", "train_normal", **at(server))
+    assert process.stdout is not None
+    told = ""
+    while "epochs of" not in told:
+        told += process.stdout.readline()
+    server.send(signal.SIGSTOP)
+    told += process.communicate()[0]
+    assert process.returncode == 0, told
+    assert "`make sync` delivers them" in told
+    server.send(signal.SIGCONT)
+
+    # The next stage brings what waits.
+    output = project.repro("-s", "train_pneumonia", **at(server))
+    assert "delivered to MLflow what had waited of train_normal" in output
+    ((_, _), (run, status)) = runs(folder, "train_normal")
+    assert status == "FINISHED"
+    assert_everything_once(folder, run)
+
+
+def test_a_server_that_was_never_reached_is_refused(project: Project) -> None:
+    nowhere = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    output = project.repro("-f", "-s", "preprocess", good=False, **nowhere)
+    assert "error: the MLflow store http://127.0.0.1:9 cannot be used" in output
+    assert "Traceback" not in output
