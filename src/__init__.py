@@ -22,6 +22,10 @@ _NEEDED = (
 _problem = ""
 if sys.version_info < (3, 11):  # noqa: UP036
     _problem = "is version %d.%d, and 3.11 or newer is needed" % sys.version_info[:2]  # noqa: UP031
+elif sys.getfilesystemencoding().lower() != "utf-8":
+    sys.exit(
+        "error: file names are taken for " + sys.getfilesystemencoding() + " here; set PYTHONUTF8=1"
+    )
 else:
     _missing = [name for name in _NEEDED if find_spec(name) is None]
     if _missing:

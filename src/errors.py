@@ -1,6 +1,7 @@
 """The one error that a user is expected to read, and how an entry point tells it."""
 
 import errno
+import io
 import sys
 from collections.abc import Callable
 
@@ -22,6 +23,9 @@ def report_errors(work: Callable[[], None]) -> int:
     Returns:
         the exit status.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters, as of Fréchet
+            stream.reconfigure(errors="backslashreplace")
     try:
         work()
     except UserError as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,12 @@ class Project:
         project.git("add", "-A")
         project.git("commit", "-qm", "tiny")
         return project
+
+    def copied(self, path: Path) -> Self:
+        """The same clone elsewhere, with a tracking store of its own."""
+        ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts", ".tracking")
+        shutil.copytree(self.path, path, symlinks=True, ignore=ignored)
+        return type(self)(path)
 
     def git(self, *arguments: str) -> None:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]

@@ -28,7 +28,7 @@ LEFT = (0, 24)  # KiB that are free when a stage starts
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A finished run on a file system of its own."""
     disk = tmp_path_factory.mktemp("disk")
     mounted = subprocess.run(
@@ -37,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     if mounted.returncode:
         pytest.skip("a file system of its own needs the right to mount one")
     try:
-        found = Project.cloned(disk / "clone")
+        found = finished.copied(disk / "clone")
         found.repro()
         yield found
     finally:

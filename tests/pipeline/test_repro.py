@@ -21,12 +21,8 @@ JUDGING = ["fid_eval", "privacy_eval", "utility_eval"]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project.cloned(tmp_path_factory.mktemp("a clone with spaces"))
-    project.repro()
-    project.git("add", "-A")
-    project.git("commit", "-qm", "run")
-    return project
+def project(finished: Project) -> Project:
+    return finished
 
 
 @pytest.fixture
@@ -64,9 +60,20 @@ def test_nothing_is_done_again(project: Project) -> None:
     assert "up to date" in project.repro()
 
 
-def test_the_same_seed_gives_the_same_bytes(project: Project, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_in_other_surroundings(
+    project: Project, tmp_path: Path
+) -> None:
     again = Project.cloned(tmp_path / "again")
-    again.repro()
+    link = tmp_path / "a link"
+    link.symlink_to(again.path)
+    surroundings = {
+        "LC_ALL": "C",
+        "TZ": "Pacific/Auckland",
+        "HOME": str(tmp_path / "nobody"),  # which is not there
+        "COLUMNS": "40",
+        "PYTHONHASHSEED": "7",
+    }
+    Project(link).repro(**surroundings)
     assert again.hashes() == project.hashes()
 
 
