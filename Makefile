@@ -46,7 +46,8 @@ test-long: $(VENV)/dev  ## run the tests that take longer
 
 torture: $(VENV)/dev  ## try every fault that has a test, more of them than CI does (40 minutes)
 	@$(IN_VENV) TORTURE=1 python3 -m pytest -m "long or not long" tests/test_corpus.py tests/test_environment.py \
-	  tests/pipeline/test_full_disk.py tests/pipeline/test_kill.py tests/pipeline/test_server_away.py
+	  tests/pipeline/test_full_disk.py tests/pipeline/test_kill.py tests/pipeline/test_server_away.py \
+	  tests/pipeline/test_concurrent.py
 
 check: $(VENV)/dev  ## run the formatter, the linter and the type checker
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
