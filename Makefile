@@ -8,7 +8,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
 .PHONY: help setup doctor demo summary test test-long torture check bench bench-evaluation bench-processes \
-  bench-tuning bench-large real thesis tune compare promote serve sync ui pictures clean distclean
+  bench-tuning bench-large bench-long-use real thesis tune compare promote serve sync ui pictures clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -67,6 +67,9 @@ bench-tuning: setup  ## measure how many trials a minute a search's storage bear
 bench-large: setup  ## measure memory and time as the data grow: reports/benchmarks (15 minutes)
 	@$(IN_VENV) python3 -m benchmarks.large_data
 
+bench-long-use: setup  ## watch memory and open files over thousands of steps, trials and requests: reports/benchmarks (15 minutes)
+	@$(IN_VENV) python3 -m benchmarks.long_use
+
 tune: setup  ## search for better networks and trainings: make tune [WORKERS=2] [CLASS=normal]
 	@$(IN_VENV) python3 -m src.tune --workers $(WORKERS) $(if $(CLASS),--class $(CLASS))
 WORKERS ?= 1
@@ -78,13 +81,10 @@ compare: setup  ## compare all experiments: a table here, a page in reports/expe
 promote: setup  ## let the last run's generators be MLflow's champions, if they are better: [CLASS=normal]
 	@$(IN_VENV) python3 -m pipeline.promote $(if $(CLASS),--class $(CLASS))
 
-# The server is MLflow's own; a request names seeds and numbers of images, see the README.
+# A request names seeds and numbers of images, see the README.
 serve: setup  ## draw images on request: make serve CLASS=normal [ALIAS=champion], http://127.0.0.1:5001
 	@test -n "$(CLASS)" || { echo 'error: name the class: make serve CLASS=normal' >&2; exit 1; }
-	@$(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true \
-	  MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" \
-	  mlflow models serve --env-manager local --host 127.0.0.1 --port $(SERVE_PORT) \
-	  --model-uri "models:/chest-xray-gan-$(CLASS)@$(ALIAS)"
+	@$(IN_VENV) python3 -m src.serve --class "$(CLASS)" --alias "$(ALIAS)" --port $(SERVE_PORT)
 ALIAS ?= candidate
 SERVE_PORT ?= 5001
 

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT, copy_project, record
+from benchmarks.workspace import ROOT, anonymous_mib, copy_project, family, record
 
 RESULT = ROOT / "reports" / "benchmarks" / "large_data.json"
 SIZES = (4_000, 16_000, 64_000)
@@ -61,30 +60,11 @@ def run_stage(folder: Path, module: Sequence[str]) -> tuple[float, float]:
     stage = subprocess.Popen([sys.executable, "-m", *module], cwd=folder, stdout=subprocess.DEVNULL)
     peak = 0.0
     while stage.poll() is None:
-        peak = max(peak, sum(_anonymous_mib(pid) for pid in _family(stage.pid)))
+        peak = max(peak, sum(anonymous_mib(pid) for pid in family(stage.pid)))
         time.sleep(POLL)
     if stage.returncode:
         raise SystemExit(f"{module} ended with status {stage.returncode}")
     return time.perf_counter() - start, peak
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all that it has started."""
-    found = [pid]
-    with suppress(OSError):  # it has ended
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            for child in children.read_text().split():
-                found += _family(int(child))
-    return found
-
-
-def _anonymous_mib(pid: int) -> float:
-    """Memory of a process that no file backs."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) / 1024
-    return 0.0
 
 
 def measure(sizes: Sequence[int]) -> dict[str, Any]:

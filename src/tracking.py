@@ -814,14 +814,34 @@ def download_generator(root: Path, address: str, folder: Path) -> Path:
             mlflow.set_tracking_uri(tracking_uri(root))
             place = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder))
     except STORE_ERRORS as error:
-        raise UserError(
-            f"{address}: MLflow cannot give this model ({_one_line(error)}); `make ui` shows the "
-            "registered ones"
-        ) from error
+        raise _no_model(address, error) from error
     file = Path(place) / "data" / MODEL_FOLDER / "generator.pt"
     if not file.is_file():
         raise UserError(f"{address}: it is not a generator of this project")
     return file
+
+
+def scoring_app(root: Path, address: str) -> Any:
+    """MLflow's server of a logged model, an ASGI application. The model's code is run.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    try:
+        with _quiet():
+            from mlflow.pyfunc import load_model, scoring_server
+
+            mlflow.set_tracking_uri(tracking_uri(root))
+            return scoring_server.init(load_model(address))
+    except STORE_ERRORS as error:
+        raise _no_model(address, error) from error
+
+
+def _no_model(address: str, error: Exception) -> UserError:
+    return UserError(
+        f"{address}: MLflow cannot give this model ({_one_line(error)}); `make ui` shows the "
+        "registered ones"
+    )
 
 
 def _one_line(error: BaseException) -> str:

@@ -32,6 +32,7 @@ HARNESS = {
 COMMANDS = {
     "src/evaluate.py",
     "src/generate.py",
+    "src/serve.py",
     "src/tune.py",
 }  # of the library, besides the stages
 TEMPLATES = ("card.md", "page.html", "page.js", "style.css")  # of the report

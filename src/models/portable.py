@@ -66,15 +66,22 @@ def draw_images(
 ) -> NDArray[np.uint8]:
     """Images (n, size, size) of latents (n, width), in batches of ``BATCH``, the last one padded.
 
+    They are drawn by one thread, since the last bit of a sum may depend on how many share it.
+
     Args:
         network: from (BATCH, width) to (BATCH, 1, size, size) in [-1, 1].
         latents: one or more.
     """
     parts = []
-    for part in torch.from_numpy(latents).split(BATCH):
-        drawn = network(F.pad(part, (0, 0, 0, BATCH - len(part))))[: len(part)]
-        grey = drawn.squeeze(1).add(1).mul(127.5).round_().clamp_(0, 255)
-        parts.append(grey.to(torch.uint8).cpu().numpy())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for part in torch.from_numpy(latents).split(BATCH):
+            drawn = network(F.pad(part, (0, 0, 0, BATCH - len(part))))[: len(part)]
+            grey = drawn.squeeze(1).add(1).mul(127.5).round_().clamp_(0, 255)
+            parts.append(grey.to(torch.uint8).cpu().numpy())
+    finally:
+        torch.set_num_threads(threads)
     return np.concatenate(parts)
 
 

@@ -1,0 +1,143 @@
+"""Draw images on request: `make serve CLASS=normal`, or `python -m src.serve --class normal`.
+
+MLflow's own scoring server with the registered generator, behind limits: a request that is too
+large is not read to its end, more clients than can be served are asked to come back, and an error
+tells its reason without the server's inner life.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, get_args
+
+import uvicorn
+
+from src.errors import UserError, report_errors
+from src.settings.tree import ClassName
+from src.tracking import CANDIDATE, CHAMPION, EXPERIMENT, scoring_app
+from src.workspace import HOME
+
+MOST_BYTES = 64 * 1024  # of a request; some 5,000 images
+MOST_CLIENTS = 200  # at once; others get status 503
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+class Guarded:
+    """An ASGI application behind the limits."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > MOST_BYTES:
+                await _refuse(send)
+                return
+        whole = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def read_already() -> Message:
+            return next(whole, None) or await receive()
+
+        await self._app(scope, read_already, _Answer(send))
+
+
+class _Answer:
+    """Passes an answer on; one that is an error without its stack trace."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: Message | None = None  # of an error, until its whole text is there
+        self._body = b""
+
+    async def __call__(self, message: Message) -> None:
+        """Pass a part of the answer on."""
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self._start = message
+        elif self._start is None:
+            await self._send(message)
+        else:
+            self._body += message.get("body", b"")
+            if not message.get("more_body"):
+                await _tell(self._send, self._start["status"], _without_trace(self._body))
+
+
+def _without_trace(body: bytes) -> bytes:
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return body
+    if not isinstance(told, dict):
+        return body
+    trace = str(told.pop("stack_trace", "")).strip()
+    if trace:  # its last line alone tells what our code refuses
+        told["message"] = trace.splitlines()[-1].removeprefix("ValueError: ")
+    return json.dumps(told).encode()
+
+
+async def _refuse(send: Send) -> None:
+    reason = f"a request has at most {MOST_BYTES} bytes; ask for the images in parts"
+    body = json.dumps({"error_code": "BAD_REQUEST", "message": reason}).encode()
+    await _tell(send, 413, body)
+
+
+async def _tell(send: Send, status: int, body: bytes) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        UserError: if there is no such model, or the address cannot be had.
+    """
+    address = f"models:/{EXPERIMENT}-{arguments.label}@{arguments.alias}"
+    app = Guarded(scoring_app(HOME, address))
+    settings = uvicorn.Config(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        limit_concurrency=MOST_CLIENTS,
+        log_level="warning",
+    )
+    server = uvicorn.Server(settings)
+    print(f"{address} draws on http://{arguments.host}:{arguments.port}/invocations", flush=True)
+    try:
+        server.run()
+    except SystemExit as error:  # it has told why
+        raise UserError(f"{arguments.host}:{arguments.port}: nobody can be served there") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve one class."""
+    parser = argparse.ArgumentParser(prog="python -m src.serve", description=__doc__)
+    parser.add_argument("--class", dest="label", required=True, choices=get_args(ClassName))
+    parser.add_argument("--alias", default=CANDIDATE, help=f"{CANDIDATE} or {CHAMPION}")
+    parser.add_argument("--host", default="127.0.0.1", help="others are let in by another one")
+    parser.add_argument("--port", type=int, default=5001)
+    arguments = parser.parse_args(argv)
+    return report_errors(lambda: serve(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

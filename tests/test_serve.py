@@ -1,0 +1,92 @@
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src import serve
+from src.serve import MOST_BYTES, Guarded
+
+
+def asked(app: Any, parts: Sequence[bytes]) -> tuple[int, bytes]:
+    """Status and text of the answer to a request that comes in parts."""
+    messages = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(Guarded(app)({"type": "http", "headers": []}, receive, send))
+    start, *rest = sent
+    return start["status"], b"".join(message["body"] for message in rest)
+
+
+def answering(status: int, *parts: bytes) -> Any:
+    """An application that reads a request and answers it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message["body"]
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        for number, part in enumerate(parts, 1):
+            text = part.replace(b"BODY", str(len(body)).encode())
+            more = number < len(parts)
+            await send({"type": "http.response.body", "body": text, "more_body": more})
+
+    return app
+
+
+def test_what_is_small_enough_passes_in_parts_as_it_came() -> None:
+    assert asked(answering(200, b"BODY ", b"read"), [b"a" * MOST_BYTES]) == (200, b"65536 read")
+    assert asked(answering(200, b"BODY"), [b"ab", b"", b"c"]) == (200, b"3")
+
+
+def test_what_is_too_large_is_not_read_to_its_end() -> None:
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        pytest.fail("it was read")
+
+    endless = [b"a" * 40_000] * 1000
+    status, text = asked(never, endless)
+    assert status == 413
+    assert "at most 65536 bytes" in json.loads(text)["message"]
+
+
+def test_a_client_that_goes_away_is_not_answered() -> None:
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pytest.fail("there is nobody")
+
+    asyncio.run(Guarded(answering(200))({"type": "http", "headers": []}, receive, send))
+
+
+def test_an_error_tells_its_reason_without_a_trace() -> None:
+    trace = "Traceback (most recent call last):\n  File ...\nValueError: seed: not -1\n"
+    told = json.dumps({"message": "unexpected", "stack_trace": trace}).encode()
+    status, text = asked(answering(400, told[:20], told[20:]), [b""])
+    assert status == 400
+    assert json.loads(text) == {"message": "seed: not -1"}
+    for other in (b"no json", b"[1]", b'{"message": "m"}'):
+        assert asked(answering(500, other), [b""]) == (500, other)
+
+
+def test_a_model_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve, "HOME", tmp_path)
+    assert serve.main(["--class", "normal", "--alias", "nobody"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: models:/chest-xray-gan-normal@nobody: MLflow cannot give")
+    assert error.count("\n") == 1
