@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
-.PHONY: help setup doctor demo summary test test-long torture check bench bench-evaluation bench-processes \
-  bench-tuning bench-large bench-long-use real thesis tune compare promote serve sync ui pictures clean distclean
+.PHONY: help setup doctor demo summary test test-long torture coverage audit check bench bench-evaluation bench-processes \
+  bench-tuning bench-large bench-long-use bench-seeds real thesis tune compare promote serve sync ui pictures clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -49,6 +49,13 @@ torture: $(VENV)/dev  ## try every fault that has a test, more of them than CI d
 	  tests/pipeline/test_full_disk.py tests/pipeline/test_kill.py tests/pipeline/test_server_away.py \
 	  tests/pipeline/test_concurrent.py
 
+coverage: $(VENV)/dev  ## tell which lines of the library the quick tests do not run
+	@$(IN_VENV) python3 -m coverage run --source src,pipeline -m pytest
+	@$(IN_VENV) python3 -m coverage report --skip-covered --show-missing
+
+audit: $(VENV)/dev  ## look for known weaknesses of the pinned packages (needs the advisories of the package index)
+	@$(BIN)/pip-audit --strict --progress-spinner off --disable-pip --no-deps -r requirements-lock.txt
+
 check: $(VENV)/dev  ## run the formatter, the linter and the type checker
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
@@ -69,6 +76,9 @@ bench-large: setup  ## measure memory and time as the data grow: reports/benchma
 
 bench-long-use: setup  ## watch memory and open files over thousands of steps, trials and requests: reports/benchmarks (15 minutes)
 	@$(IN_VENV) python3 -m benchmarks.long_use
+
+bench-seeds: setup  ## measure how far the demo's scores move with the seed: reports/benchmarks (half an hour)
+	@$(IN_VENV) python3 -m benchmarks.seeds
 
 tune: setup  ## search for better networks and trainings: make tune [WORKERS=2] [CLASS=normal]
 	@$(IN_VENV) python3 -m src.tune --workers $(WORKERS) $(if $(CLASS),--class $(CLASS))
