@@ -172,6 +172,10 @@ def prepare(folder: Path) -> None:
     params["privacy"].update(images=50, train_images=100)
     params["utility"].update(size=32, steps=5, repeats=2)
     params["tune"].update(budget=320, unit="images", images=50, checks=2)
+    params["tune"]["space"] = {
+        "loss": ["bce", "hinge"],
+        "optimizer.generator.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    }
     yaml.dump(params, folder / "params.yaml")
     for module in ("fetch", "preprocess"):
         subprocess.run([sys.executable, "-m", f"pipeline.{module}"], cwd=folder, check=True)

@@ -53,6 +53,7 @@ def test_a_second_dvc_in_a_checkout_is_refused_and_the_first_goes_on(project: Pr
     assert statuses(project.path) == [("train_normal (workspace)", "FINISHED")]
 
 
+@torture
 def test_a_search_beside_a_training(project: Project) -> None:
     project.change(set_value("train", "pneumonia", "epochs", value=200))
     training = project.start("dvc", "repro", "train_pneumonia")

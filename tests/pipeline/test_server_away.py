@@ -1,5 +1,6 @@
 """A tracking server that refuses, hangs and comes back while stages work."""
 
+import re
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -105,3 +106,29 @@ def test_a_server_that_was_never_reached_is_refused(project: Project) -> None:
     output = project.repro("-f", "-s", "preprocess", good=False, **nowhere)
     assert "error: the MLflow store http://127.0.0.1:9 cannot be used" in output
     assert "Traceback" not in output
+
+
+def test_secrets_of_the_environment_are_nowhere(
+    finished: Project, server: MlflowServer, tmp_path: Path
+) -> None:
+    project = finished.copied(tmp_path / "clone")
+    secrets = {
+        "KAGGLE_USERNAME": "planted-name",
+        "KAGGLE_KEY": "planted-key",
+        "AWS_SECRET_ACCESS_KEY": "planted-aws",
+        "MLFLOW_TRACKING_URI": server.address.replace("//", "//me:planted-password@"),
+        "TUNE_STORAGE": "postgresql://me:planted-storage@127.0.0.1:9/tune",
+    }
+    output = "".join(
+        project.repro("-f", "-s", stage, **secrets)
+        for stage in ("preprocess", "train_normal", "report")
+    )
+    output += project.run("python3", "-m", "src.tune", "--class", "normal", good=False, **secrets)
+    assert "Traceback" not in output
+    assert "127.0.0.1:9" in output
+    assert len(runs(server.folder, "report")) == 1  # it was the server that was asked
+    assert "planted" not in output
+    for folder in (project.path, server.folder):
+        for file in folder.rglob("*"):
+            if file.is_file() and ".git" not in file.parts:
+                assert not re.search(rb"planted-[a-z]", file.read_bytes()), file
