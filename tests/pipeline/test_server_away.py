@@ -131,4 +131,4 @@ def test_secrets_of_the_environment_are_nowhere(
         for file in folder.rglob("*"):
             # This file itself is in the clone.
             if file.is_file() and not {".git", "tests"} & set(file.relative_to(folder).parts):
-                assert b"planted" not in file.read_bytes(), file
+                assert b"planted-" not in file.read_bytes(), file
