@@ -74,7 +74,7 @@ bench-tuning: setup  ## measure how many trials a minute a search's storage bear
 bench-large: setup  ## measure memory and time as the data grow: reports/benchmarks (15 minutes)
 	@$(IN_VENV) python3 -m benchmarks.large_data
 
-bench-long-use: setup  ## watch memory and open files over thousands of steps, trials and requests: reports/benchmarks (15 minutes)
+bench-long-use: setup  ## watch memory and open files over thousands of steps, trials and requests: reports/benchmarks (10 minutes)
 	@$(IN_VENV) python3 -m benchmarks.long_use
 
 bench-seeds: setup  ## measure how far the demo's scores move with the seed: reports/benchmarks (half an hour)

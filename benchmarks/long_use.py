@@ -34,9 +34,9 @@ from src.figures import as_png
 
 FOLDER = ROOT / "reports" / "benchmarks"
 IMAGES = 2_000
-EPOCHS = 900
-TRIALS = 300
-REQUESTS = 20_000
+EPOCHS = 300
+TRIALS = 120
+REQUESTS = 8_000
 CLIENTS = 50
 IMAGES_PER_REQUEST = 4
 
