@@ -58,9 +58,13 @@ class Watched:
         self.files.append(sum(_open_files(one) for one in pids))
 
     def summary(self) -> dict[str, Any]:
-        """The second half: its ends, and what a thousand more cost."""
-        half = len(self.done) // 2
-        done, mib, files = (np.array(x[half:]) for x in (self.done, self.mib, self.files))
+        """The second half in five parts, and what a thousand more cost."""
+        # Where all is done the process puts things away.
+        working = np.array(self.done) < self.done[-1]
+        done, mib, files = (
+            np.array(values)[working][working.sum() // 2 :]
+            for values in (self.done, self.mib, self.files)
+        )
         return {
             "work": self.work,
             "done": self.done[-1],
