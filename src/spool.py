@@ -9,8 +9,8 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -75,15 +75,18 @@ class Spool:
         return bool(self.events) and self.events[-1]["kind"] == "end"
 
     def append(self, event: Event) -> None:
-        """Add an event."""
+        """Add an event, with its time in milliseconds since 1970."""
+        event = event | {"time": now()}
         line = json.dumps(event) + "\n"
         with (self.folder / EVENTS).open("a", encoding="utf-8") as stream:
             stream.write(line)
         self.events.append(event)
 
-    def new_file(self) -> Path:
-        """A path for a file or folder that the next event speaks of, by its name, as "file"."""
-        return self.folder / FILES / f"{len(self.events)}-{uuid.uuid4().hex[:8]}"
+    def new_folder(self) -> Path:
+        """An empty folder for what the next event speaks of, by its name, as "file"."""
+        folder = self.folder / FILES / f"{len(self.events)}-{uuid.uuid4().hex[:8]}"
+        folder.mkdir()
+        return folder
 
     def file(self, event: Event) -> Path:
         """The file or folder that an event speaks of."""
@@ -121,15 +124,6 @@ class Spool:
         self._lock.close()
 
 
-@contextmanager
-def closing(spool: Spool) -> Iterator[Spool]:
-    """Let others have it at the end of the block."""
-    try:
-        yield spool
-    finally:
-        spool.close()
-
-
 def spools(place: Path) -> Iterator[Spool]:
     """The spools in a folder that no living process has, the oldest first."""
     folders = [path for path in place.glob("[!.]*") if path.is_dir()]
@@ -140,21 +134,29 @@ def spools(place: Path) -> Iterator[Spool]:
                 yield spool
 
 
-def prune(place: Path) -> None:
+def prune(place: Path, delivered: Sequence[Path]) -> None:
     """Remove delivered spools of works that may go on, all but those last used.
 
     And what processes left that were killed when they made one.
+
+    Args:
+        place: the folder of spools.
+        delivered: those spools, the oldest first.
     """
     for folder in place.glob(f"{FRESH}*"):
         with suppress(FileNotFoundError):  # another process was quicker
             if time.time() - folder.stat().st_mtime > SECONDS_TO_MAKE:
                 shutil.rmtree(folder)
-    done = [spool.folder for spool in spools(place) if not spool.waiting]
-    for folder in done[:-KEPT]:
+    for folder in delivered[:-KEPT]:
         spool = Spool.found(folder, wait=False)
         if spool is not None:
             with closing(spool):
                 spool.remove()
+
+
+def now() -> int:
+    """Milliseconds since 1970, in which MLflow counts."""
+    return int(time.time() * 1000)
 
 
 def _last_used(folder: Path) -> float:

@@ -17,7 +17,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -32,7 +32,7 @@ from PIL import Image
 from src.errors import UserError
 from src.files import write_json
 from src.locks import locked
-from src.spool import Event, Spool, closing, prune, spools
+from src.spool import Event, Spool, now, prune, spools
 
 # Read by MLflow: no usage statistics, no bars for small files, and a short wait for a dead server,
 # since what is not delivered is tried again here.
@@ -108,47 +108,49 @@ class Run:
         """Log numbers at one step."""
         new = {key: float(value) for key, value in values.items() if (key, step) not in self._known}
         if new:
-            self._put({"kind": "metrics", "values": new, "step": step})
+            self._spool.append({"kind": "metrics", "values": new, "step": step})
         if time.monotonic() > self._next:
             self.deliver(SECONDS_OF_DELIVERY)
 
     def log_image(self, series: str, image: NDArray[np.uint8], step: int) -> None:
         """Log one image, uint8 (h, w), of a series that the UI shows by step."""
-        if (series, step) in self._known:
+        if (f"image {series}", step) in self._known:
             return
-        stem = f"{series}+step+{step}+timestamp+{_now()}+{uuid.uuid4()}"
-        place = self._new_folder()
+        stem = f"{series}+step+{step}+timestamp+{now()}+{uuid.uuid4()}"
+        place = self._spool.new_folder()
         picture = Image.fromarray(image)
         picture.save(place / f"{stem}.png")
         scale = THUMBNAIL / max(picture.size)
         small = picture.resize((int(picture.width * scale), int(picture.height * scale)))
         small.save(place / f"{stem}+compressed.webp")
-        self._put({"kind": "files", "file": place.name, "to": "images", "place": [series, step]})
+        self._spool.append(
+            {"kind": "files", "file": place.name, "to": "images", "series": series, "step": step}
+        )
         self.set_tag(HAS_IMAGES, "True")
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Log a file as it is now."""
-        place = self._new_folder()
+        place = self._spool.new_folder()
         shutil.copyfile(path, place / path.name)
-        self._put({"kind": "files", "file": place.name, "to": folder})
+        self._spool.append({"kind": "files", "file": place.name, "to": folder})
 
     def log_table(self, name: str, table: pd.DataFrame) -> None:
         """Log a table that the UI shows, under ``name`` (ending in .json)."""
         path = PurePosixPath(name)
-        place = self._new_folder()
+        place = self._spool.new_folder()
         table.to_json(place / path.name, orient="split", index=False, date_format="iso")
         folder = None if len(path.parts) == 1 else str(path.parent)
-        self._put({"kind": "files", "file": place.name, "to": folder, "table": name})
+        self._spool.append({"kind": "files", "file": place.name, "to": folder, "table": name})
         names = dict.fromkeys(event["table"] for event in self._spool.events if "table" in event)
         self.set_tag(HAS_TABLES, json.dumps([{"path": n, "type": "table"} for n in names]))
 
     def log_generator(self, package: "Package") -> None:
         """Log a generator as a new version of its registered model, and its candidate."""
-        place = self._new_folder()
+        place = self._spool.new_folder()
         package.build(place / MODEL_FOLDER)
         shutil.copyfile(package.code, place / package.code.name)
         requires = [f"{name}=={version(name).partition('+')[0]}" for name in package.requires]
-        self._put(
+        self._spool.append(
             {
                 "kind": "generator",
                 "name": package.name,
@@ -161,11 +163,11 @@ class Run:
 
     def set_tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""
-        self._put({"kind": "tag", "key": key, "value": value})
+        self._spool.append({"kind": "tag", "key": key, "value": value})
 
     def end(self, status: str) -> None:
         """Say how the work ended: FINISHED, FAILED or KILLED. Deliver everything that can be."""
-        self._put({"kind": "end", "status": status})
+        self._spool.append({"kind": "end", "status": status})
         self.deliver(SECONDS_AT_THE_END)
         if self._spool.waiting:
             print(
@@ -180,14 +182,6 @@ class Run:
         self._delivery.go_on(seconds)
         pause = SECONDS_AFTER_FAILURE if self._delivery.error else SECONDS_BETWEEN_DELIVERIES
         self._next = time.monotonic() + pause
-
-    def _new_folder(self) -> Path:
-        place = self._spool.new_file()
-        place.mkdir()
-        return place
-
-    def _put(self, event: Event) -> None:
-        self._spool.append(event | {"time": _now()})
 
 
 class Delivery:
@@ -296,9 +290,8 @@ def _places(event: Event) -> set[tuple[str, int]]:
     """What an entry logs at a step: the names of numbers, or of a series of images."""
     if event["kind"] == "metrics":
         return {(name, event["step"]) for name in event["values"]}
-    if "place" in event:
-        series, step = event["place"]
-        return {(series, step)}
+    if "series" in event:
+        return {(f"image {event['series']}", event["step"])}
     return set()
 
 
@@ -316,11 +309,6 @@ def _batch(events: Sequence[Event]) -> tuple[int, list[Metric]]:
             return count, metrics
         metrics += some
     return len(events), metrics
-
-
-def _now() -> int:
-    """Milliseconds since 1970, in which MLflow counts."""
-    return int(time.time() * 1000)
 
 
 @dataclass(frozen=True)
@@ -382,7 +370,7 @@ def start_run(
     if spool is None:
         header |= {"goes_on": resume is not None}
         spool = Spool.made(place / (resume or uuid.uuid4().hex), header)
-        spool.append({"kind": "params", "values": dict(params), "time": header["time"]})
+        spool.append({"kind": "params", "values": dict(params)})
     if away is None:
         deliver_waiting(root, SECONDS_OF_DELIVERY)
     with _until_ended(spool, root, away) as run:
@@ -425,7 +413,7 @@ def _header(root: Path, name: str, tags: Mapping[str, str]) -> dict[str, Any]:
         "experiment": _experiment_name(),
         "name": name,
         "tags": dict(tags),
-        "time": _now(),
+        "time": now(),
         "goes_on": False,  # whether the work may be taken up again where it was cut off
         "run_id": None,
         "asked": False,  # whether MLflow was asked to make the run
@@ -460,9 +448,9 @@ def _taken_up(folder: Path, header: Mapping[str, Any], params: Mapping[str, str]
         return None
     same = all(spool.header[key] == header[key] for key in ("store", "experiment"))
     if same and spool.events and spool.events[0]["values"] == params:
-        spool.append({"kind": "status", "status": "RUNNING", "time": _now()})
+        spool.append({"kind": "status", "status": "RUNNING"})
         for key, value in header["tags"].items():
-            spool.append({"kind": "tag", "key": key, "value": value, "time": _now()})
+            spool.append({"kind": "tag", "key": key, "value": value})
         return spool
     with closing(spool):
         _put_aside(spool)
@@ -496,18 +484,24 @@ def deliver_waiting(root: Path, seconds: float) -> Waiting:
     delivered: list[str] = []
     left: list[str] = []
     elsewhere: set[str] = set()
+    kept: list[Path] = []
+    away = False
     for spool in spools(root / SPOOLS):
         if not spool.ended:
-            spool.append({"kind": "end", "status": "KILLED", "time": _now()})
-        if not spool.waiting:
-            pass
-        elif spool.header["store"] != store:
+            spool.append({"kind": "end", "status": "KILLED"})
+        if spool.waiting and spool.header["store"] != store:
             elsewhere.add(spool.header["store"])
-        else:
-            Delivery(spool, root).go_on(deadline - time.monotonic())
+        elif spool.waiting:
+            # What one has waited for in vain is not waited for by every other.
+            if not away and time.monotonic() < deadline:
+                delivery = Delivery(spool, root)
+                delivery.go_on(deadline - time.monotonic())
+                away = delivery.error is not None
             (left if spool.waiting else delivered).append(spool.header["name"])
+        if not spool.waiting and spool.header["goes_on"]:
+            kept.append(spool.folder)
         _tidy(spool)
-    prune(root / SPOOLS)
+    prune(root / SPOOLS, kept)
     if delivered:
         print(f"delivered to MLflow what had waited of {', '.join(delivered)}", file=sys.stderr)
     return Waiting(delivered, left, sorted(elsewhere))
@@ -524,8 +518,7 @@ def sync(root: Path) -> Waiting:
     Raises:
         UserError: if the store cannot be reached.
     """
-    with _reached(root) as client:
-        client.search_experiments(max_results=1)
+    check_store(root)
     return deliver_waiting(root, float("inf"))
 
 
@@ -554,12 +547,8 @@ def _log_params(client: mlflow.MlflowClient, run_id: str, params: Mapping[str, s
 
 def end_run(root: Path, run_id: str, status: str) -> None:
     """Say how a run ended whose process cannot say so any more."""
-    _terminate(mlflow.MlflowClient(tracking_uri(root)), run_id, status)
-
-
-def _terminate(client: mlflow.MlflowClient, run_id: str, status: str) -> None:
     try:
-        client.set_terminated(run_id, status)
+        mlflow.MlflowClient(tracking_uri(root)).set_terminated(run_id, status)
     except STORE_ERRORS as error:
         print(f"warning: MLflow cannot be reached: {_one_line(error)}", file=sys.stderr)
 
@@ -810,12 +799,8 @@ def download_generator(root: Path, address: str, folder: Path) -> Path:
     Raises:
         UserError: if there is no such model, or it is none of this project.
     """
-    try:
-        with _quiet():
-            mlflow.set_tracking_uri(tracking_uri(root))
-            place = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder))
-    except STORE_ERRORS as error:
-        raise _no_model(address, error) from error
+    with _model_at(root, address):
+        place = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder))
     file = Path(place) / "data" / MODEL_FOLDER / "generator.pt"
     if not file.is_file():
         raise UserError(f"{address}: it is not a generator of this project")
@@ -828,21 +813,28 @@ def scoring_app(root: Path, address: str) -> Any:
     Raises:
         UserError: if there is no such model.
     """
+    with _model_at(root, address):
+        from mlflow.pyfunc import load_model, scoring_server
+
+        return scoring_server.init(load_model(address))
+
+
+@contextmanager
+def _model_at(root: Path, address: str) -> Iterator[None]:
+    """Ask MLflow for a model.
+
+    Raises:
+        UserError: if there is no such model.
+    """
     try:
         with _quiet():
-            from mlflow.pyfunc import load_model, scoring_server
-
             mlflow.set_tracking_uri(tracking_uri(root))
-            return scoring_server.init(load_model(address))
+            yield
     except STORE_ERRORS as error:
-        raise _no_model(address, error) from error
-
-
-def _no_model(address: str, error: Exception) -> UserError:
-    return UserError(
-        f"{address}: MLflow cannot give this model ({_one_line(error)}); `make ui` shows the "
-        "registered ones"
-    )
+        raise UserError(
+            f"{address}: MLflow cannot give this model ({_one_line(error)}); `make ui` shows the "
+            "registered ones"
+        ) from error
 
 
 def _one_line(error: BaseException) -> str:

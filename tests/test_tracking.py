@@ -402,6 +402,25 @@ def test_what_was_logged_while_the_store_was_away_is_delivered_later(
     assert count_waiting(server) == 0
 
 
+def test_a_store_that_is_away_is_not_waited_for_by_everything_that_waits(
+    server: Path, away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away.now = True
+    for name in ("a", "b", "c"):
+        with start_run(name, server, {}, {}):
+            pass
+    monkeypatch.setattr(tracking, "check_store", lambda root: None)
+    tried = []
+    go_on = tracking.Delivery.go_on
+    monkeypatch.setattr(
+        tracking.Delivery, "go_on", lambda self, most: (tried.append(1), go_on(self, most))[1]
+    )
+    assert sync(server).left == ["a", "b", "c"]
+    assert len(tried) == 1
+    away.now = False
+    assert sync(server).delivered == ["a", "b", "c"]
+
+
 def test_the_next_run_delivers_what_waits(server: Path, away: Away) -> None:
     away.now = True
     with start_run("a", server, {}, {}) as run:
