@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.large_data import set_size
 from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT, anonymous_mib, copy_project, family, record
+from benchmarks.workspace import ROOT, anonymous_mib, copy_project, family, record, run_stage
 from src.errors import report_errors
 from src.figures import as_png
 
@@ -95,8 +96,6 @@ def watch(
 
 def rows_of(folder: Path, query: str) -> float:
     """A number that MLflow's store of a folder tells; 0 if it is not there yet."""
-    import sqlite3
-
     with suppress(sqlite3.Error), sqlite3.connect(folder / "mlflow.db") as store:
         return float(store.execute(query).fetchone()[0] or 0)
     return 0.0
@@ -182,14 +181,13 @@ def prepare(folder: Path) -> None:
     }
     yaml.dump(params, folder / "params.yaml")
     for module in ("fetch", "preprocess"):
-        subprocess.run([sys.executable, "-m", f"pipeline.{module}"], cwd=folder, check=True)
+        run_stage(folder, f"pipeline.{module}")
 
 
 def finish(folder: Path) -> None:
     """The other stages, which register what is served."""
     for module in ("train pneumonia", "fid_eval", "privacy_eval", "utility_eval", "report"):
-        command = [sys.executable, "-m", *f"pipeline.{module}".split()]
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        run_stage(folder, *f"pipeline.{module}".split())
 
 
 def draw(found: Sequence[Watched]) -> Figure:

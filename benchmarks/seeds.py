@@ -8,7 +8,6 @@ reports/benchmarks.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,18 +18,11 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT, copy_project, record
+from benchmarks.workspace import ROOT, copy_project, record, run_stage
 from src.data.classes import CLASSES
 
 RESULT = ROOT / "reports" / "benchmarks" / "seeds.json"
 SCORES = ("frechet", "kid", "precision", "recall", "density", "coverage")
-
-
-def run_stage(folder: Path, *module: str) -> None:
-    """Run a stage of the copy."""
-    subprocess.run(
-        [sys.executable, "-m", *module], cwd=folder, check=True, stdout=subprocess.DEVNULL
-    )
 
 
 def set_seed(folder: Path, seed: int) -> None:

@@ -28,6 +28,13 @@ def copy_project(folder: Path, without: Collection[str] = ()) -> None:
             shutil.copy2(ROOT / name, folder / name)
 
 
+def run_stage(folder: Path, *module: str) -> None:
+    """Run a stage of a copy."""
+    subprocess.run(
+        [sys.executable, "-m", *module], cwd=folder, check=True, stdout=subprocess.DEVNULL
+    )
+
+
 def in_a_process(module: str, *arguments: str) -> dict[str, float]:
     """One measurement by a new process of a benchmark's module, which prints it as JSON."""
     command = [sys.executable, "-m", module, "--measure", *arguments]

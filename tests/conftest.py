@@ -23,6 +23,7 @@ from src.settings.data import DataSettings, PreprocessSettings
 from src.settings.tree import Settings, parse_settings
 
 ROOT = Path(__file__).resolve().parents[1]
+TORTURE = bool(os.environ.get("TORTURE"))  # `make torture` tries more than CI does
 
 
 @pytest.fixture

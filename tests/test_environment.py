@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import TORTURE
 from tests.pipeline.project import Project
 
 pytestmark = pytest.mark.long
@@ -59,7 +60,7 @@ def dvc(project: Project, environment: dict[str, str]) -> subprocess.CompletedPr
 
 # CI's share; `make torture` tries all.
 TRIED = ["no home", "a link"]
-if os.environ.get("TORTURE"):
+if TORTURE:
     TRIED += ["no git program", "a plain locale", "a dirty tree"]
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -120,9 +119,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(template: Project, tmp_path: Path) -> Iterator[Project]:
-    ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
-    shutil.copytree(template.path, tmp_path / "clone", symlinks=True, ignore=ignored)
-    yield (made := Project(tmp_path / "clone"))
+    yield (made := template.copied(tmp_path / "clone"))
     assert made.processes() == []
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,16 @@ class Project:
         return {
             out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]
         }
+
+
+def runs(folder: Path, stage: str) -> list[tuple[str, str]]:
+    """Id and status of each run of a stage in the MLflow store of a folder, the oldest first."""
+    with sqlite3.connect(folder / "mlflow.db") as store:
+        return store.execute(
+            "select r.run_uuid, r.status from runs r join tags t on r.run_uuid = t.run_uuid "
+            "where t.key = 'dvc.stage' and t.value = ? order by r.start_time",
+            (stage,),
+        ).fetchall()
 
 
 def _environment() -> dict[str, str]:

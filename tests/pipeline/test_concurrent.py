@@ -1,18 +1,18 @@
 """Several at once: in one checkout, in a queue, on one tracking server."""
 
-import os
 import sqlite3
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import TORTURE
 from tests.pipeline.project import Project, set_value
 from tests.servers import mlflow_server
 
 pytestmark = pytest.mark.long
 
-torture = pytest.mark.skipif(not os.environ.get("TORTURE"), reason="`make torture` tries it")
+torture = pytest.mark.skipif(not TORTURE, reason="`make torture` tries it")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Every stage on a full disk: one line, nothing good is lost, and it works once there is room."""
 
 import hashlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import TORTURE
 from tests.pipeline.project import Project
 
 pytestmark = pytest.mark.long
@@ -72,7 +72,7 @@ def fill(project: Project, left: int) -> Path:
 
 
 # CI's share; `make torture` tries all.
-TRIED = list(STAGES) if os.environ.get("TORTURE") else ["fetch", "train_normal", "report"]
+TRIED = list(STAGES) if TORTURE else ["fetch", "train_normal", "report"]
 
 
 @pytest.mark.parametrize("name", TRIED)

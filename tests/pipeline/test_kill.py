@@ -1,6 +1,5 @@
 """Real trainings that are killed, and end with the same bytes as one that was not."""
 
-import os
 import random
 import signal
 import sqlite3
@@ -12,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.project import STAGES, Project, set_value
+from tests.conftest import TORTURE
+from tests.pipeline.project import STAGES, Project, runs, set_value
 
 pytestmark = pytest.mark.long
 
-TORTURE = bool(os.environ.get("TORTURE"))
 KILLS = 24 if TORTURE else 12
 TRAINED = 0.8  # at most the share of the training that all killed processes together do
 KILLS_OF_A_STAGE = 5 if TORTURE else 1
@@ -88,16 +87,6 @@ def wait_for_a_checkpoint(project: Project) -> None:
         time.sleep(0.01)
 
 
-def runs(project: Project, stage: str = "train_normal") -> list[tuple[str, str]]:
-    """Id and status of each MLflow run of a stage."""
-    with sqlite3.connect(project.path / "mlflow.db") as store:
-        return store.execute(
-            "select r.run_uuid, r.status from runs r join tags t on r.run_uuid = t.run_uuid "
-            "where t.key = 'dvc.stage' and t.value = ?",
-            (stage,),
-        ).fetchall()
-
-
 def wait_until_nobody_works(project: Project) -> None:
     """What was started by a killed process is to end by itself."""
     deadline = time.monotonic() + 10
@@ -123,7 +112,7 @@ def test_killed_at_many_random_moments_it_ends_with_the_same_bytes(
     output = project.repro("train_normal")
     assert "going on from a checkpoint" in output
     assert results(project) == whole
-    ((run, status),) = runs(project)
+    ((run, status),) = runs(project.path, "train_normal")
     assert status == "FINISHED"
     with sqlite3.connect(project.path / "mlflow.db") as store:
         steps = [
@@ -170,7 +159,7 @@ def test_every_stage_killed_at_random_moments_ends_with_the_same_bytes(
     assert "up to date" in project.repro()
     assert project.hashes() == finished.hashes()
     for stage in STAGES:
-        statuses = [status for _, status in runs(project, stage)]
+        statuses = [status for _, status in runs(project.path, stage)]
         assert "FINISHED" in statuses, stage
         assert set(statuses) <= {"FINISHED", "KILLED"}, stage
 
@@ -187,7 +176,7 @@ def test_asked_to_stop_it_saves_and_leaves(
     assert process.returncode == 130
     assert output.splitlines()[-2].startswith("stopping: the state is kept in ")
     assert output.splitlines()[-1] == "interrupted"
-    assert [status for _, status in runs(project)] == ["KILLED"]
+    assert [status for _, status in runs(project.path, "train_normal")] == ["KILLED"]
     assert "going on from a checkpoint" in project.repro("train_normal")
     assert results(project) == whole
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.project import Project, set_value
+from tests.pipeline.project import Project, runs, set_value
 from tests.servers import MlflowServer, mlflow_server
 
 pytestmark = pytest.mark.long
@@ -33,16 +33,6 @@ def project(server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def at(server: MlflowServer) -> dict[str, str]:
     return {"MLFLOW_TRACKING_URI": server.address, "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
-
-
-def runs(folder: Path, stage: str) -> list[tuple[str, str]]:
-    """Id and status of each run of a stage, the oldest first."""
-    with sqlite3.connect(folder / "mlflow.db") as store:
-        return store.execute(
-            "select r.run_uuid, r.status from runs r join tags t on r.run_uuid = t.run_uuid "
-            "where t.key = 'dvc.stage' and t.value = ? order by r.start_time",
-            (stage,),
-        ).fetchall()
 
 
 def assert_everything_once(folder: Path, run: str) -> None:
