@@ -105,6 +105,8 @@ sync: setup  ## deliver to MLflow what was logged while its server was away
 	@$(IN_VENV) python3 -m pipeline.sync
 
 ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
+	@test -n "$$MLFLOW_TRACKING_URI" -o -e mlflow.db || \
+	  { echo "error: no run was logged here yet: \`make demo\` logs some" >&2; exit 1; }
 	@$(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 PORT ?= 5000

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.errors import UserError
-from src.files import write_json
+from src.files import file_in_place_of, write_json
 from src.locks import locked
 from src.spool import Event, Spool, now, prune, spools
 
@@ -46,6 +46,7 @@ import mlflow
 import mlflow.artifacts
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 # It prints a traceback of what a database refuses, which is told here in one line.
@@ -625,6 +626,7 @@ def _reached(root: Path) -> Iterator[mlflow.MlflowClient]:
     uri = tracking_uri(root)
     try:
         with _one_at_a_time(root), _quiet():
+            _make_sqlite(uri)
             yield mlflow.MlflowClient(uri)
     except STORE_ERRORS as error:
         raise _unusable(uri, error) from error
@@ -677,13 +679,18 @@ def _experiment(client: mlflow.MlflowClient, root: Path, name: str) -> str:
         number = str(found.experiment_id)
     else:
         local = tracking_uri(root).startswith("sqlite:")
-        place = (root / "mlartifacts").as_uri() if local else None
+        place = _artifacts(root) if local else None
         number = str(client.create_experiment(name, artifact_location=place))
     if _remembered(root, name) != number:
         stores = _stores(root)
         stores.setdefault(_without_password(tracking_uri(root)), {})[name] = number
         write_json(root / SPOOLS / REACHED, stores)
     return number
+
+
+def _artifacts(folder: Path) -> str:
+    """Where the files of a local store's runs lie."""
+    return (folder / "mlartifacts").as_uri()
 
 
 def _remembered(root: Path, name: str) -> str | None:
@@ -699,11 +706,35 @@ def _stores(root: Path) -> dict[str, dict[str, str]]:
 
 @contextmanager
 def _one_at_a_time(root: Path) -> Iterator[None]:
-    """Keep two processes from opening a new sqlite store at once, which races its migration."""
-    lock = locked(root / ".mlflow.lock", wait=True)
+    """Keep two processes from making a sqlite store, or an experiment, at once."""
+    file = _sqlite_file(tracking_uri(root))
+    lock = locked((file.parent if file else root) / ".mlflow.lock", wait=True)
     assert lock is not None  # it was waited for
     with lock:
         yield
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """Where a sqlite store lies, if a store is one."""
+    database = make_url(uri).database if uri.startswith("sqlite:") else None
+    return Path(database) if database else None
+
+
+def _make_sqlite(uri: str) -> None:
+    """Make a sqlite store that is not there yet, whole or not at all.
+
+    MLflow makes its tables in hundreds of steps, and cannot use a store that has only some.
+    """
+    file = _sqlite_file(uri)
+    if file is None or file.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # it takes a second
+
+    for left in file.parent.glob(f".{file.name}-new-*"):  # by a process that was killed
+        left.unlink()
+    with file_in_place_of(file) as new:
+        store = SqlAlchemyStore(f"sqlite:///{new}", _artifacts(file.parent))
+        store.engine.dispose()
 
 
 @contextmanager

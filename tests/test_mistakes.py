@@ -82,7 +82,7 @@ def test_a_mistake_is_told_in_one_line(
     for part in said:
         assert part in output
     left = {path.name for path in project.path.iterdir()} - set(before)
-    assert left <= {"mlflow.db", ".mlflow.lock", "data", "__pycache__"}
+    assert left <= {"mlflow.db", ".mlflow.lock", ".tracking", "data", "__pycache__"}
     assert not any((project.path / "data").rglob("*.png"))
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,39 @@ def only_run(root: Path) -> Entity:
     assert experiment is not None
     (run,) = client(root).search_runs([experiment.experiment_id])
     return run
+
+
+MAKES_A_STORE = """
+import pathlib, sys
+from src.tracking import start_run
+root = pathlib.Path(sys.argv[1])
+print("begins", flush=True)
+with start_run("train_normal", root, {}, {}):
+    pass
+"""
+
+
+@pytest.mark.long
+def test_a_store_whose_making_is_killed_is_made_by_the_next(tmp_path: Path) -> None:
+    for hundredths in (10, 30, 60):
+        root = tmp_path / str(hundredths)
+        root.mkdir()
+        making = subprocess.Popen(
+            [sys.executable, "-c", MAKES_A_STORE, str(root)],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        assert making.stdout is not None
+        making.stdout.readline()
+        while making.poll() is None and not any(root.glob(".mlflow.db-new-*")):
+            time.sleep(0.001)
+        time.sleep(hundredths / 100)
+        making.kill()
+        making.communicate()
+        assert (root / "mlflow.db").exists() or any(root.glob(".mlflow.db-new-*"))
+        with start_run("train_normal", root, {}, {}):
+            pass
+        assert not any(root.glob(".mlflow.db-new-*"))
 
 
 def test_everything_that_is_logged_arrives(tmp_path: Path) -> None:
