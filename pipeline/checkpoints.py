@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from src.compute import Compute
 from src.errors import UserError
 from src.files import sha256_of_file
-from src.locks import locked
+from src.locks import try_lock
 from src.settings.tree import ClassName, Settings
 from src.workspace import HOME, PROJECT
 
@@ -61,11 +61,11 @@ def checkpoint_folder(name: ClassName, key: str) -> Iterator[Path]:
     while True:
         folder = ROOT / name / (key if number == 1 else f"{key}-{number}")
         folder.mkdir(parents=True, exist_ok=True)
-        lock = locked(folder / LOCK)
-        if lock is not None:
+        held = try_lock(folder / LOCK)
+        if held is not None:
             break
         number += 1
-    with lock:
+    with held:
         (folder / LOCK).touch()  # the time of its last use
         _prune(ROOT / name)
         yield folder
@@ -75,7 +75,7 @@ def _prune(parent: Path) -> None:
     """Remove all but the folders last used, and none that is in use."""
     locks = sorted(parent.glob(f"*/{LOCK}"), key=lambda lock: lock.stat().st_mtime, reverse=True)
     for path in locks[KEPT:]:
-        lock = locked(path)
-        if lock is not None:
-            with lock:
+        held = try_lock(path)
+        if held is not None:
+            with held:
                 shutil.rmtree(path.parent)

@@ -26,7 +26,7 @@ from src.data.download import (
 )
 from src.errors import UserError, report_errors
 from src.files import sha256_of_file
-from src.locks import locked
+from src.locks import try_lock
 from src.settings.tree import Settings, load_settings
 from src.tracking import check_store, count_waiting, is_local
 from src.workspace import HOME, PARAMS, PROJECT
@@ -265,10 +265,10 @@ def _output(*command: str) -> str | None:
 
 def _locked(file: Path) -> bool:
     """Whether another process holds a lock on a file."""
-    lock = locked(file)
-    if lock is not None:
-        lock.close()
-    return lock is None
+    held = try_lock(file)
+    if held is not None:
+        held.close()
+    return held is None
 
 
 if __name__ == "__main__":

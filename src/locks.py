@@ -5,26 +5,31 @@ from pathlib import Path
 from typing import IO
 
 
-def locked(path: Path, wait: bool = False) -> IO[str] | None:
-    """The lock of a file, held until it is closed or the process ends.
+def lock(path: Path) -> IO[str]:
+    """The lock of a file, waited for, and held until it is closed or the process ends.
 
     Args:
         path: made if it is not there.
-        wait: until another process lets go of it.
-
-    Returns:
-        the open file, or None if another process has the lock.
 
     Raises:
         FileNotFoundError: if its folder is not there.
     """
-    lock = path.open("a")
+    return _locked(path, fcntl.LOCK_EX)
+
+
+def try_lock(path: Path) -> IO[str] | None:
+    """As ``lock``, but None if another process has it."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        lock.close()
         return None
+
+
+def _locked(path: Path, operation: int) -> IO[str]:
+    file = path.open("a")
+    try:
+        fcntl.flock(file, operation)
     except BaseException:
-        lock.close()
+        file.close()
         raise
-    return lock
+    return file

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from src.files import write_atomic, write_json
-from src.locks import locked
+from src.locks import lock, try_lock
 
 HEADER, EVENTS, DELIVERED, FILES, LOCK = "run.json", "events.jsonl", "delivered", "files", "lock"
 FRESH = ".new-"  # how the name of a folder begins that is being made
@@ -28,9 +28,9 @@ Event = dict[str, Any]
 class Spool:
     """The spool of one run, which this process alone writes or delivers."""
 
-    def __init__(self, folder: Path, lock: IO[str]) -> None:
+    def __init__(self, folder: Path, held: IO[str]) -> None:
         self.folder = folder
-        self._lock = lock
+        self._lock = held
         self.header: dict[str, Any] = json.loads((folder / HEADER).read_text(encoding="utf-8"))
         self.events = _whole_events(folder / EVENTS)
         counted = folder / DELIVERED
@@ -41,10 +41,9 @@ class Spool:
         """A new one; its folder must not be there."""
         fresh = folder.with_name(f"{FRESH}{uuid.uuid4().hex}")
         (fresh / FILES).mkdir(parents=True)
-        lock = locked(fresh / LOCK, wait=True)
-        assert lock is not None  # it was waited for
+        held = lock(fresh / LOCK)
         write_json(fresh / HEADER, header)
-        return cls(fresh.rename(folder), lock)
+        return cls(fresh.rename(folder), held)
 
     @classmethod
     def found(cls, folder: Path, wait: bool) -> Self | None:
@@ -55,14 +54,14 @@ class Spool:
             wait: until the other process has done.
         """
         try:
-            lock = locked(folder / LOCK, wait)
+            held = lock(folder / LOCK) if wait else try_lock(folder / LOCK)
         except FileNotFoundError:
             return None
-        if lock is not None and not (folder / HEADER).exists():  # it was being removed
+        if held is not None and not (folder / HEADER).exists():  # it was being removed
             shutil.rmtree(folder, ignore_errors=True)
-            lock.close()
+            held.close()
             return None
-        return cls(folder, lock) if lock is not None else None
+        return cls(folder, held) if held is not None else None
 
     @property
     def waiting(self) -> int:

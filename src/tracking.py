@@ -31,7 +31,7 @@ from PIL import Image
 
 from src.errors import UserError
 from src.files import file_in_place_of, write_json
-from src.locks import locked
+from src.locks import lock
 from src.spool import Event, Spool, now, prune, spools
 
 # Read by MLflow: no usage statistics, no bars for small files, and a short wait for a dead server,
@@ -708,9 +708,7 @@ def _stores(root: Path) -> dict[str, dict[str, str]]:
 def _one_at_a_time(root: Path) -> Iterator[None]:
     """Keep two processes from making a sqlite store, or an experiment, at once."""
     file = _sqlite_file(tracking_uri(root))
-    lock = locked((file.parent if file else root) / ".mlflow.lock", wait=True)
-    assert lock is not None  # it was waited for
-    with lock:
+    with lock((file.parent if file else root) / ".mlflow.lock"):
         yield
 
 

@@ -1,7 +1,7 @@
 """A walk through a generator's latent space, as an animated picture."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,20 +68,13 @@ def animation(frames: NDArray[np.uint8], suffix: str, texts: Mapping[str, str]) 
     else:
         options["xmp"] = said.encode()
         options["lossless"] = True
-    _save(pictures, buffer, FORMATS[suffix], options)
-    return buffer.getvalue()
-
-
-def _save(
-    pictures: Sequence[Image.Image], buffer: io.BytesIO, kind: str, options: Mapping[str, object]
-) -> None:
-    first, *rest = pictures
-    first.save(
+    pictures[0].save(
         buffer,
-        format=kind,
+        format=FORMATS[suffix],
         save_all=True,
-        append_images=rest,
+        append_images=pictures[1:],
         duration=MILLISECONDS,
         loop=0,
         **options,
     )
+    return buffer.getvalue()

@@ -5,15 +5,13 @@ both, at several sizes of the real set. What generated images must beat is class
 The test split is looked at once, by what each training chose on held-out train patients.
 """
 
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
@@ -30,6 +28,7 @@ from src.evaluation.diagnosis import (
     train_to_diagnose,
 )
 from src.evaluation.draws import CONFIDENCE, Patients, Places
+from src.process import end_with_parent
 from src.settings.utility import UtilitySettings
 
 SPLIT, SUBSET, HALVES = range(3)  # streams of randomness
@@ -194,18 +193,10 @@ def _prepare(work: Callable[[Trial], Outcome]) -> None:
     """Set up a worker, once: the images are sent to it here, and it computes with one thread."""
     global _in_worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for it tells
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     _in_worker = work
-
-
-def _end_with_parent() -> None:
-    """End this worker when the process that started it has ended, even by being killed."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _work(trial: Trial) -> Outcome:

@@ -5,7 +5,6 @@ system's on a file of its own, its lease, which ends with the process however th
 storage is a database, where Optuna's heartbeat tells who is alive.
 """
 
-import fcntl
 import hashlib
 import json
 import time
@@ -30,6 +29,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from src.errors import UserError
+from src.locks import lock, try_lock
 
 UNLEASED = timedelta(seconds=10)  # that a trial which has just begun may take to get its lease
 # Attributes of trials.
@@ -88,8 +88,7 @@ class JournalStore(Store):
     def lease(self, trial: optuna.Trial) -> Iterator[None]:
         """As ``Store``: a lock on a file that is named after the study and trial."""
         path = self._path(trial.study, trial.number)
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with lock(path):
             try:
                 yield
             finally:
@@ -105,11 +104,10 @@ class JournalStore(Store):
             if not cut and begun is not None and datetime.now() - begun < UNLEASED:
                 continue
             path = self._path(study, trial.number)
-            with path.open("a") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue  # it is alive, or another worker has just found it
+            held = try_lock(path)
+            if held is None:
+                continue  # it is alive, or another worker has just found it
+            with held:
                 now = {original(t): t for t in newest_attempts(study)}[original(trial)]
                 if now.number == trial.number:  # else it has been queued again
                     if now.state == TrialState.RUNNING:

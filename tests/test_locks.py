@@ -1,0 +1,43 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.locks import lock, try_lock
+from tests.conftest import ROOT
+
+HOLDS = """
+import pathlib, sys, time
+from src.locks import lock
+held = lock(pathlib.Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_it_is_held_until_it_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    with lock(file):
+        assert try_lock(file) is None
+    again = try_lock(file)
+    assert again is not None
+    again.close()
+
+
+def test_it_ends_with_the_process_that_has_it(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(file)], stdout=subprocess.PIPE, cwd=ROOT
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert try_lock(file) is None
+        other.kill()
+    lock(file).close()
+
+
+def test_a_lock_without_its_folder_is_refused(tmp_path: Path) -> None:
+    for take in (lock, try_lock):
+        with pytest.raises(FileNotFoundError):
+            take(tmp_path / "none" / "lock")
