@@ -105,7 +105,7 @@ def compare_sets(
         seed: names the randomness; every iteration has a stream of its own.
 
     Raises:
-        UserError: if a real set is smaller than ``sample_size``.
+        UserError: if a real set is smaller than ``sample_size``, or of too few patients.
     """
     patients = {name: features.patients for name, features in real.items()}
     for name, whose in patients.items():

@@ -1,8 +1,12 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import scipy.stats
 from numpy.typing import NDArray
 
 from benchmarks.plain_evaluation import plain_frechet
+from src.evaluation import frechet
 from src.evaluation.frechet import (
     FeatureSet,
     Moments,
@@ -119,20 +123,28 @@ def test_both_exact_forms_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mean", "covariance"),
+    ("mean", "covariance", "said"),
     [
-        (np.zeros(2), np.zeros((3, 3))),
-        (np.zeros((2, 1)), np.zeros((2, 2))),
-        (np.zeros(0), np.zeros((0, 0))),
-        (np.array([0.0, np.inf]), np.eye(2)),
-        (np.zeros(2), np.array([[1.0, 0.5], [0.0, 1.0]])),
+        (np.zeros(2), np.zeros((3, 3)), r"not \(2,\) and \(3, 3\)$"),
+        (np.zeros((2, 1)), np.zeros((2, 2)), r"not \(2, 1\) and \(2, 2\)$"),
+        (np.zeros(0), np.zeros((0, 0)), r"must be \(d,\) and \(d, d\)"),
+        (np.array([0.0, np.inf]), np.eye(2), "^a mean and a covariance must be finite$"),
+        (np.zeros(2), np.array([[1.0, 0.5], [0.0, 1.0]]), "^a covariance must be symmetric$"),
+        (np.zeros(2), 1e9 * np.array([[1.0, 0.5], [0.4, 1.0]]), "symmetric"),
+        (np.zeros(2), 1e-9 * np.array([[1.0, 0.5], [0.4, 1.0]]), "symmetric"),
     ],
 )
 def test_moments_that_are_of_no_gaussian_are_refused(
-    mean: NDArray[np.float64], covariance: NDArray[np.float64]
+    mean: NDArray[np.float64], covariance: NDArray[np.float64], said: str
 ) -> None:
-    with pytest.raises(ValueError, match="covariance"):
+    with pytest.raises(ValueError, match=said):
         Moments(mean, covariance)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_moments_may_be_rounded(scale: float) -> None:
+    Moments(np.zeros(2), scale * np.array([[1.0, 0.5], [0.5 + 1e-8, 1.0]]))
+    Moments(np.zeros(2), np.zeros((2, 2)))
 
 
 def test_the_distance_at_infinitely_many_samples_loses_its_bias() -> None:
@@ -150,8 +162,52 @@ def test_the_distance_at_infinitely_many_samples_loses_its_bias() -> None:
     assert np.mean(found) == pytest.approx(8 * 0.5**2, rel=0.05)
 
 
-def test_with_few_samples_for_the_features_there_is_no_extrapolation() -> None:
+@pytest.mark.parametrize("n", [5, 40, 400])
+def test_with_few_samples_for_the_features_there_is_no_extrapolation(n: int) -> None:
     rng = np.random.default_rng(9)
-    for n in (5, 40, 400):
-        x, y = rng.standard_normal((n, 200)), rng.standard_normal((n, 200))
-        assert extrapolated_distance(x, y, rng) is None
+    x, y = rng.standard_normal((n, 200)), rng.standard_normal((n, 200))
+    assert extrapolated_distance(x, y, rng) is None
+
+
+def test_the_smallest_subsets_have_more_images_than_features() -> None:
+    """Means far apart leave nothing else that an answer could fail by."""
+    x = np.random.default_rng(10).standard_normal((84, 20))
+    for n, told in ((80, False), (84, True)):
+        for first, second in ((x[:n], x + 100), (x + 100, x[:n])):
+            limit = extrapolated_distance(first, second, np.random.default_rng(0))
+            assert (limit is not None) == told
+            assert limit is None or limit == pytest.approx(20 * 100**2, rel=1e-3)
+
+
+def test_a_bias_that_is_no_line_leaves_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The distances are given here, by the share of the images that they are of."""
+    x = np.zeros((1000, 2))
+
+    def extrapolated(of: Callable[[float, float], float]) -> float | None:
+        noise = np.random.default_rng(11)
+
+        def given(first: FeatureSet, second: FeatureSet) -> float:
+            return of(len(first.features) / 1000, noise.standard_normal())
+
+        monkeypatch.setattr(frechet, "frechet_distance", given)
+        return extrapolated_distance(x, x, np.random.default_rng(0))
+
+    for scale in (1e-3, 1.0, 1e3):
+        assert extrapolated(lambda n, _: scale * (2 + 1 / n)) == pytest.approx(2 * scale, rel=1e-3)  # noqa: B023
+        # Noise alone is no curve, where it leaves the answer good enough.
+        unsteady = extrapolated(lambda n, e: scale * (2 + 1 / n + 0.05 * e))  # noqa: B023
+        assert unsteady == pytest.approx(2 * scale, rel=0.05)
+        assert extrapolated(lambda n, e: scale * (2 + 1 / n + 2 * e)) is None  # noqa: B023
+        assert extrapolated(lambda n, _: scale * (2 + 1 / n**2)) is None  # noqa: B023
+        assert extrapolated(lambda n, _: scale * (2 + 1 / n + 1e-3 / n**2)) is not None  # noqa: B023
+    assert extrapolated(lambda n, _: 0.1 + 1e-4 / n) == pytest.approx(0.1, rel=1e-3)
+    assert extrapolated(lambda n, _: -1e-2 + 1 / n) == 0
+
+
+def test_the_line_is_the_one_of_least_squares() -> None:
+    rng = np.random.default_rng(12)
+    x = np.repeat(np.linspace(1, 4, 8), 6)
+    y = 3 + 0.5 * x + rng.standard_normal(x.size)
+    expected = scipy.stats.linregress(x, y)
+    found = frechet._at_zero(x, y)
+    assert found == pytest.approx((expected.intercept, expected.intercept_stderr), rel=1e-9)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from src.evaluation.protocol import (
     rows_to_draw,
 )
 from src.evaluation.thesis import published_description
-from src.evaluation.verdict import judge
+from src.evaluation.verdict import Verdict, judge
 
 Fake = Callable[[str, int], NDArray[np.float32]]
 CENTRES = {"RN": 0.0, "RP": 3.0, "FN": 0.3, "FP": 2.7}
@@ -67,13 +68,17 @@ def test_floors_are_of_disjoint_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     from src.evaluation import protocol
 
     compared: list[tuple[FeatureSet, FeatureSet]] = []
+    distances: list[float] = []
 
     def spy(first: FeatureSet, second: FeatureSet) -> float:
         compared.append((first, second))
-        return frechet_distance(first, second)
+        distances.append(frechet_distance(first, second))
+        return distances[-1]
 
     monkeypatch.setattr(protocol, "frechet_distance", spy)
-    run(iterations=3)
+    table = run(iterations=3)
+    assert list(table["distance"]) == distances
+    assert list(table["pair"]) == [*PAIRS, *FLOORS] * 3
     for start in range(0, len(compared), 8):
         for first, second in compared[start + 6 : start + 8]:
             rows = {row.tobytes() for row in first.features}
@@ -106,8 +111,22 @@ def test_of_a_large_set_only_the_images_that_are_drawn_are_needed() -> None:
 
 
 def test_a_set_that_is_too_small_is_named() -> None:
-    with pytest.raises(UserError, match=r"fid\.sample_size: 40 is more than the 31 .* RP"):
-        next(compare_sets(REAL, good_fake, 2, 40, 0))
+    with pytest.raises(UserError, match=r"fid\.sample_size: 32 is more than the 31 .* RP"):
+        next(compare_sets(REAL, good_fake, 2, 32, 0))
+    next(compare_sets(REAL, good_fake, 2, 31, 0))
+
+
+def test_a_floor_needs_draws_of_two_images_without_a_common_patient() -> None:
+    def real(owners: str) -> RealFeatures:
+        places = np.arange(len(owners))
+        return RealFeatures(Patients.named(list(owners)), places, gaussian("RP", len(owners), 3))
+
+    (rows,) = compare_sets(REAL | {"RP": real("aabbcc")}, good_fake, 1, 5, 0)
+    assert rows[-1]["pair"] == "RPxRP"
+    assert rows[-1]["n"] == 2
+    for owners in ("aaaaa", "aabbc"):
+        with pytest.raises(UserError, match="the 5 test images of RP are of too few patients"):
+            next(compare_sets(REAL | {"RP": real(owners)}, good_fake, 1, 5, 0))
 
 
 def test_the_description_is_pandas_own() -> None:
@@ -120,7 +139,11 @@ def test_the_description_is_pandas_own() -> None:
     assert table.loc["RNxFN", "relative"] == pytest.approx(
         values.mean() / distances.loc[distances["pair"] == "RNxRP", "distance"].mean()
     )
-    assert table["kind"].to_dict() | {} == PAIRS | dict.fromkeys(FLOORS, "floor")
+    assert table["kind"].to_dict() == PAIRS | dict.fromkeys(FLOORS, "floor")
+    columns = ["kind", "n", "count", "mean", "std", "min", "25%", "50%", "75%", "max", "relative"]
+    assert list(table.columns) == columns
+    assert table["n"].to_dict() == dict.fromkeys([*PAIRS, "RNxRN"], 20) | {"RPxRP": 15}
+    assert str(table.loc["RNxFN", "count"]) == "10"
 
 
 def test_the_hypothesis_holds_for_good_fakes_and_fails_for_swapped_ones() -> None:
@@ -130,7 +153,26 @@ def test_the_hypothesis_holds_for_good_fakes_and_fails_for_swapped_ones() -> Non
     assert good.largest_same_mean < good.smallest_different_mean
     assert not swapped.holds
     assert swapped.share == 0
-    assert "does not hold" in swapped.sentence()
+    assert (good.largest_same, good.smallest_different) == ("RNxFN", "FNxFP")
+    assert (swapped.largest_same, swapped.smallest_different) == ("RNxFN", "RPxFN")
+
+
+def test_the_sentence_of_the_verdict() -> None:
+    good = Verdict(True, "RNxFN", 0.51234, "RNxRP", 2, 0.98)
+    assert good.sentence() == (
+        "The hypothesis holds: the largest same-class mean (RNxFN, 0.5123) lies below the smallest "
+        "different-class mean (RNxRP, 2). Judged alone, 98% of the iterations support it."
+    )
+    bad = replace(good, holds=False, share=0.0).sentence()
+    assert bad.startswith("The hypothesis does not hold: the largest same-class mean (RNxFN, ")
+    assert " does not lie below the smallest " in bad
+    assert bad.endswith("Judged alone, 0% of the iterations support it.")
+
+
+def test_equal_distances_do_not_support_the_hypothesis() -> None:
+    verdict = judge(pd.DataFrame([{"iteration": 0, "pair": p, "distance": 1.0} for p in PAIRS]))
+    assert not verdict.holds
+    assert verdict.share == 0
 
 
 def test_the_share_counts_the_iterations_in_which_it_holds() -> None:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -41,6 +42,20 @@ def test_clean_fid_keeps_a_slope_where_it_grows() -> None:
     row = RESIZES["clean-fid"](RAMP.clone())[0, 0, 100] * 128 + 128
     place = (torch.arange(SIZE) + 0.5) * 8 / SIZE - 0.5
     torch.testing.assert_close(row[80:-80], place[80:-80] * 30, atol=1e-2, rtol=0)
+
+
+def test_clean_fid_interpolates_by_bicubic_and_cuts_what_overshoots() -> None:
+    """An edge between black and white: a cubic filter overshoots it, Pillow's by a = -0.5."""
+    edge = (torch.arange(8.0) >= 4).repeat(8, 1)[None, None] * 255.0
+    row = RESIZES["clean-fid"](edge.clone())[0, 0, 100] * 128 + 128
+    distance = np.abs((np.arange(SIZE) + 0.5)[:, None] * 8 / SIZE - (np.arange(8) + 0.5))
+    near, far = distance <= 1, (distance > 1) & (distance < 2)
+    weights = np.where(near, 1.5 * distance**3 - 2.5 * distance**2 + 1, 0)
+    weights += np.where(far, -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2, 0)
+    expected = weights @ edge[0, 0, 0].numpy() / weights.sum(axis=1)
+    assert expected.min() < -10
+    assert expected.max() > 265
+    np.testing.assert_allclose(row.numpy(), np.clip(expected, 0, 255), atol=1e-2)
 
 
 def test_scaled_twice_all_images_lie_near_minus_one() -> None:

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
@@ -85,3 +86,65 @@ def test_each_class_stands_beside_the_other_one_and_its_train_split() -> None:
     )
     assert np.isnan(table.loc[("NORMAL", "recall"), "excess"])
     assert table.loc[("NORMAL", "coverage"), "n_real"] == 80
+    # The squared distance of the classes' means is 24; draws of the floor's size add a bias.
+    for label in ("NORMAL", "PNEUMONIA"):
+        assert table.loc[(label, "frechet"), "other_class"] == pytest.approx(24, rel=0.1)
+    assert np.isnan(table.loc[("NORMAL", "recall"), "other_class"])
+
+
+def test_the_table_holds_what_is_known_of_each_score() -> None:
+    test = {"NORMAL": strangers(90, 1), "PNEUMONIA": strangers(90, 2, 2.0)}
+    train = {"NORMAL": strangers(80, 3), "PNEUMONIA": strangers(3, 4, 2.0)}
+    fake = {"NORMAL": strangers(80, 5, 0.4), "PNEUMONIA": strangers(3, 6, 1.0)}
+    table = class_scores(test, train, fake, 5, 10, 7)
+    pd.testing.assert_frame_equal(table, class_scores(test, train, fake, 5, 10, 7))
+    assert list(table.columns) == [
+        *("class", "metric", "value", "n_real", "n_fake", "standard_error", "low", "high"),
+        *("floor_n", "floor", "floor_spread", "score_at_floor_n", "train_test"),
+        *("other_class", "excess", "infinite"),
+    ]
+    rows = table.set_index(["class", "metric"])
+    for label in test:
+        for score in score_sets(test[label], fake[label], 5, 10, 7):
+            row = rows.loc[(label, score.metric)]
+            expected = {"value": score.value, "n_real": score.n_real, "n_fake": score.n_fake}
+            around, floor = score.interval, score.floor
+            for key in ("standard_error", "low", "high"):
+                expected[key] = getattr(around, key) if around else np.nan
+            for key, name in (
+                ("floor_n", "n"),
+                ("floor", "floor"),
+                ("floor_spread", "spread"),
+                ("score_at_floor_n", "score"),
+            ):
+                expected[key] = getattr(floor, name) if floor else np.nan
+            assert row[list(expected)].to_dict() == pytest.approx(expected, nan_ok=True)
+    # With three generated images there is no interval.
+    assert list(rows.loc["PNEUMONIA"].index) == ["frechet", "kid"]
+    assert rows.loc["PNEUMONIA", "low"].isna().all()
+    assert rows.loc["PNEUMONIA", "floor_n"].eq(3).all()
+
+
+def test_what_cannot_be_told_stays_empty() -> None:
+    test = {"NORMAL": strangers(80, 1), "PNEUMONIA": strangers(20, 2, 2.0)}
+    train = {"NORMAL": strangers(4, 3), "PNEUMONIA": strangers(80, 4, 2.0)}
+    fake = {"NORMAL": strangers(80, 5), "PNEUMONIA": strangers(80, 6, 1.0)}
+    rows = class_scores(test, train, fake, 5, 10, 0).set_index(["class", "metric"])
+    few = rows.loc["NORMAL"]  # whose train split has too few images for five neighbours
+    assert few["train_test"].notna().to_dict() == {
+        metric: metric in ("frechet", "kid") for metric in few.index
+    }
+    # The floor's 39 images cannot be drawn of the other class.
+    assert few["floor_n"].eq(39).all()
+    assert few["other_class"].isna().all()
+    assert few["excess"].isna().all()
+    assert rows.loc[("PNEUMONIA", "frechet"), "excess"] > 0
+
+
+def test_the_distance_at_infinitely_many_samples_stands_beside() -> None:
+    test = {"NORMAL": strangers(400, 1), "PNEUMONIA": strangers(40, 2, 2.0)}
+    train = {"NORMAL": strangers(40, 3), "PNEUMONIA": strangers(40, 4, 2.0)}
+    fake = {"NORMAL": strangers(400, 5, 0.5), "PNEUMONIA": strangers(10, 6, 2.0)}
+    rows = class_scores(test, train, fake, 5, 4, 0).set_index(["class", "metric"])
+    assert rows.loc[("NORMAL", "frechet"), "infinite"] == pytest.approx(6 * 0.5**2, rel=0.15)
+    assert rows["infinite"].notna().sum() == 1
