@@ -44,7 +44,7 @@ test: $(VENV)/dev  ## run the quick tests
 test-long: $(VENV)/dev  ## run the tests that take longer
 	@$(IN_VENV) python3 -m pytest -m long
 
-torture: $(VENV)/dev  ## try every fault that has a test, more of them than CI does (40 minutes)
+torture: $(VENV)/dev  ## try more faults than CI does: kills, full disks, bad input, commands at once (40 minutes)
 	@$(IN_VENV) TORTURE=1 python3 -m pytest -m "long or not long" tests/test_corpus.py tests/test_environment.py \
 	  tests/pipeline/test_full_disk.py tests/pipeline/test_kill.py tests/pipeline/test_server_away.py \
 	  tests/pipeline/test_concurrent.py
@@ -134,7 +134,10 @@ real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [
 	set -- data.source=kermany "data.path=$$data" "data.sha256=$$sum" $(foreach item,$(REAL),'$(item)'); \
 	python3 -m pipeline.estimate "$$@" || exit 1; \
 	for item; do set -- "$$@" -S "$$item"; shift; done; \
-	set -x; dvc exp run -n "$(NAME)" "$$@" || exit 1; set +x; \
+	taken=$$(dvc exp list --name-only) || exit 1; \
+	name="$(NAME)"; count=1; \
+	while echo "$$taken" | grep -Fqx "$$name"; do count=$$((count + 1)); name="$(NAME)-$$count"; done; \
+	set -x; dvc exp run -n "$$name" "$$@" || exit 1; set +x; \
 	python3 -m pipeline.summary
 
 thesis: NETWORKS = thesis
@@ -143,6 +146,7 @@ thesis: real  ## the same with the thesis's networks and its 200 epochs
 clean:  ## remove models and reports; data, checkpoints, DVC's cache, the tracking store and .venv stay
 	rm -rf models reports/index.html reports/experiments.html reports/model-card.md reports/figures reports/fid reports/privacy reports/utility dvc_plots
 
-distclean: clean  ## remove everything that git does not hold
+distclean: clean  ## remove all else that runs and tools left: DVC's cache, MLflow's store, searches, data, .venv
 	rm -rf data .checkpoints $(VENV) .dvc/cache .dvc/tmp mlflow.db* mlartifacts .mlflow.lock .tracking
+	rm -rf tune.journal* reports/tune .coverage .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -48,7 +48,7 @@ def estimate(overrides: Sequence[str]) -> None:
         judging = fakes * seconds_per_fake(settings.fid, settings.preprocess.size, PROBE, device)
         total += judging
         say(f"fid_eval: {fakes} generated images through inception: about {duration(judging)}")
-    say(f"in all about {duration(total)}")
+    say(f"in all about {duration(total)}, and some minutes for the other stages")
 
 
 def _train_images(settings: Settings) -> dict[str, int]:

@@ -117,7 +117,7 @@ def serve(arguments: argparse.Namespace) -> None:
         app,
         host=arguments.host,
         port=arguments.port,
-        limit_concurrency=MOST_CLIENTS,
+        limit_concurrency=MOST_CLIENTS + 1,  # uvicorn refuses the one that makes it so many
         log_level="warning",
     )
     server = uvicorn.Server(settings)

@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,39 @@ def test_the_estimate_counts_the_images_that_are_there(
     assert normal.startswith("NORMAL: 7 epochs of 2 batches of 8 at ")
     assert pneumonia.startswith("PNEUMONIA: 9 epochs of 2 batches of 10 at ")
     assert re.fullmatch(r"in all about \d.*", total)
+
+
+RECORDS = """#!/bin/sh
+[ "$1 $2" = "exp list" ] && printf 'thesis\\nreal\\nreal-2\\n' && exit
+echo "$@" >> called
+exit 1
+"""
+
+
+@pytest.mark.long
+def test_make_real_takes_a_name_that_no_experiment_has(images: Path, tmp_path: Path) -> None:
+    """With a dvc that only writes down how it is called."""
+    bin_folder = tmp_path / ".venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    for name, script in {
+        "python3": f'#!/bin/sh\nexec "{sys.executable}" "$@"\n',
+        "dvc": RECORDS,
+    }.items():
+        (bin_folder / name).write_text(script)
+        (bin_folder / name).chmod(0o755)
+    for name in ("Makefile", "params.yaml", "networks", "src", "pipeline"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    small = "SET=train.normal.batch=8 train.pneumonia.batch=8"
+    for more in ([], ["NAME=other"], ["NAME=thesis"]):
+        command = ["make", "-o", ".venv/runtime", "real", f"DATA={images}", small, *more]
+        subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    calls = (tmp_path / "called").read_text().splitlines()
+    assert [call.split(" -S ")[0] for call in calls] == [
+        "exp run -n real-3",
+        "exp run -n other",
+        "exp run -n thesis-2",
+    ]
+    assert "-S data.source=kermany" in calls[0]
 
 
 def test_the_estimate_includes_the_fid_network(capsys: pytest.CaptureFixture[str]) -> None:
