@@ -33,9 +33,27 @@ def fid_eval(stage: Stage) -> None:
     """Write reports/fid and the metrics."""
     settings = stage.settings.fid
     device = choose_device(stage.settings.compute.device)
+    patients = {
+        name: Patients.named(patients_of(label, "test"))
+        for name, label in zip(("RN", "RP"), CLASSES, strict=True)
+    }
+    drawn = rows_to_draw(patients, settings.iterations, settings.sample_size, settings.seed)
     generators = load_generators(device)
     extractor, known = stage_extractor(stage, device)
-    real = _real_features(extractor, settings, device)
+    real = {
+        name: RealFeatures(
+            patients[name],
+            drawn[name],
+            extract_features(
+                extractor,
+                read_array(array_path(label, "test")),
+                settings.batch,
+                device,
+                drawn[name],
+            ),
+        )
+        for name, label in zip(("RN", "RP"), CLASSES, strict=True)
+    }
 
     def fake(name: str, iteration: int) -> NDArray[np.float32]:
         label = ("FN", "FP").index(name)
@@ -79,29 +97,6 @@ def fid_eval(stage: Stage) -> None:
     stage.run.log_table("fid/scores.json", scores)
     stage.run.log_file(folder / "distances.csv", "fid")
     say(verdict.sentence())
-
-
-def _real_features(
-    extractor: FeatureExtractor, settings: FidSettings, device: torch.device
-) -> dict[str, RealFeatures]:
-    """Features of the real test images that the protocol draws."""
-    images = {
-        name: read_array(array_path(label, "test"))
-        for name, label in zip(("RN", "RP"), CLASSES, strict=True)
-    }
-    patients = {
-        name: Patients.named(patients_of(label, "test"))
-        for name, label in zip(("RN", "RP"), CLASSES, strict=True)
-    }
-    rows = rows_to_draw(patients, settings.iterations, settings.sample_size, settings.seed)
-    return {
-        name: RealFeatures(
-            patients[name],
-            rows[name],
-            extract_features(extractor, part, settings.batch, device, rows[name]),
-        )
-        for name, part in images.items()
-    }
 
 
 def _scores(

@@ -22,6 +22,12 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def begin_as_worker() -> None:
+    """Begin as one of a pool's processes: interrupts are left to the one that waits for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
 def _is_orphan() -> bool:
     """Whether the process that started this one has ended already."""
     parent = parent_process()

@@ -133,6 +133,12 @@ def twice_with_other_content(path: Path) -> None:
         archive.writestr(name, png_bytes(77))
 
 
+def packed_by_lzma(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for entry, content in kaggle_files().items():
+            archive.writestr(entry, content)
+
+
 def folder_with(change: Callable[[Path], object]) -> Write:
     def write(path: Path) -> None:
         for name, content in kaggle_files().items():
@@ -176,6 +182,17 @@ ARCHIVES: dict[str, tuple[Write, str]] = {
     "damaged content": (
         patched(zipped(kaggle_files()), lambda c: c[:80] + b"\xff\xfe\xfd" + c[83:]),
         "cannot be read",
+    ),
+    "damaged content of another compression": (
+        patched(packed_by_lzma, lambda c: c[:80] + b"\xff\xfe\xfd" + c[83:]),
+        "cannot be read",
+    ),
+    "a name that is not what it says to be": (
+        patched(
+            images_and("chest_xray/train/NORMAL/é.png"),
+            lambda c: c.replace("é".encode(), b"\xff\xfe"),
+        ),
+        "not a readable zip",
     ),
     "one name twice": (twice_with_other_content, "IM-0000-0001.jpeg"),
     "no images": (zipped({"readme.txt": b"x"}), "has no images in folders such as"),
@@ -318,8 +335,16 @@ IMAGES: dict[str, tuple[bytes, str]] = {
         GOOD,
     ),
     "floats": (
-        encoded(Image.fromarray(np.arange(1600, dtype=np.float32).reshape(40, 40)), "TIFF"),
+        encoded(Image.fromarray(np.arange(1600, dtype=np.float32).reshape(40, 40) * 40), "TIFF"),
         GOOD,
+    ),
+    "12 bits in 16": (
+        encoded(Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40) * 2)),
+        "its values end at 3198, where white would be 65535",
+    ),
+    "floats up to 1": (
+        encoded(Image.fromarray(np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)), "TIFF"),
+        "its values end at 1, where white would be 65535",
     ),
     "CMYK": (colours("CMYK"), GOOD),
     "transparent": (colours("RGBA"), GOOD),
@@ -539,8 +564,31 @@ def test_generators(
 # Statistics and arrays
 
 
+def flipped(save: Callable[[Any], None], place: int) -> Write:
+    """A file of which one byte is another."""
+
+    def write(path: Path) -> None:
+        buffer = io.BytesIO()
+        save(buffer)
+        content = bytearray(buffer.getvalue())
+        content[place] ^= 0x08
+        path.write_bytes(bytes(content))
+
+    return write
+
+
 def npz(**arrays: Any) -> Write:
     return lambda path: np.savez(path.with_suffix(".npz"), **arrays)
+
+
+def renamed(write: Write) -> Write:
+    """An .npz file with the name that is asked for."""
+
+    def then(path: Path) -> None:
+        write(path)
+        path.with_suffix(".npz").rename(path)
+
+    return then
 
 
 def npy(array: Any) -> Write:
@@ -557,6 +605,15 @@ SETS: dict[str, tuple[str, Write]] = {
     "texts": (".npz", npz(mu=np.array(["a"] * 64), sigma=np.eye(64))),
     "complex numbers": (".npz", npz(mu=np.zeros(64), sigma=np.eye(64) * 1j)),
     "objects": (".npz", npz(mu=np.array([Hostile()], dtype=object), sigma=np.eye(64))),
+    "an archive for an array": (".npy", renamed(npz(a=np.eye(3)))),
+    "damaged statistics": (
+        ".npz",
+        flipped(lambda file: np.savez_compressed(file, mu=np.zeros(64), sigma=np.eye(64)), 70),
+    ),
+    "statistics with a damaged head": (
+        ".npz",
+        flipped(lambda file: np.savez(file, mu=np.zeros(64), sigma=np.eye(64)), 126),
+    ),
     "no archive": (".npz", lambda path: path.with_suffix(".npz").write_bytes(b"x")),
     "empty statistics": (".npz", lambda path: path.with_suffix(".npz").write_bytes(b"")),
     "an array of objects": (".npy", npy(np.array([Hostile()], dtype=object))),

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pooch
@@ -136,26 +137,34 @@ class _Meter:
     """What pooch asks of a progress bar, on top of ours."""
 
     def __init__(self, name: str) -> None:
-        self._shown = Progress(f"downloading {name}", 0, "MB")
+        self._label = f"downloading {name}"
+        self._size = self._done = 0  # bytes
+        self._stack = ExitStack()
 
     @property
-    def total(self) -> float:
-        """Size of the download in bytes, which pooch sets from the server's answer."""
-        return self._shown.total * MB
+    def total(self) -> int:
+        """Size of the download in bytes, which pooch sets as each attempt at it begins."""
+        return self._size
 
     @total.setter
     def total(self, size: int) -> None:
-        self._shown.total = size / MB
+        self.close()
+        self._size, self._done = size, 0
+        self._shown = self._stack.enter_context(Progress(self._label, size / MB, "MB"))
 
     def update(self, size: int) -> None:
-        """Count ``size`` more bytes."""
+        """Count ``size`` more bytes; pooch tells whole chunks, also where the last one is less."""
+        if self._size:
+            size = min(size, self._size - self._done)
+        self._done += size
         self._shown.advance(size / MB)
 
     def reset(self) -> None:
-        """Called at the end, to count the total once more; the count is right already."""
+        """Called before the total is told once more, which here changes nothing."""
 
     def close(self) -> None:
         """Called at the end."""
+        self._stack.close()
 
 
 def _host(url: str) -> str:

@@ -66,7 +66,10 @@ def _from_array(path: Path, size: int | None) -> LoadedImages:
     """The images of an array file, each taken for another patient's."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:  # the last of a size beyond all
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise TypeError("it is an archive of arrays; give one of them")
+    except Exception as error:  # whatever a damaged file makes the reader raise
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: the array cannot be read: {reason}") from error
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):

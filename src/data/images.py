@@ -39,7 +39,11 @@ FILTERS = {
 # resize filter needs.
 DRAFT_MARGIN = 2
 LARGEST_PIXELS = 100_000_000  # of one original; more is taken for a decompression bomb
+# Pillow warns beyond its limit and refuses twice as much; what is between is refused below.
+Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 IMAGES_AHEAD = 32  # of each worker that are at work or wait to be used
+LEAST_TOP = 4096  # below it the largest value of a 16-bit image is one of 12 bits or fewer
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, MemoryError)
 
 
@@ -50,7 +54,7 @@ class Prepared:
     images: dict[tuple[str, str], int]  # by split and class
     mean_grey: dict[tuple[str, str], float]
     bad: dict[str, str]  # file -> reason
-    identical_within: int  # files whose bytes another file of the same split has
+    identical_within: int  # files whose bytes an earlier file of the same split has
     identical_across: int  # files of the test split whose bytes the train split has
     patients_across: int  # patients with images in both splits of one class
 
@@ -122,7 +126,7 @@ def prepare_images(table: Path, folder: Path, settings: PreprocessSettings, out:
 
 
 def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
-    """One image as grey uint8 of shape (size, size); 16-bit images keep their upper 8 bits.
+    """One image as grey uint8 of shape (size, size), as ``decode_grey`` makes it.
 
     Raises:
         ValueError: if the image cannot be decoded, is too small or large, or is constant.
@@ -142,14 +146,14 @@ def decode_grey(
 ) -> NDArray[np.uint8]:
     """One image as grey uint8, upright as its EXIF says, (h, w) or resized to (size, size).
 
-    Transparency is laid over black; 16-bit images keep their upper 8 bits.
+    Transparency is laid over black; images of more than 8 bits keep the upper 8 of 16.
 
     Raises:
-        ValueError: if the image cannot be decoded, or is too small or large.
+        ValueError: if the image cannot be decoded, is too small or large, or if its values of more
+            than 8 bits end so low that they are on another scale.
     """
     try:
-        with warnings.catch_warnings(), Image.open(source) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(source) as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
             if min(image.size) < min_side:
@@ -192,8 +196,12 @@ def _grey(image: Image.Image) -> Image.Image:
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
             raise ValueError("it holds values that are not finite")
-        top = 255.0 if values.max() <= 255 else 65535.0
-        return Image.fromarray(np.clip(values * (255 / top), 0, 255).astype(np.uint8))
+        if values.max() < LEAST_TOP:
+            raise ValueError(
+                f"its values end at {values.max():g}, where white would be 65535: bring them to 8 "
+                "bits, or to the whole range of 16"
+            )
+        return Image.fromarray(np.clip(values / 257, 0, 255).astype(np.uint8))
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))

@@ -4,7 +4,10 @@ import re
 
 # Kaggle names normal images IM-0115-0001 or NORMAL2-IM-0587-0001-0002, and pneumonia images
 # person123_bacteria_456; Mendeley's later version has NORMAL-1049278-0001, BACTERIA-..., VIRUS-...
-_DASHED = re.compile(r"^(?P<prefix>(?:[A-Za-z]+[0-9]*-)+)(?P<number>[0-9]+)(?:-[0-9]+)+$")
+_DASHED = re.compile(
+    r"^(?P<prefix>IM-|NORMAL2-IM-|NORMAL-|BACTERIA-|VIRUS-)(?P<number>[0-9]+)(?:-[0-9]+)+$",
+    re.IGNORECASE,
+)
 _PERSON = re.compile(r"^person(?P<number>[0-9]+)_(?P<cause>[A-Za-z]+)(?:_[0-9]+)+$", re.IGNORECASE)
 
 

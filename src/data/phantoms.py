@@ -34,6 +34,7 @@ from scipy import ndimage
 
 from src.data.classes import CLASSES, SPLITS
 from src.parallel import chunks, map_in_order
+from src.process import begin_as_worker
 from src.settings.data import PhantomSettings
 
 Map = NDArray[np.floating[Any]]  # float32 throughout; NumPy's types cannot tell
@@ -116,7 +117,7 @@ def draw_phantoms(settings: PhantomSettings) -> Iterator[tuple[str, str, str, by
     # Processes, because arrays this small leave most of the time to the interpreter's lock.
     context = multiprocessing.get_context("spawn")
     workers = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, begin_as_worker) as pool:
         tasks = chunks(patients, PATIENTS_PER_TASK)
         for files in map_in_order(pool, _draw_patients, tasks, TASKS_AHEAD * workers):
             yield from files

@@ -44,7 +44,9 @@ def choose_extractor(
         path = root / settings.weights if settings.weights else None
         if settings.extractor == "inception":
             path = path or download_inception()
-        known = {"resize": settings.resize, "input_scaling": settings.input_scaling}
+        known = {}
+        if settings.extractor == "inception":
+            known = {"resize": settings.resize, "input_scaling": settings.input_scaling}
         if path is not None:
             checksum = sha256_of_file(path) if path.is_file() else "nothing"
             if settings.weights_sha256 not in ("", checksum):

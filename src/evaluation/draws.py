@@ -41,6 +41,11 @@ class Patients:
         return Patients(self.numbers[rows])
 
     @cached_property
+    def count(self) -> int:
+        """How many patients there are."""
+        return len(np.unique(self.numbers))
+
+    @cached_property
     def largest_pair(self) -> int:
         """Images of each of two draws that surely exist side by side without a common patient."""
         return (len(self) - int(np.bincount(self.numbers).max())) // 2
@@ -102,19 +107,21 @@ def interval(
     Half of a set without repetition differs from the whole about as much as the whole from its
     distribution, so the standard deviation over halves is the whole's standard error (the delete-d
     jackknife: Shao and Wu, 1989, with d = n / 2, which also holds for scores that are not smooth).
-    A bias that depends on n does not matter, since only the spread is used.
+    A bias that depends on n does not matter, since only the spread is used. Halves tell no more
+    than there are patients, so those bound Student's degrees of freedom.
 
     Args:
         value: the score of the whole sets.
         statistic: the score of the images at some places of the first and of the second set.
-        first: of the first set.
-        second: of the second set.
+        first: of the first set, two or more.
+        second: of the second set, two or more.
         draws: how many halves to score.
         rng: draws them.
         bounds: the least and largest value that the score can take.
     """
     found = [statistic(first.half(rng), second.half(rng)) for _ in range(draws)]
     error = float(np.std(found, ddof=1))
-    reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, draws - 1)) * error
+    freedom = min(draws, first.count, second.count) - 1
+    reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     low, high = (float(np.clip(edge, *bounds)) for edge in (value - reach, value + reach))
     return Interval(error, low, high)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -123,12 +124,13 @@ class FeatureCache:
         file = self._folder / f"{_key(extractor, images, batch, device, rows)}.npy"
         try:
             found: NDArray[np.float32] = np.load(file, allow_pickle=False)
-            file.touch()
         except FileNotFoundError:
             pass
         except (OSError, ValueError, EOFError) as error:
             warn(f"{file} cannot be read ({error}); its features are computed again")
         else:
+            with suppress(OSError):  # another user's, who alone may say that it is used
+                file.touch()
             on_batch(len(found))
             return found
         found = extract_features(extractor, images, batch, device, rows, on_batch)
@@ -142,7 +144,10 @@ class FeatureCache:
 
     def _prune(self) -> None:
         """Remove the files used longest ago until the rest is small enough."""
-        files = [(path.stat(), path) for path in self._folder.glob("*.npy")]
+        files = []
+        for path in self._folder.glob("*.npy"):
+            with suppress(FileNotFoundError):  # another process has just removed it
+                files.append((path.stat(), path))
         files.sort(key=lambda item: item[0].st_mtime_ns, reverse=True)
         total = 0
         for status, path in files:

@@ -39,9 +39,10 @@ MakeSpace = Callable[[Images], Space]
 class PixelSpace:
     """Grey values, whatever an image's brightness and contrast, small shifts and its mirror image.
 
-    Images are reduced to about 30 pixels a side by means of areas, their mean is taken away and
-    their length made 1. The distance is the least over shifts by up to ``SHIFT`` pixels each way
-    of the image and of its mirror image, so it lies between 0 and 2.
+    Images are reduced by a whole factor to at most ``LARGEST_SIDE`` pixels a side, compared at a
+    ``REDUCTION``-th of that, with their mean taken away and their length made 1. The distance is
+    the least over shifts by up to ``SHIFT`` of the reduced pixels each way, of the image and of its
+    mirror image, so it lies between 0 and 2.
     """
 
     def __init__(self, references: Images) -> None:

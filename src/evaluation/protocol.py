@@ -54,6 +54,28 @@ class _Draw:
     floor: tuple[NDArray[np.int64], NDArray[np.int64]]  # without a common patient
 
 
+def check_sizes(patients: Mapping[str, Patients], sample_size: int) -> None:
+    """Refuse real sets that are too small to be drawn from.
+
+    Args:
+        patients: whose the images of RN and RP are.
+        sample_size: images of each set in a draw.
+
+    Raises:
+        UserError: if a set is smaller than ``sample_size``, or of too few patients for a floor.
+    """
+    for name, whose in patients.items():
+        if len(whose) < sample_size:
+            raise UserError(
+                f"fid.sample_size: {sample_size} is more than the {len(whose)} test images "
+                f"of {name}"
+            )
+        if whose.largest_pair < 2:
+            raise UserError(
+                f"the {len(whose)} test images of {name} are of too few patients for a floor"
+            )
+
+
 def rows_to_draw(
     patients: Mapping[str, Patients], iterations: int, sample_size: int, seed: int
 ) -> dict[str, NDArray[np.int64]]:
@@ -66,7 +88,11 @@ def rows_to_draw(
         iterations: as for ``compare_sets``, like the rest.
         sample_size: images of each set in a draw.
         seed: names the randomness.
+
+    Raises:
+        UserError: as ``check_sizes``.
     """
+    check_sizes(patients, sample_size)
     needed = {name: np.zeros(len(whose), dtype=np.bool_) for name, whose in patients.items()}
     for iteration in range(iterations):
         for name, draw in _draws(patients, iteration, sample_size, seed).items():
@@ -105,19 +131,10 @@ def compare_sets(
         seed: names the randomness; every iteration has a stream of its own.
 
     Raises:
-        UserError: if a real set is smaller than ``sample_size``, or of too few patients.
+        UserError: as ``check_sizes``.
     """
     patients = {name: features.patients for name, features in real.items()}
-    for name, whose in patients.items():
-        if len(whose) < sample_size:
-            raise UserError(
-                f"fid.sample_size: {sample_size} is more than the {len(whose)} test images "
-                f"of {name}"
-            )
-        if whose.largest_pair < 2:
-            raise UserError(
-                f"the {len(whose)} test images of {name} are of too few patients for a floor"
-            )
+    check_sizes(patients, sample_size)
     for iteration in range(iterations):
         draws = _draws(patients, iteration, sample_size, seed)
         drawn = {name: FeatureSet(real[name].of(draw.sample)) for name, draw in draws.items()}

@@ -16,7 +16,7 @@ from src.evaluation.draws import Interval, Patients, interval
 from src.evaluation.frechet import Features, extrapolated_distance
 
 FLOOR_DRAWS = 20  # pairs of patient-disjoint draws that a floor is the mean of
-SMALLEST = 4  # images of a set whose halves can be scored
+SMALLEST = 4  # patients of a set whose halves can be scored
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Score:
     value: float
     n_real: int
     n_fake: int
-    interval: Interval | None  # None where halves of the sets are too small to be scored
+    interval: Interval | None  # None where halves of the sets are of too few patients or images
     floor: Floor | None  # None where the real set is too small for two draws
 
 
@@ -75,12 +75,13 @@ def score_sets(
     between = Comparison(real.features, fake.features, neighbours)
     within = Comparison(real.features, real.features, neighbours)
     smaller = min(len(real), len(fake))
+    patients = min(real.patients.count, fake.patients.count)
     size = min(real.patients.largest_pair, len(fake))
     scores = []
     for metric in available(smaller, neighbours):
         value = between.score(metric)
         around = floor = None
-        if smaller >= SMALLEST and metric in available(smaller // 2, neighbours):
+        if patients >= SMALLEST and metric in available(smaller // 2, neighbours):
             around = interval(
                 value,
                 lambda i, j, metric=metric: between.score(metric, i, j),  # type: ignore[misc]

@@ -5,7 +5,6 @@ both, at several sizes of the real set. What generated images must beat is class
 The test split is looked at once, by what each training chose on held-out train patients.
 """
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from src.evaluation.diagnosis import (
     train_to_diagnose,
 )
 from src.evaluation.draws import CONFIDENCE, Patients, Places
-from src.process import end_with_parent
+from src.process import begin_as_worker
 from src.settings.utility import UtilitySettings
 
 SPLIT, SUBSET, HALVES = range(3)  # streams of randomness
@@ -176,7 +175,11 @@ def run_trials(
         settings: sizes and schedule.
         device: what to train on.
         workers: processes that train side by side, on a CPU; the outcome does not depend on them.
+
+    Raises:
+        UserError: if the test images of a class are all of one patient.
     """
+    _check_patients(exams.test, "test")
     work = partial(run_trial, exams=exams, settings=settings, device=device)
     if device.type != "cpu":
         yield from map(work, trials(settings))
@@ -192,8 +195,7 @@ _in_worker: Callable[[Trial], Outcome] | None = None
 def _prepare(work: Callable[[Trial], Outcome]) -> None:
     """Set up a worker, once: the images are sent to it here, and it computes with one thread."""
     global _in_worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for it tells
-    end_with_parent()
+    begin_as_worker()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     _in_worker = work

@@ -160,7 +160,7 @@ def load_generator(path: Path, device: torch.device) -> SavedGenerator:
             raise TypeError(f"it holds a {type(content).__name__}")
         settings = GeneratorSettings.model_validate(content["settings"], strict=False)
         image_size, weights = int(content["image_size"]), content["weights"]
-        _check_values(settings, image_size, sum(value.numel() for value in weights.values()))
+        _check_weights(settings, image_size, weights)
         network = Generator(settings, image_size)
         network.load_state_dict(weights)
         origin = Origin(**content["origin"])
@@ -170,16 +170,19 @@ def load_generator(path: Path, device: torch.device) -> SavedGenerator:
     return SavedGenerator(network.to(device).eval(), origin, hashlib.sha256(data).hexdigest())
 
 
-def _check_values(settings: GeneratorSettings, image_size: int, held: int) -> None:
+def _check_weights(settings: GeneratorSettings, image_size: int, weights: dict[str, Any]) -> None:
     """Refuse a file whose description asks for more memory than its weights take.
 
     Raises:
         ValueError: with both numbers of values.
     """
-    widths = (settings.base_channels, *settings.channels)
+    widths = (settings.base_channels, *settings.channels, 1)
+    kernels = (*settings.kernels, settings.output_kernel)
     asked = settings.latent * settings.base_size(image_size) ** 2 * settings.base_channels + sum(
         kernel**2 * before * after
-        for (before, after), kernel in zip(pairwise(widths), settings.kernels, strict=True)
+        for (before, after), kernel in zip(pairwise(widths), kernels, strict=True)
     )
+    # One that is not contiguous may repeat a few values.
+    held = sum(value.numel() for value in weights.values() if value.is_contiguous())
     if asked > held:
         raise ValueError(f"it describes {asked} weights and holds {held}")

@@ -184,7 +184,7 @@ def _check_divergence(
     message = f"epoch {losses.epoch}: the training has diverged: {found}"
     if safeguards.on_divergence == "stop":
         newest = safeguards.checkpoints.newest() if safeguards.checkpoints else None
-        kept = f"; the last good state is {newest}" if newest else ""
+        kept = f"; the newest checkpoint is {newest}" if newest else ""
         raise UserError(
             f"{message}; lower a learning rate or give the discriminator more dropout, or set "
             f"train.on_divergence to warn to go on{kept}"

@@ -56,20 +56,20 @@ class Group:
         """This process's rows of a batch of which every process has ``share``."""
         return slice(self.rank * share, (self.rank + 1) * share)
 
-    def check_networks(self, networks: Iterable[nn.Module], device: torch.device) -> None:
-        """Refuse what the processes cannot do together on ``device``.
+    def check_networks(self, networks: Iterable[nn.Module]) -> None:
+        """Refuse what the processes cannot do together.
 
         Raises:
-            UserError: for batch normalisation, whose statistics torch synchronises on GPUs alone.
+            UserError: for batch normalisation, whose statistics each process would have of its own.
         """
-        if self.size == 1 or device.type == "cuda":
+        if self.size == 1:
             return
         for network in networks:
             for module in network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     raise UserError(
                         f"{type(network).__name__} normalises by batch ({type(module).__name__}), "
-                        "which torch cannot synchronise between processes on the CPU; "
+                        "which is not synchronised between processes; "
                         "set train.processes to 1 or use another normalisation"
                     )
 

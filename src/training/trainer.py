@@ -48,7 +48,7 @@ class Trainer:
         )
         compute.place(self.generator)
         compute.place(self.discriminator)
-        group.check_networks((self.generator, self.discriminator), compute.device)
+        group.check_networks((self.generator, self.discriminator))
         self._settings, self._compute, self._group = settings, compute, group
         self._loss = LOSSES[settings.loss]
         self.watch = Watch(compute.device)

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from src.data import download as module
 from src.data.download import download, download_kermany, kaggle_token
 from src.errors import UserError
+from src.progress import Progress
 
 CONTENT = b"0123456789" * 5000
 
@@ -164,3 +166,26 @@ def test_a_token_file_is_read_and_a_broken_one_is_named(
     file.write_text("{}")
     with pytest.raises(UserError, match=r"kaggle\.json is not a Kaggle token"):
         kaggle_token()
+
+
+def test_the_meter_counts_each_byte_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an attempt is cut off and the next one starts anew."""
+    shown: list[list[float]] = []
+
+    class Shown(Progress):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            shown.append([self.total, 0])
+
+        def advance(self, amount: float = 1) -> None:
+            shown[-1][1] += amount
+
+    monkeypatch.setattr(module, "Progress", Shown)
+    server.faults = ["cut"]
+    download(server.url, "file.bin", folder=tmp_path, retries=1)
+    size = len(CONTENT) / module.MB
+    assert [total for total, _ in shown] == [size, size]
+    assert shown[0][1] < size
+    assert shown[1][1] == pytest.approx(size)

@@ -1,4 +1,6 @@
 import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from src.data import images as module
 from src.data.images import decode_image
 from src.errors import UserError
 from src.files import sha256_of_path
@@ -26,6 +29,33 @@ def ramp(size: int = 64) -> Image.Image:
 def saved(path: Path, image: Image.Image, **options: Any) -> Path:
     image.save(path, **options)
     return path
+
+
+@pytest.mark.parametrize("top", [1, 255, 4095])
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_values_of_another_scale_than_16_bits_are_refused(
+    tmp_path: Path, top: int, kind: type
+) -> None:
+    """Their upper 8 bits would be black, or a few greys."""
+    values = np.linspace(0, top, 40 * 40).reshape(40, 40).astype(kind)
+    path = saved(tmp_path / "a.tif", Image.fromarray(values))
+    with pytest.raises(ValueError, match=f"its values end at {top}, where white would be 65535"):
+        decode_image(path, settings())
+
+
+def test_an_image_is_accepted_up_to_its_limit_of_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever Pillow's own warning says, in whichever thread."""
+    path = saved(tmp_path / "a.png", Image.effect_noise((50, 50), 50))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2400)
+    with warnings.catch_warnings(), ThreadPoolExecutor(4) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        monkeypatch.setattr(module, "LARGEST_PIXELS", 2500)
+        assert len(list(pool.map(lambda _: decode_image(path, settings()), range(40)))) == 40
+        monkeypatch.setattr(module, "LARGEST_PIXELS", 2499)
+        with pytest.raises(ValueError, match="50 x 50 pixels are too many"):
+            decode_image(path, settings())
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "RGBA", "LA", "CMYK", "I;16"])

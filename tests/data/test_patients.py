@@ -18,7 +18,10 @@ from src.data.sources import survey_archive
         ("NORMAL-1049278-0001.jpeg", "NORMAL-1049278"),
         ("BACTERIA-1049278-0003.jpeg", "BACTERIA-1049278"),
         ("VIRUS-7-0001.PNG", "VIRUS-7"),
+        ("im-0115-0001.jpeg", "IM-115"),
         ("something else.png", "something else"),
+        ("sample-0-0001.png", "sample-0-0001"),  # such a name is no patient's
+        ("2024-05-01.png", "2024-05-01"),
         ("noextension", "noextension"),
     ],
 )

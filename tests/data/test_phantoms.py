@@ -1,6 +1,7 @@
 import io
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -120,10 +121,22 @@ def test_the_chord_of_an_ellipsoid_is_what_a_marched_ray_finds() -> None:
     np.testing.assert_allclose(chord, inside.sum(axis=-1) * (z[1] - z[0]), atol=1e-3)
 
 
-def test_without_noise_and_scatter_a_ray_follows_beer_and_lambert() -> None:
-    """Twice the attenuation gives twice the depth that the film shows."""
+def test_without_noise_and_scatter_the_film_follows_beer_and_lambert(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its density is the depth that each ray crosses, before the exposure makes grey of it."""
+    films: list[NDArray[np.float32]] = []
+
+    def spy(film: NDArray[np.float32], exposure: phantoms.Exposure) -> NDArray[np.uint8]:
+        films.append(film)
+        return np.zeros(film.shape, dtype=np.uint8)
+
+    monkeypatch.setattr(phantoms, "_exposed", spy)
     rng = np.random.default_rng(1)
-    anatomy, exposure = draw_anatomy(rng), draw_exposure(rng)
-    depth = phantoms.optical_depth(anatomy, (), exposure, 32, rng)
+    anatomy = draw_anatomy(rng)
+    exposure = replace(draw_exposure(rng), scatter=0.0, photons=1e12, blur=0.0)
+    depth = phantoms.optical_depth(anatomy, (), exposure, 48, np.random.default_rng(2))
+    phantoms.radiograph(anatomy, (), exposure, 48, np.random.default_rng(2))
     assert depth.min() >= 0
-    np.testing.assert_allclose(-np.log(np.exp(-depth) ** 2), 2 * depth, rtol=1e-4)
+    assert depth.max() > 1
+    np.testing.assert_allclose(films[0], depth, atol=2e-3)

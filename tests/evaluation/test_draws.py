@@ -68,8 +68,8 @@ def test_the_standard_error_of_a_mean_is_the_textbook_one() -> None:
     )
     expected = np.sqrt(x.var(ddof=1) / 400 + y.var(ddof=1) / 100)
     assert found.standard_error == pytest.approx(expected, rel=0.07)
-    assert found.low == pytest.approx(0.3 - 1.962 * found.standard_error, rel=1e-3)
-    assert found.high == pytest.approx(0.3 + 1.962 * found.standard_error, rel=1e-3)
+    assert found.low == pytest.approx(0.3 - 1.984 * found.standard_error, rel=1e-3)
+    assert found.high == pytest.approx(0.3 + 1.984 * found.standard_error, rel=1e-3)
 
 
 def test_images_of_one_patient_count_as_one() -> None:
@@ -81,8 +81,25 @@ def test_images_of_one_patient_count_as_one() -> None:
     def mean(i: np.ndarray, j: np.ndarray) -> float:
         return float(four[i].mean())
 
-    found = interval(0, mean, patients, Patients.strangers(2), 500, rng(2))
+    found = interval(0, mean, patients, Patients.strangers(100), 500, rng(2))
     assert found.standard_error == pytest.approx(once.std(ddof=1) / 10, rel=0.1)
+
+
+@pytest.mark.parametrize("patients", [4, 6, 10])
+def test_few_patients_make_the_interval_wider(patients: int) -> None:
+    """The interval of a mean holds the true one as often as it says, or nearly so."""
+    held = 0
+    for seed in range(200):
+        values = np.repeat(rng(seed).standard_normal(patients), 5)
+        owners = Patients.named([str(number // 5) for number in range(5 * patients)])
+
+        def mean(i: np.ndarray, j: np.ndarray, values: np.ndarray = values) -> float:
+            return float(values[i].mean())
+
+        sets = owners, Patients.strangers(100)
+        found = interval(float(values.mean()), mean, *sets, 64, rng(1000 + seed))
+        held += found.low <= 0 <= found.high
+    assert held >= 0.89 * 200
 
 
 def test_an_interval_stays_within_what_the_score_can_be() -> None:

@@ -103,9 +103,34 @@ def test_what_was_used_longest_ago_goes_first(
 
     monkeypatch.setattr(features, "LARGEST_CACHE", 500)  # two files of 184 bytes
     cache = FeatureCache(tmp_path)
-    for number in range(5):
+    for number in range(2):
         cache.features(Sizes(), IMAGES + number, 3, cpu)
+    cache.features(Sizes(), IMAGES, 3, cpu)  # used again
+    cache.features(Sizes(), IMAGES + 2, 3, cpu)
     assert len(list(tmp_path.glob("*.npy"))) == 2
+    for number, kept in ((0, True), (2, True), (1, False)):
+        extractor = Sizes()
+        cache.features(extractor, IMAGES + number, 3, cpu)
+        assert (not extractor.batches) == kept
+
+
+def test_another_users_features_are_used_though_they_cannot_be_touched(
+    tmp_path: Path,
+    cpu: torch.device,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cache, extractor = FeatureCache(tmp_path), Sizes()
+    expected = cache.features(extractor, IMAGES, 3, cpu)
+
+    def refuse(self: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    extractor.batches.clear()
+    np.testing.assert_array_equal(cache.features(extractor, IMAGES, 3, cpu), expected)
+    assert not extractor.batches
+    assert not capsys.readouterr().err
 
 
 def test_features_that_are_not_finite_are_refused(cpu: torch.device) -> None:

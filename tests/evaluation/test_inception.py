@@ -14,6 +14,7 @@ from src.errors import UserError
 from src.evaluation.features import extract_features
 from src.evaluation.frechet import FeatureSet, frechet_distance
 from src.evaluation.inception import InceptionExtractor, _average, load_inception
+from src.evaluation.resizing import RESIZES
 from src.settings.tree import parse_settings
 from tests.conftest import collected
 
@@ -57,15 +58,15 @@ def test_only_the_last_block_pools_by_maximum() -> None:
 
 def test_the_resize_is_bilinear_without_antialiasing() -> None:
     """As the FID reference does: against an explicit gather at half-pixel centres."""
-    image = torch.rand(1, 1, 8, 8)
-    found = F.interpolate(image, size=(299, 299), mode="bilinear", align_corners=False)[0, 0]
+    image = torch.rand(1, 1, 8, 8) * 255
+    found = (RESIZES["pytorch-fid"](image.clone())[0, 0] + 1) * 127.5
     place = ((torch.arange(299) + 0.5) * 8 / 299 - 0.5).clamp(0, 7)
     low = place.floor().long()
     high = (low + 1).clamp(max=7)
     share = place - low
     rows = image[0, 0][low] * (1 - share)[:, None] + image[0, 0][high] * share[:, None]
     expected = rows[:, low] * (1 - share) + rows[:, high] * share
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-5)
 
 
 def test_weights_that_are_not_there_are_named(

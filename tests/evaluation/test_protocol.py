@@ -85,8 +85,20 @@ def test_floors_are_of_disjoint_draws(monkeypatch: pytest.MonkeyPatch) -> None:
             assert not rows & {row.tobytes() for row in second.features}
 
 
-def test_draws_are_without_repetition_and_new_in_each_iteration() -> None:
+def test_draws_are_without_repetition_and_new_in_each_iteration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from src.evaluation import protocol
+
+    drawn: list[int] = []
+
+    def spy(features: NDArray[np.float32]) -> FeatureSet:
+        drawn.append(len(np.unique(features, axis=0)))
+        return FeatureSet(features)
+
+    monkeypatch.setattr(protocol, "FeatureSet", spy)
     distances = run().pivot(index="iteration", columns="pair", values="distance")
+    assert drawn == [20, 20, 20, 20, 20, 20, 15, 15] * 10
     assert distances["RNxRP"].nunique() == 10
     assert distances["FNxFP"].nunique() == 10
 
@@ -127,6 +139,8 @@ def test_a_floor_needs_draws_of_two_images_without_a_common_patient() -> None:
     for owners in ("aaaaa", "aabbc"):
         with pytest.raises(UserError, match="the 5 test images of RP are of too few patients"):
             next(compare_sets(REAL | {"RP": real(owners)}, good_fake, 1, 5, 0))
+        with pytest.raises(UserError, match="the 5 test images of RP are of too few patients"):
+            rows_to_draw({"RP": real(owners).patients}, 1, 5, 0)
 
 
 def test_the_description_is_pandas_own() -> None:

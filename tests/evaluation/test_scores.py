@@ -64,6 +64,14 @@ def test_any_size_from_two_images_up(n: int, metrics: int) -> None:
     assert (scores[0].floor is None) == (n < 5)
 
 
+def test_images_of_few_patients_have_no_interval() -> None:
+    images = gaussian(40, 1)
+    for patients, told in ((3, False), (4, True)):
+        owners = Patients.named([str(number % patients) for number in range(40)])
+        (first, *_) = score_sets(JudgedSet(images, owners), strangers(40, 2), 5, 10, 0)
+        assert (first.interval is not None) == told
+
+
 def test_the_same_seed_gives_the_same_scores_whatever_else_is_scored() -> None:
     first, again = (score_sets(strangers(30, 1), strangers(30, 2), k, 10, 0) for k in (3, 3))
     assert first == again

@@ -1,10 +1,6 @@
 """Scores against scikit-learn and plain sums; arms that differ only in what they learn from."""
 
 import math
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,7 +33,6 @@ from src.evaluation.utility import (
     summarize,
     trials,
 )
-from tests.conftest import ROOT
 from tests.evaluation.test_diagnosis import SETTINGS, spots
 
 CPU = torch.device("cpu")
@@ -247,32 +242,3 @@ def test_a_test_split_of_one_patient_is_refused() -> None:
     one = LabelledImages(images.images, images.sick, Patients(images.sick.astype(int)))
     with pytest.raises(UserError, match="the test images of NORMAL are of too few patients"):
         summarize([], one, SETTINGS)
-
-
-def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
-    """As the system's memory guard does it; they would else wait for ever."""
-    code = """
-import os, signal
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from src.evaluation.utility import _prepare
-if __name__ == "__main__":
-    pool = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (None,))
-    print(pool.submit(os.getpid).result(), flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    worker = Path("/proc") / done.stdout.strip()
-    deadline = time.monotonic() + 20
-    while worker.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert done.stdout.strip()
-    assert not worker.exists()

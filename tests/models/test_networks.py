@@ -183,7 +183,9 @@ class _Hostile:
         return os.system, ("touch /tmp/hostile-was-here",)
 
 
-@pytest.mark.parametrize("kind", ["missing", "truncated", "hostile", "other", "huge"])
+@pytest.mark.parametrize(
+    "kind", ["missing", "truncated", "hostile", "other", "huge", "wide", "repeated"]
+)
 def test_what_is_no_generator_is_refused_without_running_its_code(
     tmp_path: Path, cpu: torch.device, kind: str
 ) -> None:
@@ -201,8 +203,20 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
         content = torch.load(path, weights_only=True)
         content["settings"].update(latent=10**6, base_channels=10**5)
         torch.save(content, path)
+    elif kind in ("wide", "repeated"):
+        network = Generator(generator_settings(base_channels=8, channels=[8, 4, 4]), 64)
+        save_generator(path, network, ORIGIN)
+        content = torch.load(path, weights_only=True)
+        if kind == "wide":
+            content["settings"].update(output_kernel=100_001)
+        else:  # one number, of which the file says that it is a million of them
+            content["settings"].update(latent=10**6)
+            content["weights"]["more"] = torch.zeros(1).expand(10**12)
+        torch.save(content, path)
     elif kind == "other":
         torch.save({"weights": {}}, path)
-    with pytest.raises(UserError, match=r"generator\.pt"):
+    with pytest.raises(UserError, match=r"generator\.pt") as raised:
         load_generator(path, cpu)
+    if kind in ("huge", "wide", "repeated"):
+        assert "weights and holds" in str(raised.value)
     assert not Path("/tmp/hostile-was-here").exists()

@@ -162,9 +162,9 @@ def test_a_batch_that_cannot_be_dealt_out_evenly_is_refused() -> None:
         Group(0, 3).share_of(8)
 
 
-def test_batch_normalisation_between_processes_on_the_cpu_is_refused_by_name() -> None:
+def test_batch_normalisation_between_processes_is_refused_by_name() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    Group().check_networks([network], CPU)
-    Group(0, 2).check_networks([nn.Conv2d(1, 2, 3)], CPU)
+    Group().check_networks([network])
+    Group(0, 2).check_networks([nn.Conv2d(1, 2, 3)])
     with pytest.raises(UserError, match=r"normalises by batch \(BatchNorm2d\)"):
-        Group(0, 2).check_networks([network], CPU)
+        Group(0, 2).check_networks([network])

@@ -77,11 +77,27 @@ def test_dropout_is_active_in_all_three_updates(
     assert calls == [True, True, True]
 
 
-def test_the_generator_step_leaves_the_discriminator_as_it_is(
-    settings: TrainSettings, compute: Compute
+def test_each_update_changes_its_own_network_alone(
+    settings: TrainSettings, compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = Trainer(settings, 16, compute)
-    trainer.step(torch.zeros(8, 1, 16, 16))
+    networks = {"g": trainer.generator, "d": trainer.discriminator}
+    changed: list[str] = []
+    update = Trainer._update
+
+    def spy(self: Trainer, *arguments: Any) -> None:
+        before = {
+            name: [p.detach().clone() for p in n.parameters()] for name, n in networks.items()
+        }
+        update(self, *arguments)
+        for name, network in networks.items():
+            pairs = zip(before[name], network.parameters(), strict=True)
+            if not all(torch.equal(one, other) for one, other in pairs):
+                changed.append(name)
+
+    monkeypatch.setattr(Trainer, "_update", spy)
+    trainer.step(REAL)
+    assert changed == ["d", "d", "g"]
     assert all(parameter.requires_grad for parameter in trainer.discriminator.parameters())
 
 

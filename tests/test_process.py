@@ -1,0 +1,63 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+# Each starts workers and tells their numbers.
+STARTS = {
+    "classifiers": """
+from concurrent.futures import ProcessPoolExecutor
+from src.evaluation.utility import _prepare
+pool = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (None,))
+pool.submit(os.getpid).result()
+""",
+    "phantoms": """
+from src.data.phantoms import PhantomSettings, draw_phantoms
+settings = dict(train_per_class=500, test_per_class=1, images_per_patient=1, size=64, seed=1)
+drawn = draw_phantoms(PhantomSettings(**settings))
+next(drawn)
+""",
+}
+SCRIPT = """
+import os, signal
+from multiprocessing import active_children, get_context
+if __name__ == "__main__":
+    {starts}
+    print(*(child.pid for child in active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_workers_end_when_the_process_that_started_them_is_killed(
+    tmp_path: Path, name: str
+) -> None:
+    """As the system's memory guard does it; they would else wait for ever."""
+    script = tmp_path / "script.py"
+    starts = STARTS[name].strip().replace("\n", "\n    ")
+    script.write_text(SCRIPT.format(starts=starts))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    workers = [Path("/proc", number) for number in done.stdout.split()]
+    assert workers
+    deadline = time.monotonic() + 20
+    while any(map(_works, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_works, workers))
+
+
+def _works(process: Path) -> bool:
+    """Whether a process is there and no mere entry in the system's table."""
+    try:
+        return ") Z " not in (process / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
