@@ -107,8 +107,10 @@ sync: setup  ## deliver to MLflow what was logged while its server was away
 ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 	@test -n "$$MLFLOW_TRACKING_URI" -o -e mlflow.db || \
 	  { echo "error: no run was logged here yet: \`make demo\` logs some" >&2; exit 1; }
-	@$(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) \
-	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+	@case "$$MLFLOW_TRACKING_URI" in http*) \
+	  echo "MLFLOW_TRACKING_URI names a server, which shows its UI itself: open its address" ;; \
+	*) MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" \
+	  $(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) ;; esac
 PORT ?= 5000
 
 # Real images. NETWORKS names a file of networks/, whose settings count for both classes; without it

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -73,9 +73,13 @@ def checkpoint_folder(name: ClassName, key: str) -> Iterator[Path]:
 
 def _prune(parent: Path) -> None:
     """Remove all but the folders last used, and none that is in use."""
-    locks = sorted(parent.glob(f"*/{LOCK}"), key=lambda lock: lock.stat().st_mtime, reverse=True)
-    for path in locks[KEPT:]:
-        held = try_lock(path)
-        if held is not None:
-            with held:
-                shutil.rmtree(path.parent)
+    used: dict[Path, float] = {}
+    for path in parent.glob(f"*/{LOCK}"):
+        with suppress(FileNotFoundError):  # another training has just removed it
+            used[path] = path.stat().st_mtime
+    for path in sorted(used, key=lambda path: used[path], reverse=True)[KEPT:]:
+        with suppress(FileNotFoundError):
+            held = try_lock(path)
+            if held is not None:
+                with held:
+                    shutil.rmtree(path.parent)

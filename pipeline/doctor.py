@@ -28,7 +28,7 @@ from src.errors import UserError, report_errors
 from src.files import sha256_of_file
 from src.locks import try_lock
 from src.settings.tree import Settings, load_settings
-from src.tracking import check_store, count_waiting, is_local
+from src.tracking import check_store, count_waiting, has_server
 from src.workspace import HOME, PARAMS, PROJECT
 
 GIB = 1 << 30
@@ -146,7 +146,7 @@ def check_data(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "data: procedural phantoms, nothing is downloaded")
         return
     if data.path:
-        path = HOME / data.path
+        path = HOME / Path(data.path).expanduser()
         if path.exists():
             yield Finding("ok", f"data: {path}")
         else:
@@ -199,7 +199,7 @@ def check_tracking(settings: Settings) -> Iterator[Finding]:
     except UserError as error:
         yield Finding("problem", str(error))
     else:
-        answer = "a local store" if is_local(HOME) else "the server answers"
+        answer = "the server answers" if has_server(HOME) else "the store is usable"
         yield Finding("ok", f"MLflow: {answer}")
     if waiting := count_waiting(HOME):
         yield Finding("note", f"{waiting} MLflow runs wait to be delivered: `make sync`")

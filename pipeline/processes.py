@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -19,6 +20,7 @@ from src.errors import UserError
 INTERRUPTED = 130  # exit status of a process that was asked to stop
 SECONDS_TO_STOP = 120  # that the processes get to finish a batch and save
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+MEETING = "TRAINING_MEETING"  # environment variable: the file by which processes find each other
 
 
 @dataclass(frozen=True)
@@ -28,18 +30,24 @@ class Place:
     rank: int
     local_rank: int
     local_size: int
+    meeting: Path | None = None  # of the processes of one host, see ``Group.joined``
 
 
 def place_in_torchrun() -> Place | None:
     """Where torchrun has put this process, or None if it was started alone."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
-    values = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"))
-    return Place(*values)
+    rank, local_rank, local_size = (
+        int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    )
+    meeting = os.environ.get(MEETING)
+    return Place(rank, local_rank, local_size, Path(meeting) if meeting else None)
 
 
 def launch(module: str, arguments: Sequence[str], processes: int) -> None:
     """Run `python -m module` in so many processes on this host, as torchrun does, to the end.
+
+    They meet in files and talk over the loopback interface, so nothing is open to the network.
 
     Raises:
         UserError: naming a process that was killed.
@@ -49,13 +57,17 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> None:
     # nothing else.
     logging.disable(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each sets its number of threads itself
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # else a port is open to all
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
     with tempfile.TemporaryDirectory(prefix="torchrun-") as logs:
+        os.environ[MEETING] = str(Path(logs, "meeting"))
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=processes,
             rdzv_backend="c10d",
-            rdzv_endpoint="127.0.0.1:0",
+            rdzv_endpoint=str(Path(logs, "rendezvous")),
+            rdzv_configs={"store_type": "file"},
             local_addr="127.0.0.1",
             run_id=str(os.getpid()),
             max_restarts=0,

@@ -29,7 +29,7 @@ from src.report.findings import Findings
 from src.report.page import render
 from src.settings.train import SampleSettings
 from src.settings.tree import flatten
-from src.tracking import runs_link
+from src.tracking import has_server, runs_link
 from src.workspace import (
     HOME,
     PROJECT,
@@ -104,7 +104,7 @@ def report(stage: Stage) -> None:
         label: {epoch: png(grid) for epoch, grid in found.items()} for label, found in grids.items()
     }
     link = runs_link(HOME, {"params.sha256": stage.params_sha256})
-    write_atomic(page, render(findings, figures, pictures, card, link))
+    write_atomic(page, render(findings, figures, pictures, card, link, has_server(HOME)))
     for name in figures:
         stage.run.log_file(reports / "figures" / f"{name}.png", "figures")
     stage.run.log_file(page)
@@ -128,7 +128,7 @@ def _sample_grids(label: str) -> dict[int, NDArray[np.uint8]]:
     files = {int(file.stem.removeprefix("epoch_")): file for file in folder.glob("epoch_*.png")}
     if not files:
         raise UserError(f"{folder.relative_to(PROJECT)}: no samples; `dvc repro` makes them")
-    return {epoch: read_png(files[epoch]) for epoch in sorted(files)}
+    return {epoch: _read_grid(files[epoch]) for epoch in sorted(files)}
 
 
 def _spread(grids: dict[int, NDArray[np.uint8]], count: int) -> dict[int, NDArray[np.uint8]]:

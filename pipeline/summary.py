@@ -4,7 +4,7 @@ import sys
 
 from src.errors import report_errors
 from src.evaluation.comparison import METRIC_NAMES, Metric
-from src.tracking import is_local, runs_link
+from src.tracking import has_server, runs_link
 from src.workspace import HOME, PROJECT, read_metrics, read_table
 
 
@@ -40,7 +40,7 @@ def summarize() -> None:
     print()
     print(f"report:    {PROJECT / 'reports' / 'index.html'}")
     link = runs_link(HOME, {})
-    first = "make ui, then " if is_local(HOME) else ""
+    first = "" if has_server(HOME) else "make ui, then "
     print(f"MLflow UI: {first}{link}")
 
 

@@ -57,7 +57,7 @@ def start(name: ClassName, arguments: Sequence[str]) -> None:
     if place is None:
         lead(settings, name, compute, key, ALONE)
         return
-    with Group.joined(compute.device) as group:
+    with Group.joined(compute.device, place.meeting) as group:
         group.check_same("parameters, data and code", key)
         if group.first:
             lead(settings, name, compute, key, group)

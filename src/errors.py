@@ -5,8 +5,12 @@ import io
 import sys
 from collections.abc import Callable
 
-# Where the disk or its rights fail; anything else of this kind is a defect of ours.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+# Where the disk or its rights fail, or a path of the user's goes through a file or names a folder;
+# anything else of this kind is a defect of ours.
+DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+)
 
 
 class UserError(Exception):

@@ -136,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="others are let in by another one")
     parser.add_argument("--port", type=int, default=5001)
     arguments = parser.parse_args(argv)
+    if not 0 < arguments.port < 1 << 16:
+        parser.error(f"--port: it must be from 1 to 65535, not {arguments.port}")
     return report_errors(lambda: serve(arguments))
 
 

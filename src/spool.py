@@ -6,6 +6,7 @@ killed process, or a tracking server that is away, loses none.
 """
 
 import json
+import os
 import shutil
 import time
 import uuid
@@ -16,6 +17,7 @@ from typing import IO, Any, Self
 
 from src.files import write_atomic, write_json
 from src.locks import lock, try_lock
+from src.progress import warn
 
 HEADER, EVENTS, DELIVERED, FILES, LOCK = "run.json", "events.jsonl", "delivered", "files", "lock"
 FRESH = ".new-"  # how the name of a folder begins that is being made
@@ -33,8 +35,10 @@ class Spool:
         self._lock = held
         self.header: dict[str, Any] = json.loads((folder / HEADER).read_text(encoding="utf-8"))
         self.events = _whole_events(folder / EVENTS)
+        # A machine that lost its power may have lost the last events, or what this file held.
         counted = folder / DELIVERED
-        self.delivered = int(counted.read_text()) if counted.exists() else 0
+        told = counted.read_text() if counted.exists() else ""
+        self.delivered = min(int(told), len(self.events)) if told.isdecimal() else 0
 
     @classmethod
     def made(cls, folder: Path, header: dict[str, Any]) -> Self:
@@ -77,8 +81,15 @@ class Spool:
         """Add an event, with its time in milliseconds since 1970."""
         event = event | {"time": now()}
         line = json.dumps(event) + "\n"
-        with (self.folder / EVENTS).open("a", encoding="utf-8") as stream:
-            stream.write(line)
+        path = self.folder / EVENTS
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(line)
+        except OSError:
+            with suppress(OSError):  # half a line would spoil the next one
+                os.truncate(path, size)
+            raise
         self.events.append(event)
 
     def new_folder(self) -> Path:
@@ -166,11 +177,24 @@ def _last_used(folder: Path) -> float:
 
 
 def _whole_events(path: Path) -> list[Event]:
-    """The events of a file; a last line that was cut off when its process was killed is removed."""
+    """The events of a file; a last line that was cut off when its process was killed is removed.
+
+    So is, with a warning, what comes after a line that is damaged otherwise.
+    """
     if not path.exists():
         return []
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        write_atomic(path, whole)
-    return [json.loads(line) for line in whole.splitlines()]
+    lines = whole.splitlines(keepends=True)
+    events: list[Event] = []
+    for line in lines:
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            left = len(lines) - len(events)
+            warn(f"{path}: {left} entries for MLflow are lost, the first of them is damaged")
+            break
+    good = b"".join(lines[: len(events)])
+    if good != content:
+        write_atomic(path, good)
+    return events

@@ -207,11 +207,14 @@ class Delivery:
                 while self._spool.waiting and time.monotonic() < deadline:
                     count = self._deliver_some(client, run_id)
                     self._spool.advance(count)
-                    self._unsure = False
-        except STORE_ERRORS as error:
+                    self._unsure = not count
+                    if not count:
+                        run_id = self._made(client)
+        except (*STORE_ERRORS, UserError) as error:
             self._unsure = True
             told = self.error is not None
-            self.error = _unusable(tracking_uri(self._root), error)
+            uri = tracking_uri(self._root)
+            self.error = error if isinstance(error, UserError) else _unusable(uri, error)
             if not told:
                 _say_it_waits(self.error, self._root)
         else:
@@ -243,8 +246,12 @@ class Delivery:
         return str(found.info.run_id)
 
     def _deliver_some(self, client: mlflow.MlflowClient, run_id: str) -> int:
-        """Deliver the first entries that wait; how many."""
-        events = self._spool.events[self._spool.delivered :]
+        """Deliver the first entries that wait; how many, or 0 if somebody deleted the run."""
+        return self._deliver_some_of(client, run_id, self._spool.events[self._spool.delivered :])
+
+    def _deliver_some_of(
+        self, client: mlflow.MlflowClient, run_id: str, events: Sequence[Event]
+    ) -> int:
         count, metrics = _batch(events)
         try:
             if count:
@@ -252,12 +259,18 @@ class Delivery:
                 client.log_batch(run_id, metrics=metrics)
             else:
                 self._deliver_one(client, run_id, events[0])
+            return max(count, 1)
         except MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
-            kind = events[0]["kind"]
-            print(f"warning: MLflow refuses some {kind}: {_one_line(error)}", file=sys.stderr)
-        return max(count, 1)
+            refusal = error
+        if not _is_there(client, run_id):
+            return 0
+        if count > 1:  # the others may do
+            return sum(self._deliver_some_of(client, run_id, [event]) for event in events[:count])
+        kind = events[0]["kind"]
+        print(f"warning: MLflow refuses some {kind}: {_one_line(refusal)}", file=sys.stderr)
+        return 1
 
     def _deliver_one(self, client: mlflow.MlflowClient, run_id: str, event: Event) -> None:
         kind = event["kind"]
@@ -497,7 +510,7 @@ def deliver_waiting(root: Path, seconds: float) -> Waiting:
             if not away and time.monotonic() < deadline:
                 delivery = Delivery(spool, root)
                 delivery.go_on(deadline - time.monotonic())
-                away = delivery.error is not None
+                away = delivery.error is not None and not _answers(root)
             (left if spool.waiting else delivered).append(spool.header["name"])
         if not spool.waiting and spool.header["goes_on"]:
             kept.append(spool.folder)
@@ -574,9 +587,9 @@ def find_runs(root: Path, stage: str) -> list[str]:
     return [str(run.info.run_id) for run in found]
 
 
-def is_local(root: Path) -> bool:
-    """Whether the store is a file or folder, which `make ui` opens, and no server."""
-    return not tracking_uri(root).startswith(("http://", "https://"))
+def has_server(root: Path) -> bool:
+    """Whether the store is a server with a UI of its own; `make ui` opens any other."""
+    return tracking_uri(root).startswith(("http://", "https://"))
 
 
 def check_store(root: Path) -> None:
@@ -585,8 +598,8 @@ def check_store(root: Path) -> None:
     Raises:
         UserError: if it cannot be reached.
     """
-    uri = tracking_uri(root)
-    if uri == f"sqlite:///{root / 'mlflow.db'}" and not (root / "mlflow.db").exists():
+    file = _sqlite_file(tracking_uri(root))
+    if file is not None and not file.exists():
         return
     with _reached(root) as client:
         client.search_experiments(max_results=1)
@@ -600,7 +613,7 @@ def runs_link(root: Path, tags: Mapping[str, str]) -> str:
     Raises:
         UserError: if the store cannot be reached.
     """
-    server = "http://127.0.0.1:5000" if is_local(root) else tracking_uri(root)
+    server = tracking_uri(root) if has_server(root) else "http://127.0.0.1:5000"
     name = _experiment_name()
     try:
         with _reached(root) as client:
@@ -613,7 +626,7 @@ def runs_link(root: Path, tags: Mapping[str, str]) -> str:
     wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     place = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
     place += f"&searchFilter={quote(wanted)}" if wanted else ""
-    return re.sub(r"//[^/@]*@", "//", server).rstrip("/") + place
+    return _without_password(server).replace("//***@", "//").rstrip("/") + place
 
 
 @contextmanager
@@ -632,10 +645,23 @@ def _reached(root: Path) -> Iterator[mlflow.MlflowClient]:
         raise _unusable(uri, error) from error
 
 
+def _answers(root: Path) -> bool:
+    """Whether the store can be asked something now."""
+    try:
+        with _reached(root) as client:
+            client.search_experiments(max_results=1)
+    except UserError:
+        return False
+    return True
+
+
 def _unusable(uri: str, error: Exception) -> UserError:
+    if _is_file(uri):
+        way_out = "mend it, or move it away: the next run makes a new one"
+    else:
+        way_out = "start its server, or unset MLFLOW_TRACKING_URI for a local store"
     return UserError(
-        f"the MLflow store {_without_password(uri)} cannot be used ({_one_line(error)}); start its "
-        "server, or unset MLFLOW_TRACKING_URI for a local store"
+        f"the MLflow store {_without_password(uri)} cannot be used ({_one_line(error)}); {way_out}"
     )
 
 
@@ -673,8 +699,16 @@ def _experiment(client: mlflow.MlflowClient, root: Path, name: str) -> str:
     """The id of an experiment, made if needed, and remembered for when the store is away.
 
     A local store gets an absolute artifact place, since the working folder of a run may go away.
+
+    Raises:
+        UserError: if somebody deleted the experiment.
     """
     found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage != "active":
+        raise UserError(
+            f"the MLflow experiment {name} was deleted: restore it (`mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}`), or choose another by MLFLOW_EXPERIMENT_NAME"
+        )
     if found is not None:
         number = str(found.experiment_id)
     else:
@@ -872,5 +906,6 @@ def _one_line(error: BaseException) -> str:
 
 
 def _without_password(text: str) -> str:
-    """A text in which addresses lose who opens them."""
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
+    """A text in which addresses lose who opens them, before the host or behind it."""
+    text = re.sub(r"//[^/\s]*@", "//***@", text)
+    return re.sub(r"([?&][^=&\s]*(?:pass|secret|token)[^=&\s]*=)[^&\s]*", r"\1***", text)

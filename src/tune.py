@@ -55,16 +55,21 @@ def tune(arguments: argparse.Namespace) -> None:
             raise UserError(f"params.yaml, train.{label}: tune.space.{error}") from error
     if arguments.trial is not None and not (arguments.apply and arguments.label):
         raise UserError("--trial: it chooses what --apply writes, of the class that --class names")
+    if arguments.pareto and arguments.apply and arguments.trial is None:
+        raise UserError("--apply: of a front you have to choose one; name it with --trial")
     place = arguments.storage or os.environ.get(STORAGE) or str(HOME / "tune.journal")
     tuned = settings.tune
     data = train_checksum()  # refused here rather than by every worker, where it is missing
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with closing(open_store(place, tuned.retries, tuned.lease_seconds)) as store:
-        for label in labels:
-            search = Search(settings, label, "pareto" if arguments.pareto else "search", data)
-            found = _run(search, store, place, arguments.workers)
-            if arguments.apply:
-                _apply(found, arguments.trial)
+        searches = [
+            Search(settings, label, "pareto" if arguments.pareto else "search", data)
+            for label in labels
+        ]
+        found = [_run(search, store, place, arguments.workers) for search in searches]
+        if arguments.apply:
+            for result in found:
+                _apply(result, arguments.trial)
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
@@ -328,7 +333,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError("it must be 1 or more")
     return number
 
 

@@ -192,6 +192,19 @@ def test_copies_can_only_be_told_with_what_the_generator_learnt_from(
     assert "did not learn from the NORMAL train images" in capsys.readouterr().err
 
 
+def test_a_place_below_a_file_is_named(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    for option, place in (("--out", "file/images"), ("--grid", "file/sheet.png")):
+        arguments = ["--class", "normal", "--count", "2", option, str(tmp_path / place)]
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert "file" in error
+        assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

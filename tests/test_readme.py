@@ -40,7 +40,7 @@ LEFT_OUT = {
     "dvc remote": "for a second machine; test_remote has a folder as the remote",
     "dvc push": "as above",
     "dvc pull": "as above",
-    "torchrun": "needs two machines; test_repro starts two on one",
+    "torchrun": "needs two machines; test_kill starts two on one",
     "dvc commit": "as above",
     "curl": "test_the_server_draws_what_is_asked_for",
 }

@@ -82,6 +82,12 @@ def test_an_error_tells_its_reason_without_a_trace() -> None:
         assert asked(answering(500, other), [b""]) == (500, other)
 
 
+def test_a_port_beyond_all_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        serve.main(["--class", "normal", "--port", "70000"])
+    assert "--port: it must be from 1 to 65535, not 70000" in capsys.readouterr().err
+
+
 def test_a_model_that_is_not_there_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 import base64
 import importlib
 import io
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from src.tracking import (
     CANDIDATE,
     CHAMPION,
     Package,
+    check_store,
     count_waiting,
     download_generator,
     forget_work,
@@ -510,6 +513,82 @@ def test_an_entry_that_mlflow_refuses_is_named_and_left_out(
     assert only_run(tmp_path).data.tags["good"] == "1"
 
 
+def test_of_numbers_that_are_refused_together_only_the_bad_one_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with start_run("a", tmp_path, {}, {}) as run:
+        for step in range(1, 5):
+            run.log_metrics({"wrong: !" if step == 3 else "g": 1.0}, step)
+    assert steps(tmp_path, only_run(tmp_path)) == [1, 2, 4]
+    assert capsys.readouterr().err.count("MLflow refuses some metrics") == 1
+
+
+def test_a_run_that_somebody_deletes_while_it_works_is_made_anew_with_all_of_it(
+    tmp_path: Path,
+) -> None:
+    with start_run("a", tmp_path, {"p": "1"}, {}) as run:
+        run.log_metrics({"g": 1.0}, 1)
+        run.deliver(60)
+        client(tmp_path).delete_run(run.run_id)
+        run.log_metrics({"g": 2.0}, 2)
+        run.deliver(60)
+        run.log_metrics({"g": 3.0}, 3)
+    found = only_run(tmp_path)
+    assert found.data.params == {"p": "1"}
+    assert steps(tmp_path, found) == [1, 2, 3]
+    assert spooled(tmp_path) == []
+
+
+def test_an_experiment_that_somebody_deleted_is_named_with_the_way_out(tmp_path: Path) -> None:
+    with start_run("a", tmp_path, {}, {}):
+        pass
+    number = only_run(tmp_path).info.experiment_id
+    client(tmp_path).delete_experiment(number)
+    with (
+        pytest.raises(UserError, match=f"was deleted: restore it .* --experiment-id {number}"),
+        start_run("b", tmp_path, {}, {}),
+    ):
+        pytest.fail("no work begins")
+    client(tmp_path).restore_experiment(number)
+    with start_run("b", tmp_path, {}, {}):
+        pass
+
+
+def test_one_that_cannot_be_delivered_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
+    killed(tmp_path, log_four)
+    header = tmp_path / ".tracking" / "work" / "run.json"
+    deleted = client(tmp_path).create_experiment("deleted")
+    client(tmp_path).delete_experiment(deleted)
+    changed = json.loads(header.read_text()) | {"experiment": "deleted", "run_id": None}
+    header.write_text(json.dumps(changed))
+    killed(tmp_path, log_four, "other")
+    waiting = sync(tmp_path)
+    assert len(waiting.delivered) == 1
+    assert len(waiting.left) == 1
+
+
+def test_to_look_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    check_store(tmp_path)
+    assert not (tmp_path / "other.db").exists()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:secret@host/x",
+        "postgresql://me:se@secret@host/x",
+        "postgresql://host/x?user=me&password=secret&a=1",
+        "sqlite:///x.db?sslpassword=secret",
+    ],
+)
+def test_no_address_shows_a_password(address: str) -> None:
+    shown = tracking._without_password(f"cannot reach {address} (because)")
+    assert "secret" not in shown
+    assert shown.startswith("cannot reach ")
+    assert shown.endswith(" (because)")
+
+
 def test_what_waits_names_no_password(
     tmp_path: Path, away: Away, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -558,13 +637,13 @@ def log_some(run: tracking.Run, epochs: int) -> None:
         run.log_image("samples", np.full((8, 8), epoch, dtype=np.uint8), epoch)
 
 
-def killed(root: Path, work: Callable[[tracking.Run], None]) -> None:
+def killed(root: Path, work: Callable[[tracking.Run], None], resume: str = "work") -> None:
     """Log in a process that is killed after ``work``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # other threads are no matter here
         child = os.fork()
     if child == 0:
-        with start_run("train", root, {"a": "1"}, {"dvc.experiment": "x"}, "work") as run:
+        with start_run("train", root, {"a": "1"}, {"dvc.experiment": "x"}, resume) as run:
             work(run)
             os.kill(os.getpid(), signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
@@ -622,6 +701,59 @@ def test_a_line_that_was_cut_off_is_no_entry(tmp_path: Path) -> None:
         events.write('{"kind": "met')
     sync(tmp_path)
     assert steps(tmp_path, only_run(tmp_path)) == [1, 2, 3, 4]
+
+
+def test_what_follows_a_damaged_line_is_lost_with_a_warning_and_the_rest_arrives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed(tmp_path, log_four)
+    events = tmp_path / ".tracking" / "work" / "events.jsonl"
+    lines = events.read_text().splitlines(keepends=True)
+    (fourth,) = (place for place, line in enumerate(lines) if '"step": 4' in line)
+    lines[fourth] = '{"kind": "met' + lines[fourth]
+    events.write_text("".join(lines))
+    sync(tmp_path)
+    assert steps(tmp_path, only_run(tmp_path)) == [1, 2, 3]
+    lost = len(lines) - fourth
+    assert f"{lost} entries for MLflow are lost" in capsys.readouterr().err
+
+
+def test_an_entry_for_which_the_disk_has_no_room_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "spool"
+    with closing(spool.Spool.made(folder, {"name": "a"})) as made:
+        made.append({"kind": "tag", "key": "a", "value": "1"})
+        opened = Path.open
+
+        def full(self: Path, *arguments: Any, **named: Any) -> Any:
+            with opened(self, *arguments, **named) as stream:
+                stream.write('{"kind": "ta')
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "open", full)
+        with pytest.raises(OSError, match="No space"):
+            made.append({"kind": "tag", "key": "b", "value": "2"})
+        monkeypatch.setattr(Path, "open", opened)
+        made.append({"kind": "end", "status": "FAILED"})
+    found = spool.Spool.found(folder, wait=False)
+    assert found is not None
+    with closing(found):
+        assert [event["kind"] for event in found.events] == ["tag", "end"]
+
+
+@pytest.mark.parametrize(("told", "delivered"), [("7", 2), ("", 0), ("1", 1)])
+def test_after_a_power_cut_no_more_counts_as_delivered_than_there_is(
+    tmp_path: Path, told: str, delivered: int
+) -> None:
+    with closing(spool.Spool.made(tmp_path / "spool", {"name": "a"})) as made:
+        for key in ("a", "b"):
+            made.append({"kind": "tag", "key": key, "value": "1"})
+    (tmp_path / "spool" / "delivered").write_text(told)
+    found = spool.Spool.found(tmp_path / "spool", wait=False)
+    assert found is not None
+    with closing(found):
+        assert (found.delivered, found.waiting) == (delivered, 2 - delivered)
 
 
 def test_a_run_of_other_parameters_is_not_taken_up_and_its_end_is_told(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ class OneTrial:
             'train.normal: tune.space.loss: the current configuration has "bce"',
         ),
         (["--trial", "3"], "--trial: it chooses what --apply writes"),
+        (["--pareto", "--apply"], "--apply: of a front you have to choose one"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_any_work(
@@ -100,6 +101,13 @@ def test_what_cannot_be_searched_is_refused_before_any_work(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_number_of_workers_has_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong, message in (("0", "it must be 1 or more"), ("x", "invalid")):
+        with pytest.raises(SystemExit, match="2"):
+            module.main(["--workers", wrong])
+        assert message in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ def render(
     samples: Mapping[str, Mapping[int, bytes]],
     card: str,
     tracking_link: str,
+    ui_is_started: bool,
 ) -> str:
     """The page as one HTML text that needs no other file.
 
@@ -51,6 +52,7 @@ def render(
         samples: PNG files of what one noise became, by class and epoch.
         card: the model card, as Markdown.
         tracking_link: the address of the runs in MLflow's UI.
+        ui_is_started: whether it is a server's; else a reader has to start it.
     """
     environment = pages()
     published = findings.published
@@ -78,7 +80,7 @@ def render(
         },
         card=card,
         tracking_link=tracking_link,
-        tracking_is_local=tracking_link.startswith("http://127.0.0.1"),
+        ui_is_started=ui_is_started,
     )
 
 

@@ -5,9 +5,11 @@ whole batch: each process draws them for all of it and takes its rows, so that w
 depends on the batch and not on how it was split, up to the rounding of sums.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -26,12 +28,22 @@ class Group:
 
     @classmethod
     @contextmanager
-    def joined(cls, device: torch.device) -> Iterator[Self]:
+    def joined(cls, device: torch.device, meeting: Path | None = None) -> Iterator[Self]:
         """Join the processes that torchrun started, and leave them at the end.
 
         Tensors on the CPU travel by gloo and those on a GPU by NCCL.
+
+        Args:
+            device: what this process trains on.
+            meeting: a file by which processes of one host find each other; without it they meet at
+                the port that torchrun chose, which is open to the network.
         """
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        if meeting is None:
+            dist.init_process_group(backend)
+        else:
+            rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+            dist.init_process_group(backend, f"file://{meeting}", rank=rank, world_size=size)
         try:
             yield cls(dist.get_rank(), dist.get_world_size())
         finally:

@@ -166,7 +166,7 @@ class Found:
         if now is None:
             return (
                 f"Trial {best.trial} did best: excess {best.mean:.3f} {seeds}. The current "
-                "configuration has no score."
+                "configuration failed with some of them, or has no score."
             )
         if best is now:
             return (

@@ -1,7 +1,7 @@
 """The two studies of a search: the search itself, and the repetition of its best trials.
 
-Both are kept under names that follow from all that a score depends on, so that scores of different
-spaces, data or budgets never meet.
+Both are kept under names that follow from all that a score depends on but the machine, so that
+scores of different spaces, data or budgets never meet.
 """
 
 import json
@@ -55,6 +55,7 @@ class Search:
             "fid": self.settings.fid.model_dump(mode="json", exclude={"iterations", "sample_size"}),
             "size": self.settings.preprocess.size,
             "precision": self.settings.compute.precision,
+            "collapse_batches": self.settings.train.collapse_batches,
             "data": self.data,
         }
         return study_name(self.label, self.kind, content)

@@ -49,7 +49,9 @@ class Store(ABC):
 
     def __init__(self, retries: int) -> None:
         self.retries = retries
-        self.on_cut: Callable[[FrozenTrial], None] = lambda trial: None  # told of each such trial
+        self.on_cut: Callable[[FrozenTrial], None] = lambda trial: (
+            None
+        )  # told of each trial of a dead one
         self._retry = RetryHeartbeatStaleTrialCallback()
 
     @abstractmethod
@@ -67,6 +69,10 @@ class Store(ABC):
         """Let a trial that was cut off be tried again, unless that was so too often."""
         if will_be_retried(trial, self.retries):
             self._retry(study, trial)
+
+    def found_dead(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Queue the trial of a worker that died, and tell of it."""
+        self.queue_again(study, trial)
         self.on_cut(trial)
 
 
@@ -109,10 +115,13 @@ class JournalStore(Store):
                 continue  # it is alive, or another worker has just found it
             with held:
                 now = {original(t): t for t in newest_attempts(study)}[original(trial)]
-                if now.number == trial.number:  # else it has been queued again
-                    if now.state == TrialState.RUNNING:
-                        now = study.tell(trial.number, state=TrialState.FAIL)
-                    self.queue_again(study, now)
+                if now.number != trial.number:
+                    continue  # it has been queued again
+                if now.state == TrialState.RUNNING:
+                    now = study.tell(trial.number, state=TrialState.FAIL)
+                elif not will_be_retried(now, self.retries):
+                    continue  # it has ended since it was looked at
+                self.found_dead(study, now)
             path.unlink(missing_ok=True)
 
     def _path(self, study: optuna.Study, number: int) -> Path:
@@ -145,7 +154,7 @@ class DatabaseStore(Store):
                     url,
                     heartbeat_interval=max(lease_seconds // BEATS, 1),
                     grace_period=lease_seconds,
-                    heartbeat_stale_trial_callback=self.queue_again,
+                    heartbeat_stale_trial_callback=self.found_dead,
                 )
                 return
             except (ProgrammingError, IntegrityError):
@@ -177,7 +186,7 @@ class DatabaseStore(Store):
             if will_be_retried(trial, self.retries) and (
                 unheard or self._is_old(trial.datetime_complete)
             ):
-                self.queue_again(study, trial)
+                self.found_dead(study, trial)
 
     def _is_old(self, moment: datetime | None) -> bool:
         return moment is not None and datetime.now() - moment > self._silence

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import TORTURE
 from tests.pipeline.project import STAGES, Project, runs, set_value
+from tests.servers import free_port
 
 pytestmark = pytest.mark.long
 
@@ -93,6 +94,22 @@ def wait_until_nobody_works(project: Project) -> None:
     while project.processes():
         assert time.monotonic() < deadline, "a process was left behind"
         time.sleep(0.1)
+
+
+def open_to_the_network(processes: list[int]) -> list[str]:
+    """Where processes listen beyond the loopback interface, as the system writes addresses."""
+    mine = set()
+    for process in processes:
+        with suppress(FileNotFoundError):
+            mine |= {str(file.readlink()) for file in Path(f"/proc/{process}/fd").iterdir()}
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in mine:
+                found.append(local)
+    loopback = ("0100007F:", "0000000000000000FFFF00000100007F:", f"{'0' * 24}01000000:")
+    return [local for local in found if not local.startswith(loopback)]
 
 
 def test_killed_at_many_random_moments_it_ends_with_the_same_bytes(
@@ -197,6 +214,7 @@ def test_one_of_several_processes_that_dies_ends_all_with_its_message(project: P
     project.change(set_value("train", "processes", value=2))
     process = project.start(*STAGE)
     wait_for_a_checkpoint(project)
+    assert not open_to_the_network(project.processes())
     last = max(project.processes())
     subprocess.run(["kill", "-KILL", str(last)], check=True)
     output, _ = process.communicate(timeout=60)
@@ -204,6 +222,29 @@ def test_one_of_several_processes_that_dies_ends_all_with_its_message(project: P
     assert "of 2 was ended by SIGKILL" in output
     assert "Traceback" not in output
     assert "going on from a checkpoint" in project.repro("train_normal")
+
+
+def test_two_hosts_train_together_and_the_first_one_writes(
+    template: Project, tmp_path: Path
+) -> None:
+    port = str(free_port())
+    hosts = [template.copied(tmp_path / name) for name in ("first", "second")]
+    started = [
+        host.start(
+            *("python3", "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"),
+            *("--node-rank", str(rank), "--master-addr", "127.0.0.1", "--master-port", port),
+            *("-m", "pipeline.train", "normal"),
+        )
+        for rank, host in enumerate(hosts)
+    ]
+    outputs = [process.communicate(timeout=240)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    assert "in 2 processes" in outputs[0]
+    first, second = hosts
+    assert not (second.path / "models" / "normal").exists()
+    first.run("dvc", "commit", "-f", "train_normal")
+    assert "train_normal" not in first.run("dvc", "status")
+    assert [status for _, status in runs(first.path, "train_normal")] == ["FINISHED"]
 
 
 def test_a_training_that_diverges_says_so_in_one_line(project: Project) -> None:

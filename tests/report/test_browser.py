@@ -76,7 +76,7 @@ def report(**changes: Any) -> str:
         "NORMAL": {1: picture, 5: picture, 30: picture},
         "PNEUMONIA": {2: picture},
     }
-    return render(found, dict.fromkeys(FIGURES, picture), samples, render_card(found), LINK)
+    return render(found, dict.fromkeys(FIGURES, picture), samples, render_card(found), LINK, True)
 
 
 def column(page: Page, table: str, number: int) -> list[str]:

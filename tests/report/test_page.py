@@ -138,7 +138,7 @@ def findings(**changes: Any) -> Findings:
 def page(**changes: Any) -> str:
     found = findings(**changes)
     samples = {"NORMAL": {1: b"first", 30: b"last"}, "PNEUMONIA": {2: b"only"}}
-    return render(found, dict.fromkeys(FIGURES, b"png"), samples, render_card(found), LINK)
+    return render(found, dict.fromkeys(FIGURES, b"png"), samples, render_card(found), LINK, False)
 
 
 def text(html: str) -> str:

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +56,13 @@ def result_of_training(
         return None
 
 
-def work(rank: int, size: int, port: int, params: dict[str, Any], task: str, folder: Path) -> None:
+def work(rank: int, size: int, params: dict[str, Any], task: str, folder: Path) -> None:
     """One process; it leaves what it found as a file."""
     torch.set_num_threads(1)
-    os.environ.update(
-        RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size))
     settings = parse_settings(params)
     found: object
-    with Group.joined(CPU) as group:
+    with Group.joined(CPU, folder / f"{task}-{size}.meeting") as group:
         if task == "steps":
             found = losses_of_steps(settings, group)
         elif task == "same":
@@ -89,13 +86,10 @@ def work(rank: int, size: int, port: int, params: dict[str, Any], task: str, fol
 
 def together(size: int, params: dict[str, Any], task: str, folder: Path) -> list[Any]:
     """What each of ``size`` processes found."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # From a process that has imported everything once and done nothing yet.
     multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])  # the optimizers need it
     torch.multiprocessing.start_processes(
-        work, (size, port, params, task, folder), size, start_method="forkserver"
+        work, (size, params, task, folder), size, start_method="forkserver"
     )
     return [torch.load(folder / f"{rank}.found") for rank in range(size)]
 

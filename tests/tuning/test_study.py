@@ -237,6 +237,26 @@ def test_a_trial_that_kills_its_workers_is_given_up(
     assert REASON not in account.trials[0].user_attrs
 
 
+def test_a_trial_that_ends_while_it_is_looked_at_is_not_taken_for_a_dead_ones(
+    store: JournalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[FrozenTrial] = []
+    store.on_cut = cut.append
+    study = a_study(store)
+    trial = study.ask()
+    monkeypatch.setattr(storage, "UNLEASED", timedelta(0))
+    take = storage.try_lock
+
+    def after_it_has_ended(path: Path) -> Any:
+        study.tell(trial, 1.0)
+        return take(path)
+
+    monkeypatch.setattr(storage, "try_lock", after_it_has_ended)
+    store.release_dead(study)
+    assert study.trials[0].state == TrialState.COMPLETE
+    assert cut == []
+
+
 def test_a_trial_that_has_just_begun_is_not_taken_for_a_dead_ones(store: JournalStore) -> None:
     study = a_study(store)
     study.ask()
