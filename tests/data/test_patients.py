@@ -23,6 +23,7 @@ from src.data.sources import survey_archive
         ("sample-0-0001.png", "sample-0-0001"),  # such a name is no patient's
         ("2024-05-01.png", "2024-05-01"),
         ("noextension", "noextension"),
+        ("scan.v2.png", "scan.v2"),
     ],
 )
 def test_the_name_tells_the_patient(name: str, patient: str) -> None:

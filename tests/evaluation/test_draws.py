@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.stats
 
 from src.evaluation.draws import Patients, interval
 
@@ -50,6 +51,20 @@ def test_a_pair_that_may_not_exist_is_refused() -> None:
         Patients.named(NAMES).pair(4, rng(1))
     with pytest.raises(ValueError, match="too many for 3"):
         Patients.named(["a", "a", "a"]).pair(1, rng(1))
+    with pytest.raises(ValueError, match="too many for 10"):
+        Patients.named(NAMES).pair(0, rng(1))
+    first, second = Patients.named(["a", "a", "b", "b"]).pair(1, rng(1))
+    assert len(first) == len(second) == 1
+
+
+def test_half_of_two_patients_is_one_of_them_and_of_one_patient_everything() -> None:
+    """Whatever is left of the last patient goes along, to the end of the set as well."""
+    for seed in range(20):
+        assert list(Patients.named(["a", "a", "a", "b"]).half(rng(seed))) in (
+            [0, 1, 2],
+            [0, 1, 2, 3],
+        )
+    assert list(Patients.named(["a", "a", "a"]).half(rng(1))) == [0, 1, 2]
 
 
 def test_the_patients_of_some_images_are_those_of_the_whole() -> None:
@@ -111,6 +126,23 @@ def test_an_interval_stays_within_what_the_score_can_be() -> None:
     sets = Patients.strangers(20), Patients.strangers(20)
     found = interval(0.99, score, *sets, 50, rng(2), (0, 1))
     assert found.high == 1
+
+
+def test_the_reach_is_that_of_students_t_for_the_fewer_of_draws_and_patients() -> None:
+    values = rng(1).random(20)
+
+    def score(i: np.ndarray, j: np.ndarray) -> float:
+        return float(values[i].mean())
+
+    for first, second, draws, freedom in ((20, 20, 5, 4), (20, 6, 50, 5), (7, 20, 50, 6)):
+        sets = Patients.strangers(first), Patients.strangers(second)
+        found = interval(0.5, score, *sets, draws, rng(2))
+        halves = rng(2)
+        pairs = [(sets[0].half(halves), sets[1].half(halves)) for _ in range(draws)]
+        error = np.std([score(*pair) for pair in pairs], ddof=1)
+        assert found.standard_error == pytest.approx(error, rel=1e-12)
+        reach = scipy.stats.t.ppf(0.975, freedom) * error
+        assert (found.low, found.high) == pytest.approx((0.5 - reach, 0.5 + reach), rel=1e-12)
 
 
 def rng(seed: int) -> np.random.Generator:

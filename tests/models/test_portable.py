@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from src.models import portable
 from src.models.export import export_generator, facts_of
@@ -38,7 +38,23 @@ def test_an_images_noise_does_not_depend_on_what_else_is_drawn() -> None:
     assert many.dtype == np.float32
 
 
-@pytest.mark.parametrize("truncation", [0.0, 0.7])
+def test_the_noise_is_that_of_a_stream_named_by_seed_and_index() -> None:
+    """As the docs promise; a change of it would change every image of every model."""
+    expected = np.random.default_rng([3, 17]).standard_normal(12, dtype=np.float32)
+    assert np.array_equal(draw_latents([3], [17], 12)[0], expected)
+    rng = np.random.default_rng([3, 17])
+    kept = rng.standard_normal(12, dtype=np.float32)
+    while (far := np.abs(kept) > 0.5).any():
+        kept[far] = rng.standard_normal(int(far.sum()), dtype=np.float32)
+    assert np.array_equal(draw_latents([3], [17], 12, 0.5)[0], kept)
+
+
+def test_there_is_an_index_for_every_seed() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        draw_latents([1, 2, 3], [0, 1], 4)
+
+
+@pytest.mark.parametrize("truncation", [0.0, 0.1, 0.7])
 def test_noise_is_normal_or_truncated_normal(truncation: float) -> None:
     values = draw_latents([1] * 200, range(200), 50, truncation).ravel()
     wanted = scipy.stats.truncnorm(-truncation, truncation) if truncation else scipy.stats.norm()
@@ -61,7 +77,7 @@ def test_noise_is_normal_or_truncated_normal(truncation: float) -> None:
 def test_numbers_out_of_range_are_refused_by_name(
     seed: int, index: int, truncation: float, name: str
 ) -> None:
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=f"^{name}: it must be "):
         draw_latents([seed], [index], 4, truncation)
 
 
@@ -81,6 +97,14 @@ def test_an_exported_generator_draws_the_same_bytes(
         for index, text in zip(rows["index"], drawn["png"], strict=True):
             with Image.open(io.BytesIO(base64.b64decode(text))) as image:
                 assert np.array_equal(np.asarray(image), expected[index])
+                assert image.info["seed"] == "5"
+                assert image.info["index"] == str(index)
+                assert image.info["truncation"] == "0.0"
+    truncated = loaded.predict(table.iloc[[2]], {"truncation": 0.5})["png"].iloc[0]
+    with Image.open(io.BytesIO(base64.b64decode(truncated))) as image:
+        latents = draw_latents([5], [2], 12, 0.5)
+        assert np.array_equal(np.asarray(image), draw_images(found.network, latents)[0])
+        assert image.info["truncation"] == "0.5"
     assert expected.std() > 0
     assert (tmp_path / "out" / "LICENSE").read_text() == "MIT"
     assert (tmp_path / "out" / "generator.pt").read_bytes() == (tmp_path / "g.pt").read_bytes()
@@ -96,12 +120,15 @@ def test_every_file_says_that_it_is_synthetic(tmp_path: Path) -> None:
         assert read.info["licence"] == "MIT"
         assert read.info["note"] == "é"
         assert len(read.info["model_sha256"]) == 64
+        # A text chunk of Latin letters where they do, since more programs read these.
+        assert not isinstance(read.info["class"], PngImagePlugin.iTXt)
+        assert isinstance(read.info["note"], PngImagePlugin.iTXt)
 
 
 def test_a_request_for_nothing_is_refused(tmp_path: Path) -> None:
     found = saved(tmp_path / "g.pt")
     export_generator(found, tmp_path / "g.pt", {}, tmp_path / "out")
-    with pytest.raises(ValueError, match="rows of seed and index"):
+    with pytest.raises(ValueError, match=r"^no image is asked for: give rows of seed and index$"):
         PortableGenerator(tmp_path / "out").predict(pd.DataFrame({"seed": [], "index": []}))
 
 

@@ -15,6 +15,11 @@ def test_bytes_and_unit_range_are_inverse() -> None:
     assert torch.equal(to_bytes(unit), every)
 
 
+def test_values_are_rounded_and_those_beyond_the_range_cut() -> None:
+    values = torch.tensor([-3.0, -1.004, -1 + 0.49 / 127.5, -1 + 0.51 / 127.5, 1.004, 3.0])
+    assert to_bytes(values.reshape(6, 1, 1, 1)).flatten().tolist() == [0, 0, 0, 1, 255, 255]
+
+
 def test_an_image_does_not_depend_on_how_many_are_drawn(
     tiny_settings: Settings,
 ) -> None:

@@ -243,7 +243,7 @@ def test_two_hosts_train_together_and_the_first_one_writes(
     first, second = hosts
     assert not (second.path / "models" / "normal").exists()
     first.run("dvc", "commit", "-f", "train_normal")
-    assert "train_normal" not in first.run("dvc", "status")
+    assert "train_normal:" not in first.run("dvc", "status")
     assert [status for _, status in runs(first.path, "train_normal")] == ["FINISHED"]
 
 

@@ -24,6 +24,8 @@ def test_it_is_the_exponential_moving_average_after_a_short_start() -> None:
         found = average.network.state_dict()["weight"]
         assert float(found) == pytest.approx(expected, rel=1e-6)
     assert float(layer.weight.detach()) == 29
+    assert layer.weight.requires_grad
+    assert not any(parameter.requires_grad for parameter in average.network.parameters())
 
 
 def test_running_statistics_are_averaged_and_counters_and_spectral_vectors_copied() -> None:
