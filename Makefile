@@ -8,7 +8,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
 .PHONY: help setup doctor demo summary test test-long torture coverage audit check bench bench-evaluation bench-processes \
-  bench-tuning bench-large bench-long-use bench-seeds real thesis tune compare promote serve sync ui pictures clean distclean
+  bench-tuning bench-large bench-long-use bench-seeds mutants real thesis tune compare promote serve sync ui pictures clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -58,6 +58,10 @@ audit: $(VENV)/dev  ## look for known weaknesses of the pinned packages (needs t
 
 check: $(VENV)/dev  ## run the formatter, the linter and the type checker
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+mutants: $(VENV)/dev  ## try which changes of the science no test notices: [MODULES="frechet draws"] (two hours for all)
+	@$(IN_VENV) python3 -m benchmarks.mutants $(MODULES)
+MODULES ?=
 
 bench-evaluation: setup  ## measure distances and the FID network against the plain way: reports/benchmarks (5 minutes)
 	@$(IN_VENV) python3 -m benchmarks.evaluation
