@@ -126,7 +126,8 @@ EPOCHS_PNEUMONIA ?= $(or $(EPOCHS),$(if $(NETWORKS),,110))
 NAME ?= $(or $(NETWORKS),real)
 SET ?=
 settings_of = $(if $(NETWORKS),$(shell sed -e '/^#/d' -e 's/^/train.$(1)./' networks/$(NETWORKS)))
-REAL = preprocess.size=64 utility.steps=1000 $(call settings_of,normal) $(call settings_of,pneumonia) \
+# A long training wants a long average of the generator.
+REAL = preprocess.size=64 utility.steps=1000 $(if $(NETWORKS),,train.pneumonia.average=0.999) $(call settings_of,normal) $(call settings_of,pneumonia) \
   $(addprefix train.normal.epochs=,$(EPOCHS_NORMAL)) \
   $(addprefix train.pneumonia.epochs=,$(EPOCHS_PNEUMONIA)) $(SET)
 

@@ -47,6 +47,40 @@ def test_a_set_that_was_judged_before_does_not_go_through_the_network_again(
     np.testing.assert_array_equal(first, extract_features(Sizes(), IMAGES, 3, cpu))
 
 
+@pytest.mark.parametrize("place", range(7))
+def test_a_set_that_differs_in_one_image_is_another(
+    tmp_path: Path, cpu: torch.device, place: int
+) -> None:
+    cache, extractor = FeatureCache(tmp_path), Sizes()
+    cache.features(extractor, IMAGES, 3, cpu)
+    other = IMAGES.copy()
+    other[place, 0, 0] ^= 1
+    found = cache.features(extractor, other, 3, cpu)
+    np.testing.assert_array_equal(found, other.reshape(7, 4)[:, :2])
+
+
+def test_a_set_of_the_same_bytes_in_another_shape_or_of_other_rows_is_another(
+    tmp_path: Path, cpu: torch.device
+) -> None:
+    cache = FeatureCache(tmp_path)
+    for images in (IMAGES, IMAGES.reshape(7, 1, 4), IMAGES.reshape(7, 4, 1)):
+        cache.features(extractor := Sizes(), images, 3, cpu)
+        assert extractor.batches
+    rows = np.array([5, 2])
+    for _ in range(2):
+        found = cache.features(Sizes(), IMAGES, 3, cpu, rows)
+        np.testing.assert_array_equal(found, IMAGES.reshape(7, 4)[rows, :2])
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning_alone(
+    tmp_path: Path, cpu: torch.device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    found = FeatureCache(tmp_path / "file" / "features").features(Sizes(), IMAGES, 3, cpu)
+    np.testing.assert_array_equal(found, IMAGES.reshape(7, 4)[:, :2])
+    assert "features are not kept there: Not a directory" in capsys.readouterr().err
+
+
 def test_an_image_that_comes_again_is_computed_once(cpu: torch.device) -> None:
     extractor = Sizes()
     once = FeaturesOnce(lambda images: extract_features(extractor, images, 1, cpu))
