@@ -126,9 +126,10 @@ EPOCHS_PNEUMONIA ?= $(or $(EPOCHS),$(if $(NETWORKS),,110))
 NAME ?= $(or $(NETWORKS),real)
 SET ?=
 settings_of = $(if $(NETWORKS),$(shell sed -e '/^#/d' -e 's/^/train.$(1)./' networks/$(NETWORKS)))
-# A long training wants a long average of the generator.
-REAL = preprocess.size=64 utility.steps=1000 $(if $(NETWORKS),,train.pneumonia.average=0.999) $(call settings_of,normal) $(call settings_of,pneumonia) \
-  $(addprefix train.normal.epochs=,$(EPOCHS_NORMAL)) \
+# Learning rates that fall more slowly than in the short demo.
+HALF_LIFE = $(addsuffix .optimizer.half_life=200000,train.normal train.pneumonia)
+REAL = preprocess.size=64 utility.steps=1000 $(if $(NETWORKS),,$(HALF_LIFE)) \
+  $(call settings_of,normal) $(call settings_of,pneumonia) $(addprefix train.normal.epochs=,$(EPOCHS_NORMAL)) \
   $(addprefix train.pneumonia.epochs=,$(EPOCHS_PNEUMONIA)) $(SET)
 
 real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [NAME=..] [SET="key=value .."]
