@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -98,6 +100,40 @@ def test_each_class_stands_beside_the_other_one_and_its_train_split() -> None:
     for label in ("NORMAL", "PNEUMONIA"):
         assert table.loc[(label, "frechet"), "other_class"] == pytest.approx(24, rel=0.1)
     assert np.isnan(table.loc[("NORMAL", "recall"), "other_class"])
+
+
+def test_a_score_is_that_of_the_whole_sets_and_its_floor_that_of_twenty_pairs_of_draws() -> None:
+    real, fake = strangers(60, 1), strangers(50, 2, 0.5)
+    between = Comparison(real.features, fake.features, 5)
+    within = Comparison(real.features, real.features, 5)
+    for score in score_sets(real, fake, 5, 10, 7):
+        assert score.value == between.score(score.metric)
+        assert (score.n_real, score.n_fake) == (60, 50)
+        assert score.floor is not None
+        rng = np.random.default_rng([7, 1])
+        floors, scores = [], []
+        for _ in range(20):
+            first, second = real.patients.pair(29, rng)
+            floors.append(within.score(score.metric, first, second))
+            scores.append(between.score(score.metric, first, rng.permutation(50)[:29]))
+        expected = (29, np.mean(floors), np.std(floors, ddof=1), np.mean(scores))
+        assert astuple(score.floor) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_excess_is_of_draws_of_one_size() -> None:
+    test = {"NORMAL": strangers(80, 1), "PNEUMONIA": strangers(70, 2, 0.7)}
+    train = {"NORMAL": strangers(80, 3), "PNEUMONIA": strangers(70, 4, 0.7)}
+    fake = {"NORMAL": strangers(80, 5, 0.2), "PNEUMONIA": strangers(70, 6, 0.3)}
+    classes = Comparison(test["NORMAL"].features, test["PNEUMONIA"].features, 5)
+    for row in class_scores(test, train, fake, 5, 4, 7).to_dict("records"):
+        if row["metric"] in ("frechet", "kid"):
+            rng = np.random.default_rng([7, 2])
+            n = int(row["floor_n"])
+            drawn = [[rng.permutation(size)[:n] for size in (80, 70)] for _ in range(20)]
+            other = np.mean([classes.score(row["metric"], *parts) for parts in drawn])
+            assert row["other_class"] == pytest.approx(other, rel=1e-12)
+            above = row["score_at_floor_n"] - row["floor"]
+            assert row["excess"] == pytest.approx(above / (other - row["floor"]), rel=1e-12)
 
 
 def test_the_table_holds_what_is_known_of_each_score() -> None:
