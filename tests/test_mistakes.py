@@ -1,6 +1,5 @@
 """The commonest mistakes: each gets one line that names the thing and the way out."""
 
-import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -21,8 +20,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(template: Project, tmp_path: Path) -> Project:
-    shutil.copytree(template.path, tmp_path / "clone")
-    return Project(tmp_path / "clone")
+    return template.copied(tmp_path / "clone")
 
 
 def no_archive(project: Project) -> None:
