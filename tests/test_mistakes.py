@@ -54,7 +54,7 @@ GENERATE = ("-m", "src.generate", "--out", "out")
         (nothing, ("-S", "-E", *FETCH), ["lacks torch", "make setup", "activate"]),
         (nothing, GENERATE, ["models/normal/generator.pt", "dvc repro trains it"]),
         (nothing, ("-m", "src.tune"), ["data/arrays/normal/train.npy", "dvc repro"]),
-        (nothing, ("-m", "pipeline.fid_eval"), ["models/normal/generator.pt", "dvc repro"]),
+        (nothing, ("-m", "pipeline.fid_eval"), ["data/arrays/table.csv", "dvc repro"]),
         (no_archive, FETCH, ["nowhere/chest_xray.zip", "there is no such file"]),
         (other_archive, FETCH, ["photos.zip", "NORMAL", "train"]),
         (parameter("train", "normal", "epoch", value=3), FETCH, ["train.normal.epoch", "no such"]),
