@@ -205,7 +205,8 @@ class Delivery:
                 client = mlflow.MlflowClient(tracking_uri(self._root))
                 run_id = self._made(client)
                 while self._spool.waiting and time.monotonic() < deadline:
-                    count = self._deliver_some(client, run_id)
+                    waiting = self._spool.events[self._spool.delivered :]
+                    count = self._deliver_some(client, run_id, waiting)
                     self._spool.advance(count)
                     self._unsure = not count
                     if not count:
@@ -245,13 +246,10 @@ class Delivery:
         self._spool.change_header(run_id=found.info.run_id)
         return str(found.info.run_id)
 
-    def _deliver_some(self, client: mlflow.MlflowClient, run_id: str) -> int:
-        """Deliver the first entries that wait; how many, or 0 if somebody deleted the run."""
-        return self._deliver_some_of(client, run_id, self._spool.events[self._spool.delivered :])
-
-    def _deliver_some_of(
+    def _deliver_some(
         self, client: mlflow.MlflowClient, run_id: str, events: Sequence[Event]
     ) -> int:
+        """Deliver the first of some entries; how many, or 0 if somebody deleted the run."""
         count, metrics = _batch(events)
         try:
             if count:
@@ -267,7 +265,7 @@ class Delivery:
         if not _is_there(client, run_id):
             return 0
         if count > 1:  # the others may do
-            return sum(self._deliver_some_of(client, run_id, [event]) for event in events[:count])
+            return sum(self._deliver_some(client, run_id, [event]) for event in events[:count])
         kind = events[0]["kind"]
         print(f"warning: MLflow refuses some {kind}: {_one_line(refusal)}", file=sys.stderr)
         return 1
@@ -601,8 +599,7 @@ def check_store(root: Path) -> None:
     file = _sqlite_file(tracking_uri(root))
     if file is not None and not file.exists():
         return
-    with _reached(root) as client:
-        client.search_experiments(max_results=1)
+    _ask(root)
 
 
 def runs_link(root: Path, tags: Mapping[str, str]) -> str:
@@ -648,11 +645,20 @@ def _reached(root: Path) -> Iterator[mlflow.MlflowClient]:
 def _answers(root: Path) -> bool:
     """Whether the store can be asked something now."""
     try:
-        with _reached(root) as client:
-            client.search_experiments(max_results=1)
+        _ask(root)
     except UserError:
         return False
     return True
+
+
+def _ask(root: Path) -> None:
+    """Ask the store for anything.
+
+    Raises:
+        UserError: if it cannot be reached.
+    """
+    with _reached(root) as client:
+        client.search_experiments(max_results=1)
 
 
 def _unusable(uri: str, error: Exception) -> UserError:

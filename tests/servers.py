@@ -1,5 +1,6 @@
-"""Real servers for tests: PostgreSQL and MLflow's, on loopback, each with data of its own."""
+"""Real servers and stores for tests: PostgreSQL and MLflow's, each with data of its own."""
 
+import atexit
 import os
 import shutil
 import signal
@@ -11,14 +12,25 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import psycopg
 import pytest
 
 PASSWORD = "not-a-secret"
 SECONDS_TO_START = 60
+
+
+@cache
+def empty_store() -> Path:
+    """A sqlite file with MLflow's tables, which take seconds to make."""
+    folder = Path(tempfile.mkdtemp(prefix="store-"))
+    atexit.register(shutil.rmtree, folder)
+    mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+    return folder / "mlflow.db"
 
 
 def free_port() -> int:

@@ -46,21 +46,14 @@ from src.tracking import (
 )
 from tests.conftest import ROOT
 from tests.models.test_portable import saved
+from tests.servers import empty_store
 
 CARD = {"model-card.md": "not for diagnosis"}
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Making a store's tables takes seconds."""
-    root = tmp_path_factory.mktemp("store")
-    client(root).search_experiments()
-    return root / "mlflow.db"
-
-
 @pytest.fixture(autouse=True)
-def _store(tmp_path: Path, empty_store: Path) -> None:
-    shutil.copy(empty_store, tmp_path)
+def _store(tmp_path: Path) -> None:
+    shutil.copy(empty_store(), tmp_path)
 
 
 def client(root: Path) -> mlflow.MlflowClient:

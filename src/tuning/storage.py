@@ -49,9 +49,8 @@ class Store(ABC):
 
     def __init__(self, retries: int) -> None:
         self.retries = retries
-        self.on_cut: Callable[[FrozenTrial], None] = lambda trial: (
-            None
-        )  # told of each trial of a dead one
+        # Told of each trial whose worker died.
+        self.on_cut: Callable[[FrozenTrial], None] = lambda trial: None
         self._retry = RetryHeartbeatStaleTrialCallback()
 
     @abstractmethod

@@ -1,22 +1,19 @@
 """A clone with tiny parameters, in which tests run stages as a user does."""
 
-import atexit
 import contextlib
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-import mlflow
 from ruamel.yaml import YAML
 
 from benchmarks.workspace import copy_project
 from tests.conftest import shrink
+from tests.servers import empty_store
 
 STAGES = [
     "fetch",
@@ -28,15 +25,6 @@ STAGES = [
     "utility_eval",
     "report",
 ]
-
-
-@cache
-def _empty_store() -> Path:
-    """A file with MLflow's tables, which take seconds to make."""
-    folder = Path(tempfile.mkdtemp(prefix="store-"))
-    atexit.register(shutil.rmtree, folder)
-    mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
-    return folder / "mlflow.db"
 
 
 class Project:
@@ -60,7 +48,7 @@ class Project:
         """The same clone elsewhere, with an empty tracking store of its own."""
         ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts", ".tracking")
         shutil.copytree(self.path, path, symlinks=True, ignore=ignored)
-        shutil.copyfile(_empty_store(), path / "mlflow.db")
+        shutil.copyfile(empty_store(), path / "mlflow.db")
         return type(self)(path)
 
     def git(self, *arguments: str) -> None:
