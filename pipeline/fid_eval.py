@@ -33,10 +33,8 @@ def fid_eval(stage: Stage) -> None:
     """Write reports/fid and the metrics."""
     settings = stage.settings.fid
     device = choose_device(stage.settings.compute.device)
-    patients = {
-        name: Patients.named(patients_of(label, "test"))
-        for name, label in zip(("RN", "RP"), CLASSES, strict=True)
-    }
+    labels = dict(zip(("RN", "RP"), CLASSES, strict=True))
+    patients = {name: Patients.named(patients_of(label, "test")) for name, label in labels.items()}
     drawn = rows_to_draw(patients, settings.iterations, settings.sample_size, settings.seed)
     generators = load_generators(device)
     extractor, known = stage_extractor(stage, device)
@@ -52,7 +50,7 @@ def fid_eval(stage: Stage) -> None:
                 drawn[name],
             ),
         )
-        for name, label in zip(("RN", "RP"), CLASSES, strict=True)
+        for name, label in labels.items()
     }
 
     def fake(name: str, iteration: int) -> NDArray[np.float32]:

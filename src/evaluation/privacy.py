@@ -181,7 +181,7 @@ def find_copies(
         UserError: if there are too few patients.
     """
     for name, part in (("train", train), ("test", held_out)):
-        if len(np.unique(part.patients.numbers)) < SEVERAL:
+        if part.patients.count < SEVERAL:
             raise UserError(f"the {name} images are of fewer than {SEVERAL} patients")
     space = make_space(train.images)
     drawn = _draw(train, held_out, settings, np.random.default_rng([settings.seed, key]))

@@ -158,7 +158,9 @@ def _check_patients(images: LabelledImages, split: str) -> int:
     Raises:
         UserError: if it has only one.
     """
-    counts = [len(np.unique(images.patients.numbers[images.sick == sick])) for sick in (0, 1)]
+    counts = [
+        images.patients.of(np.flatnonzero(images.sick == sick)).count for sick in (False, True)
+    ]
     for count, label in zip(counts, ("NORMAL", "PNEUMONIA"), strict=True):
         if count < 2:
             raise UserError(f"the {split} images of {label} are of too few patients for utility")
