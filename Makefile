@@ -41,8 +41,8 @@ summary: setup  ## print the verdict of the last run again
 test: $(VENV)/dev  ## run the quick tests
 	@$(IN_VENV) python3 -m pytest
 
-test-long: $(VENV)/dev  ## run the tests that take longer
-	@$(IN_VENV) python3 -m pytest -m long
+test-long: $(VENV)/dev  ## run the tests that take longer, side by side (half an hour on two cores)
+	@$(IN_VENV) python3 -m pytest -m long -n logical --maxprocesses 4 --dist worksteal
 
 torture: $(VENV)/dev  ## try more faults than CI does: kills, full disks, bad input, commands at once (40 minutes)
 	@$(IN_VENV) TORTURE=1 python3 -m pytest -m "long or not long" tests/test_corpus.py tests/test_environment.py \
@@ -66,8 +66,9 @@ MODULES ?=
 bench-evaluation: setup  ## measure distances and the FID network against the plain way: reports/benchmarks (5 minutes)
 	@$(IN_VENV) python3 -m benchmarks.evaluation
 
-bench: setup  ## measure training speed against a plain loop: reports/benchmarks (4 minutes)
-	@$(IN_VENV) python3 -m benchmarks.train_throughput
+bench: setup  ## measure training speed against a plain loop: reports/benchmarks [DEVICE=cuda] (4 minutes)
+	@$(IN_VENV) python3 -m benchmarks.train_throughput --device $(DEVICE)
+DEVICE ?= cpu
 
 bench-processes: setup  ## measure training in 1, 2 and 4 processes: reports/benchmarks (3 minutes)
 	@$(IN_VENV) python3 -m benchmarks.processes

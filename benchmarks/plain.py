@@ -98,7 +98,8 @@ class PlainTrainer:
         self.generator, self.discriminator = generator, critic
         self.average = copy.deepcopy(generator)
         self.latent = settings.generator.latent
-        self.random = torch.Generator().manual_seed(settings.seed)
+        self.device = next(generator.parameters()).device
+        self.random = torch.Generator(self.device).manual_seed(settings.seed)
         g, d = settings.optimizer.generator, settings.optimizer.discriminator
         self.adam_g = torch.optim.Adam(
             generator.parameters(), g.learning_rate, (g.beta1, g.beta2), g.epsilon
@@ -136,7 +137,7 @@ class PlainTrainer:
     def _judge(self, images: Tensor) -> Tensor:
         names = self.settings.augmentation
         if names:
-            images = augment(images, names, torch.rand(len(images), numbers_for(names)))
+            images = augment(images, names, self._uniform(len(images), numbers_for(names)))
         logits: Tensor = self.discriminator(images)
         return logits
 
@@ -153,4 +154,7 @@ class PlainTrainer:
         adam.step()
 
     def _draw(self, count: int) -> Tensor:
-        return torch.randn(count, self.latent, generator=self.random)
+        return torch.randn(count, self.latent, generator=self.random, device=self.device)
+
+    def _uniform(self, count: int, numbers: int) -> Tensor:
+        return torch.rand(count, numbers, device=self.device)

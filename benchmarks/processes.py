@@ -36,7 +36,9 @@ def measure(size: str, processes: int, seconds: float) -> dict[str, float]:
     # Batch normalisation is not for several processes on the CPU.
     generator = settings.generator.model_copy(update={"normalization": "none"})
     settings = settings.model_copy(update={"generator": generator})
-    chosen = ComputeSettings(device="cpu", precision="auto", memory_format="auto", compile=False)
+    chosen = ComputeSettings(
+        device="cpu", precision="auto", memory_format="auto", compile=False, cuda_graphs=True
+    )
     rank = int(os.environ.get("RANK", "0"))
     compute = choose_compute(chosen, rank, processes)
     if processes == 1:

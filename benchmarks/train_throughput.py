@@ -1,9 +1,10 @@
-"""Training speed against the plain loop and the machine's limit: `make bench`.
+"""Training speed against the plain loop and the machine's limit: `make bench [DEVICE=cuda]`.
 
 Every measurement is a process of its own, so that peak memory is its own, and the variants take
 turns, so that a machine that slows down slows all of them. The limit is the fastest product of
-square matrices in the precision, measured in the same run. bfloat16 is measured where the processor
-computes in it; elsewhere the result says that it was not.
+square matrices in the precision, measured in the same run. bfloat16 is measured where the device
+computes in it; elsewhere the result says that it was not. On a GPU the peak is of the GPU's memory,
+and a step is measured launched kernel by kernel as well.
 """
 
 import argparse
@@ -26,13 +27,22 @@ from src.models.flops import discriminator_flops, generator_flops, update_flops
 from src.settings.compute import ComputeSettings
 from src.settings.train import TrainSettings
 from src.settings.tree import load_settings
+from src.timing import wait_for
 from src.training.trainer import Trainer
 
-RESULT = ROOT / "reports" / "benchmarks" / "train_throughput.json"
+Device = Literal["cpu", "cuda"]
+RESULTS = {
+    "cpu": ROOT / "reports" / "benchmarks" / "train_throughput.json",
+    "cuda": ROOT / "reports" / "benchmarks" / "train_throughput_cuda.json",
+}
 MODULE = "benchmarks.train_throughput"
 SIZES = ("thesis", "demo")
 PRECISIONS = ("fp32", "bf16")
-GEMM_SIDES = (1024, 2048, 4096)
+GEMM_SIDES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192)}
+# A step that is not recorded as a CUDA graph.
+LAUNCHED = {"fp32_launched": "fp32", "bf16_launched": "bf16"}
+WARM_UP = 5  # steps before those that are measured
+STEPS_BETWEEN = {"cpu": 1, "cuda": 10}  # looks at the clock, for which a GPU has to be waited for
 
 
 def settings_of(size: str) -> tuple[TrainSettings, int]:
@@ -52,51 +62,67 @@ def flops_table(settings: TrainSettings, image_size: int) -> dict[str, dict[str,
     }
 
 
-def measure_step(size: str, variant: str, seconds: float) -> dict[str, float]:
-    """Images a second and the process's peak memory, over about ``seconds``."""
+def measure_step(size: str, variant: str, seconds: float, device: Device) -> dict[str, float]:
+    """Images a second and the peak memory of the process or its GPU, over about ``seconds``."""
     settings, image_size = settings_of(size)
+    where = torch.device(device)
     trainer: PlainTrainer | Trainer
     if variant == "plain":
         torch.manual_seed(0)
         torch.set_num_threads(max(torch.get_num_threads(), 1))
         trainer = PlainTrainer(
             settings,
-            PlainGenerator(settings.generator, image_size),
-            PlainDiscriminator(settings.discriminator, image_size),
+            PlainGenerator(settings.generator, image_size).to(where),
+            PlainDiscriminator(settings.discriminator, image_size).to(where),
         )
     else:
-        precision: Literal["fp32", "bf16"] = "bf16" if variant == "bf16" else "fp32"
-        chosen = ComputeSettings(
-            device="cpu", precision=precision, memory_format="auto", compile=False
+        precision = LAUNCHED.get(variant, variant)
+        chosen = ComputeSettings.model_validate(
+            {
+                "device": device,
+                "precision": precision,
+                "memory_format": "auto",
+                "compile": False,
+                "cuda_graphs": variant == precision,
+            }
         )
         trainer = Trainer(settings, image_size, choose_compute(chosen))
-    real = torch.rand(settings.batch, 1, image_size, image_size) * 2 - 1
-    for _ in range(3):
+    real = torch.rand(settings.batch, 1, image_size, image_size, device=where) * 2 - 1
+    for _ in range(WARM_UP):
         trainer.step(real)
+    wait_for(where)
     steps, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
-        trainer.step(real)
-        steps += 1
+        for _ in range(STEPS_BETWEEN[device]):
+            trainer.step(real)
+            steps += 1
+        wait_for(where)
     rate = steps * settings.batch / (time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if device == "cuda":
+        peak = torch.cuda.max_memory_reserved() / 2**20
     return {"images_per_second": rate, "peak_mib": peak}
 
 
-def measure_gemm(precision: str) -> dict[str, float]:
+def measure_gemm(precision: str, device: Device) -> dict[str, float]:
     """GFLOP/s of square products, the fastest of two libraries, several sizes and repetitions.
 
     torch multiplies float32 by MKL, which leaves half of a processor of AMD unused; oneDNN, which
     convolves, does not.
     """
-    choose_device("cpu")
+    where = choose_device(device)
+    # As convolutions of float32 are, by default.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     best = 0.0
-    for side in GEMM_SIDES:
-        a, b = (torch.randn(side, side).to(kind) for _ in range(2))
-        for product in (torch.mm, _onednn_product):
+    for side in GEMM_SIDES[device]:
+        a, b = (torch.randn(side, side, device=where).to(kind) for _ in range(2))
+        for product in (torch.mm, _onednn_product) if device == "cpu" else (torch.mm,):
             for _ in range(8):
+                wait_for(where)
                 start = time.perf_counter()
                 product(a, b)
+                wait_for(where)
                 best = max(best, 2e-9 * side**3 / (time.perf_counter() - start))
     return {"gflops": best}
 
@@ -107,25 +133,27 @@ def _onednn_product(a: Tensor, b: Tensor) -> Tensor:
     return product
 
 
-def compare(rounds: int, seconds: float) -> dict[str, Any]:
+def compare(rounds: int, seconds: float, device: Device) -> dict[str, Any]:
     """All measurements, in turns; medians of the rates, the highest of peaks."""
-    measured = PRECISIONS if computes_in_bf16(torch.device("cpu")) else ("fp32",)
-    variants = ("plain", *measured)
+    measured = PRECISIONS if computes_in_bf16(torch.device(device)) else ("fp32",)
+    launched = [name for name, kind in LAUNCHED.items() if device == "cuda" and kind in measured]
+    variants = ("plain", *measured, *launched)
     steps: dict[tuple[str, str], list[dict[str, float]]] = {}
     peaks: dict[str, float] = dict.fromkeys(measured, 0.0)
     for number in range(1, rounds + 1):
         for precision in measured:
             peaks[precision] = max(
-                peaks[precision], in_a_process(MODULE, "gemm", precision)["gflops"]
+                peaks[precision], in_a_process(MODULE, "gemm", precision, device)["gflops"]
             )
         for size in SIZES:
             for variant in variants:
                 print(f"round {number} of {rounds}: {size}, {variant}", flush=True)
-                found = in_a_process(MODULE, size, variant, str(seconds))
+                found = in_a_process(MODULE, size, variant, str(seconds), device)
                 steps.setdefault((size, variant), []).append(found)
     result: dict[str, Any] = {
         "machine": {
             "processor": processor(),
+            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "not_measured": [kind for kind in PRECISIONS if kind not in measured],
@@ -145,13 +173,13 @@ def compare(rounds: int, seconds: float) -> dict[str, Any]:
             "gflop_per_image": work,
             "plain": {"images_per_second": rate["plain"], "peak_mib": memory["plain"]},
         }
-        for precision in measured:
-            result[size][precision] = {
-                "images_per_second": rate[precision],
-                "ratio": rate[precision] / rate["plain"],
-                "gflops": rate[precision] * work,
-                "share_of_peak": rate[precision] * work / peaks[precision],
-                "peak_mib": memory[precision],
+        for variant in (*measured, *launched):
+            result[size][variant] = {
+                "images_per_second": rate[variant],
+                "ratio": rate[variant] / rate["plain"],
+                "gflops": rate[variant] * work,
+                "share_of_peak": rate[variant] * work / peaks[LAUNCHED.get(variant, variant)],
+                "peak_mib": memory[variant],
             }
     return result
 
@@ -171,23 +199,23 @@ def show(result: dict[str, Any]) -> None:
         print(f"\n{size}: nominal MFLOP for one image, batch {settings.batch}")
         for group, rows in flops_table(settings, image_size).items():
             print(f"  {group}: " + ", ".join(f"{k} {v / 1e6:.1f}" for k, v in rows.items()))
-    print(f"\n{'':14}{'images/s':>10}{'ratio':>8}{'GFLOP/s':>10}{'of peak':>9}{'MiB':>8}")
+    print(f"\n{'':21}{'images/s':>10}{'ratio':>8}{'GFLOP/s':>10}{'of peak':>9}{'MiB':>8}")
     for size in SIZES:
         plain = result[size]["plain"]
         rate, memory = plain["images_per_second"], plain["peak_mib"]
         gflops = rate * result[size]["gflop_per_image"]
         share = gflops / result["gemm_peak_gflops"]["fp32"]
-        print(f"{size + ' plain':14}{rate:10.1f}{1:8.2f}{gflops:10.0f}{share:9.1%}{memory:8.0f}")
-        for precision in result["gemm_peak_gflops"]:
-            row = result[size][precision]
+        print(f"{size + ' plain':21}{rate:10.1f}{1:8.2f}{gflops:10.0f}{share:9.1%}{memory:8.0f}")
+        for variant in (name for name in (*PRECISIONS, *LAUNCHED) if name in result[size]):
+            row = result[size][variant]
             print(
-                f"{size + ' ' + precision:14}{row['images_per_second']:10.1f}{row['ratio']:8.2f}"
+                f"{size + ' ' + variant:21}{row['images_per_second']:10.1f}{row['ratio']:8.2f}"
                 f"{row['gflops']:10.0f}{row['share_of_peak']:9.1%}{row['peak_mib']:8.0f}"
             )
     peaks = ", ".join(f"{key} {value:.0f}" for key, value in result["gemm_peak_gflops"].items())
     print(f"peak of matrix products, GFLOP/s: {peaks}")
     for kind in result["machine"]["not_measured"]:
-        print(f"{kind} was not measured: the processor has no instructions for it")
+        print(f"{kind} was not measured: the device has no instructions for it")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -195,18 +223,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.measure:
-        what, *rest = arguments.measure
+        what, variant, *rest, device = arguments.measure
         found = (
-            measure_gemm(rest[0]) if what == "gemm" else measure_step(what, rest[0], float(rest[1]))
+            measure_gemm(variant, device)
+            if what == "gemm"
+            else measure_step(what, variant, float(rest[0]), device)
         )
         print(json.dumps(found))
         return 0
-    result = compare(arguments.rounds, arguments.seconds)
+    result = compare(arguments.rounds, arguments.seconds, arguments.device)
     assert all(math.isfinite(value) for value in result["gemm_peak_gflops"].values())
-    record(RESULT, result, show)
+    record(RESULTS[arguments.device], result, show)
     return 0
 
 

@@ -26,6 +26,12 @@ class Compute:
     precision: Literal["fp32", "bf16"]
     memory_format: Literal["contiguous", "channels_last"]
     compile: bool
+    cuda_graphs: bool = True
+
+    @property
+    def records(self) -> bool:
+        """Whether a training step is recorded as a CUDA graph; its numbers do not depend on it."""
+        return self.cuda_graphs and self.device.type == "cuda"
 
     def autocast(self) -> AbstractContextManager[None]:
         """Within it, products and convolutions of float32 are computed in ``precision``.
@@ -47,11 +53,15 @@ class Compute:
 
     def describe(self) -> dict[str, str]:
         """What was chosen, as texts."""
+        device = str(self.device)
+        if self.device.type == "cuda":
+            device += f" ({torch.cuda.get_device_name(self.device)})"
         return {
-            "device": str(self.device),
+            "device": device,
             "precision": self.precision,
             "memory_format": self.memory_format,
             "compile": str(self.compile).lower(),
+            "cuda_graphs": str(self.records).lower(),
             "threads": str(torch.get_num_threads()),
         }
 
@@ -78,7 +88,11 @@ def choose_compute(settings: ComputeSettings, local_rank: int = 0, local_size: i
         raise UserError("compute.precision: this CUDA device has no bfloat16; set auto or fp32")
     layout = settings.memory_format
     return Compute(
-        device, precision, "channels_last" if layout == "auto" else layout, settings.compile
+        device,
+        precision,
+        "channels_last" if layout == "auto" else layout,
+        settings.compile,
+        settings.cuda_graphs,
     )
 
 

@@ -18,11 +18,12 @@ def seconds_per_image(
     device = compute.device
     trainer = Trainer(settings, image_size, compute)
     images = torch.rand(batch, 1, image_size, image_size, device=device) * 2 - 1
-    trainer.step(images)  # the first step also prepares the kernels
-    _wait(device)
+    for _ in range(trainer.warm_up):
+        trainer.step(images)
+    wait_for(device)
     start = time.perf_counter()
     trainer.step(images)
-    _wait(device)
+    wait_for(device)
     return (time.perf_counter() - start) / batch
 
 
@@ -34,14 +35,14 @@ def seconds_per_fake(
     network = InceptionExtractor(settings.dims).to(device).eval()
     images = torch.zeros(batch, image_size, image_size, dtype=torch.uint8, device=device)
     network(images)
-    _wait(device)
+    wait_for(device)
     start = time.perf_counter()
     network(images)
-    _wait(device)
+    wait_for(device)
     return (time.perf_counter() - start) / batch
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
     """Let the device finish what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

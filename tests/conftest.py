@@ -15,14 +15,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from ruamel.yaml import YAML
 
-from src.compute import Compute
+from src.compute import Compute, choose_compute
 from src.data.classes import CLASSES, SPLITS
 from src.data.images import Prepared, prepare_images
 from src.data.sources import collect_images
+from src.settings.compute import ComputeSettings
 from src.settings.data import DataSettings, PreprocessSettings
 from src.settings.tree import Settings, parse_settings
 
 ROOT = Path(__file__).resolve().parents[1]
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1, ... of `pytest -n`
+if _WORKER:  # a core for each, since threads in one another's way are slow
+    _cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_cores[int(_WORKER.removeprefix("gw")) % len(_cores)]})
 TORTURE = bool(os.environ.get("TORTURE"))  # `make torture` tries more than CI does
 
 
@@ -88,6 +93,22 @@ def cpu() -> torch.device:
 def compute() -> Compute:
     """The CPU in float32."""
     return Compute(torch.device("cpu"), "fp32", "channels_last", compile=False)
+
+
+@pytest.fixture
+def cuda() -> Compute:
+    """A GPU, in the precision that suits it, where one is at hand."""
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
+    return choose_compute(
+        ComputeSettings(
+            device="cuda",
+            precision="auto",
+            memory_format="auto",
+            compile=False,
+            cuda_graphs=True,
+        )
+    )
 
 
 @pytest.fixture

@@ -9,7 +9,13 @@ from src.settings.compute import ComputeSettings
 
 
 def compute_settings(**changes: Any) -> ComputeSettings:
-    values = {"device": "cpu", "precision": "fp32", "memory_format": "auto", "compile": False}
+    values = {
+        "device": "cpu",
+        "precision": "fp32",
+        "memory_format": "auto",
+        "compile": False,
+        "cuda_graphs": True,
+    }
     return ComputeSettings(**(values | changes))
 
 

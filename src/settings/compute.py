@@ -12,3 +12,4 @@ class ComputeSettings(Section):
     precision: Literal["auto", "fp32", "bf16"]
     memory_format: Literal["auto", "contiguous", "channels_last"]
     compile: bool
+    cuda_graphs: bool

@@ -21,6 +21,7 @@ from src.settings.train import OptimizerSettings, TrainSettings
 from src.training.augmentation import augment, numbers_for
 from src.training.average import Average
 from src.training.divergence import TOLD_APART, Watch, all_finite, signs_of_collapse
+from src.training.graph import WARM_UP, RecordedStep, Step
 from src.training.group import ALONE, Group
 from src.training.losses import LOSSES, Network, gradient_penalty
 from src.training.optimizers import OPTIMIZERS
@@ -70,10 +71,16 @@ class Trainer:
         for module in self.discriminator.modules():
             if isinstance(module, Dropout):
                 module.random, module.part = self._streams["dropout"], (group.rank, group.size)
-        self._optimizer_g = _optimizer(self.generator, settings.optimizer.generator)
-        self._optimizer_d = _optimizer(self.discriminator, settings.optimizer.discriminator)
+        self._optimizer_g = _optimizer(self.generator, settings.optimizer.generator, device)
+        self._optimizer_d = _optimizer(self.discriminator, settings.optimizer.discriminator, device)
         self._seen = 0  # images of the whole group
         self._average = Average(self.generator, settings.average) if settings.average else None
+        self._updates = self._make_updates()
+
+    @property
+    def warm_up(self) -> int:
+        """Steps before those that are as fast as all later ones."""
+        return WARM_UP + 1 if isinstance(self._updates, RecordedStep) else 1
 
     @property
     def drawing(self) -> Generator:
@@ -96,7 +103,12 @@ class Trainer:
             part.load_state_dict(state[name])
         for name, stream in self._streams.items():
             stream.set_state(state[name])
+        for optimizer in (self._optimizer_g, self._optimizer_d):
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):  # the only state that torch leaves where it was
+                    group["lr"] = group["lr"].to(self._compute.device)
         self._seen = state["seen"]
+        self._updates = self._make_updates()  # a recorded step knows the old states' places
 
     def finite(self) -> bool:
         """Whether every weight is a finite number."""
@@ -122,8 +134,9 @@ class Trainer:
             not in them.
         """
         self._set_learning_rates()
-        with self._compute.autocast():
-            losses, signs = self._step(real)
+        losses, signs = self._updates(real)
+        if self._average is not None:
+            self._average.update(self.generator)
         self._seen += len(real) * self._group.size
         count = len(losses)
         found = self._group.mean(torch.cat([losses.double(), signs]))
@@ -141,11 +154,26 @@ class Trainer:
             (self._optimizer_g, chosen.generator),
             (self._optimizer_d, chosen.discriminator),
         ):
+            rate = settings.learning_rate * share
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * share
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def _make_updates(self) -> Step:
+        """The updates as they run: recorded on a GPU, unless processes have to speak in between."""
+        if self._compute.records and self._group.size == 1:
+            return RecordedStep(self._step, self._streams.values())
+        return self._step
 
     def _step(self, real: Tensor) -> tuple[Tensor, Tensor]:
         """The updates, at the chosen precision; losses and signs of collapse."""
+        with self._compute.autocast():
+            return self._update_both(real)
+
+    def _update_both(self, real: Tensor) -> tuple[Tensor, Tensor]:
+        """The updates of both networks; losses, (3,), and signs of collapse."""
         real = real.contiguous(memory_format=torch.channels_last)
         if self._settings.discriminator_updates == "apart":
             d2, on_real = self._judge_real(real)
@@ -163,12 +191,10 @@ class Trainer:
         g = self._loss.for_generator(self._judge(self._g(self._noise(len(real)))))
         self._update(self._optimizer_g, self.generator, g)
         self.discriminator.requires_grad_(True)
-        if self._average is not None:
-            self._average.update(self.generator)
         losses = torch.stack([loss.detach() for loss in (g, d1, d2)])
         signs = signs_of_collapse(on_real.detach(), on_fake.detach(), fake)
         if not self._loss.parts_at_zero:
-            signs[TOLD_APART] = 0
+            signs[TOLD_APART].zero_()
         return losses, signs
 
     def _judge_real(self, real: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,6 +238,8 @@ class Trainer:
         loss.backward()
         self._group.average_gradients(network)
         optimizer.step()
+        # Else the network would be used again with its bfloat16 weights of before the update.
+        torch.clear_autocast_cache()
 
     @torch.no_grad()
     def _draw(self, count: int) -> Tensor:
@@ -238,13 +266,13 @@ def sample_noise(settings: TrainSettings, device: torch.device) -> Tensor:
     return torch.randn(count, settings.generator.latent, generator=stream).to(device)
 
 
-def _optimizer(network: torch.nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+def _optimizer(
+    network: torch.nn.Module, settings: OptimizerSettings, device: torch.device
+) -> torch.optim.Optimizer:
     """The optimizer of a network that the parameters name."""
     make = OPTIMIZERS[settings.name]
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(settings.learning_rate, device=device) if on_gpu else settings.learning_rate
     return make(
-        network.parameters(),
-        settings.learning_rate,
-        settings.beta1,
-        settings.beta2,
-        settings.epsilon,
+        network.parameters(), rate, settings.beta1, settings.beta2, settings.epsilon, on_gpu
     )

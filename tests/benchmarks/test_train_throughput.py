@@ -114,7 +114,9 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
     adam = settings.optimizer.generator.model_copy(update={"learning_rate": 2e-5})
     optimizer = OptimizersSettings(half_life=0, generator=adam, discriminator=adam)
     settings = settings.model_copy(update={"batch": 8, "optimizer": optimizer})
-    chosen = ComputeSettings(device="cpu", precision="fp32", memory_format="auto", compile=False)
+    chosen = ComputeSettings(
+        device="cpu", precision="fp32", memory_format="auto", compile=False, cuda_graphs=True
+    )
     fast = Trainer(settings, image_size, choose_compute(chosen))
     dropout = Dropout(settings.discriminator.dropout)
     dropout.random = random_stream(CPU, settings.seed, DROPOUT)

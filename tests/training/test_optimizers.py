@@ -13,7 +13,7 @@ GRADIENTS = [3.0, -1.0, 2.0]
 
 def found(name: str) -> float:
     weight = torch.nn.Parameter(torch.tensor([1.0]))
-    optimizer = OPTIMIZERS[name]([weight], RATE, BETA1, BETA2, EPSILON)
+    optimizer = OPTIMIZERS[name]([weight], RATE, BETA1, BETA2, EPSILON, False)
     for gradient in GRADIENTS:
         weight.grad = torch.tensor([gradient])
         optimizer.step()

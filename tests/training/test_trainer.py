@@ -12,7 +12,7 @@ from src.settings.train import TrainSettings
 from src.settings.tree import Settings, parse_settings
 from src.training.augmentation import augment
 from src.training.losses import LOSSES
-from src.training.trainer import Trainer
+from src.training.trainer import CPU, Trainer
 
 
 @pytest.fixture
@@ -150,6 +150,18 @@ def test_every_choice_changes_the_training_and_is_repeatable(
     assert found.isfinite().all()
     assert not torch.allclose(found, plain, rtol=1e-5)
     assert torch.equal(losses(tiny, compute), found)
+
+
+def test_in_bfloat16_an_update_uses_the_weights_that_the_one_before_left(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch keeps a network's bfloat16 weights for as long as autocast lasts."""
+    compute = Compute(CPU, "bf16", "channels_last", compile=False)
+    found = [Trainer(settings, 16, compute).step(REAL)]
+    uncached = torch.autocast("cpu", torch.bfloat16, cache_enabled=False)
+    monkeypatch.setattr(Compute, "autocast", lambda self: uncached)
+    found.append(Trainer(settings, 16, compute).step(REAL))
+    assert torch.equal(*found)
 
 
 def test_together_the_discriminator_takes_one_step_down_the_sum(
