@@ -30,7 +30,7 @@ from src.workspace import array_path, read_array
 BETWEEN_CLASSES = 0.45  # the two real classes apart, test split, 234 images of each
 CLASSES = ("normal", "pneumonia")
 TICKS = {
-    "seconds": (1, 2, 5, 10, 20, 40),
+    "seconds": (0.1, 0.3, 1, 3, 10, 30),
     "images": (15, 30, 60, 125, 250, 500),
     "fid": (0.1, 0.2, 0.3, 0.45, 0.7, 1, 2, 4),
 }
@@ -123,7 +123,13 @@ def plot(real_picture: Path | None) -> None:
             for axes in panels.flat
             for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        panels[0, 1].legend(handles.values(), handles.keys(), frameon=False)
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            loc="outside upper center",
+            ncols=len(handles),
+            frameon=False,
+        )
         figure.savefig(FOLDER / "curves.png", dpi=110)
     say(f"written to {FOLDER / 'curves.png'}")
     side_by_side(runs, {}, FOLDER / "images.png")
