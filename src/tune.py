@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -235,6 +236,7 @@ def _stop(processes: Sequence[SpawnProcess]) -> None:
 
 def work_or_exit(job: Job) -> None:
     """Do a job; what a user can mend is said without a traceback."""
+    threading.excepthook = _thread_ended
     status = report_errors(lambda: _while_stored(lambda: work(job)))
     if status:
         sys.exit(status)
@@ -254,6 +256,12 @@ def _while_stored(work: Callable[[], None]) -> None:
             f"the storage of the search cannot be reached any more ({reason}); start the same "
             "command again when it can"
         ) from error
+
+
+def _thread_ended(ending: threading.ExceptHookArgs) -> None:
+    """Let the heartbeat of a trial end with the storage, of which the trial itself will tell."""
+    if not isinstance(ending.exc_value, StorageInternalError | SQLAlchemyError):
+        threading.__excepthook__(ending)
 
 
 def _report(found: Found, run: Run) -> None:

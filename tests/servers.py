@@ -50,45 +50,76 @@ def postgres_programs() -> Path:
     pytest.skip("no PostgreSQL server is installed")
 
 
-@contextmanager
-def postgres(*databases: str) -> Iterator[list[str]]:
-    """A PostgreSQL server; the URL of each of its empty databases."""
-    programs, port = postgres_programs(), free_port()
-    # It refuses to run as root.
-    who: dict[str, Any] = {}
-    if os.getuid() == 0:
-        who = {"user": "postgres", "group": "postgres", "extra_groups": []}
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    try:
-        (folder / "password").write_text(PASSWORD)
-        if who:
+class PostgresServer:
+    """A PostgreSQL server, which may be stopped and come back at its address."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder, free_port()
+        self._programs = postgres_programs()
+        # It refuses to run as root.
+        self._who: dict[str, Any] = {}
+        if os.getuid() == 0:
+            self._who = {"user": "postgres", "group": "postgres", "extra_groups": []}
             shutil.chown(folder, "postgres", "postgres")
-        data = folder / "data"
-        make = [programs / "initdb", "-D", data, "-U", "me", "-A", "scram-sha-256", "--no-sync"]
+        (folder / "password").write_text(PASSWORD)
+        make = [self._programs / "initdb", "-D", folder / "data", "-U", "me", "--no-sync"]
+        secret = ["-A", "scram-sha-256", "--pwfile", folder / "password"]
         subprocess.run(
-            [*map(str, make), "--pwfile", str(folder / "password")],
+            list(map(str, [*make, *secret])),
             check=True,
             capture_output=True,
             cwd=folder,
-            **who,
+            **self._who,
         )
-        listen = ["-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-c", "fsync=off"]
-        server = subprocess.Popen(
-            [str(programs / "postgres"), "-D", str(data), *listen],
-            cwd=folder,
+        self._process: subprocess.Popen[bytes] | None = None
+        self._address = f"me:{PASSWORD}@127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Until it answers."""
+        listen = ["-h", "127.0.0.1", "-p", str(self._port), "-k", str(self._folder)]
+        self._process = subprocess.Popen(
+            [
+                str(self._programs / "postgres"),
+                "-D",
+                str(self._folder / "data"),
+                *listen,
+                "-c",
+                "fsync=off",
+            ],
+            cwd=self._folder,
             stderr=subprocess.DEVNULL,
-            **who,
+            **self._who,
         )
+        _wait(lambda: self._connect().close(), self._process)
+
+    def stop(self) -> None:
+        """End it, whoever is connected."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)  # SIGTERM would wait for clients to go
+            self._process.wait()
+            self._process = None
+
+    def create(self, name: str) -> str:
+        """The URL of a new, empty database."""
+        with self._connect() as owner:
+            owner.execute(f"CREATE DATABASE {name}".encode())
+        return f"postgresql+psycopg://{self._address}/{name}"
+
+    def _connect(self) -> "psycopg.Connection[Any]":
+        return psycopg.connect(f"postgresql://{self._address}/postgres", autocommit=True)
+
+
+@contextmanager
+def postgres() -> Iterator[PostgresServer]:
+    """A running PostgreSQL server."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        server = PostgresServer(folder)
         try:
-            address = f"me:{PASSWORD}@127.0.0.1:{port}"
-            _wait(lambda: psycopg.connect(f"postgresql://{address}/postgres").close(), server)
-            with psycopg.connect(f"postgresql://{address}/postgres", autocommit=True) as owner:
-                for name in databases:
-                    owner.execute(f"CREATE DATABASE {name}".encode())
-            yield [f"postgresql+psycopg://{address}/{name}" for name in databases]
+            server.start()
+            yield server
         finally:
-            server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients to go
-            server.wait()
+            server.stop()
     finally:
         shutil.rmtree(folder)
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -16,6 +17,7 @@ import mlflow
 import optuna
 import pandas as pd
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from src import tune as module
@@ -26,7 +28,7 @@ from src.tuning.study import Account
 from src.tuning.worker import RUN, shares
 from tests.conftest import ROOT
 from tests.pipeline.project import Project, set_value
-from tests.servers import mlflow_server, postgres
+from tests.servers import PASSWORD, mlflow_server, postgres
 
 SEARCH = ("python3", "-m", "src.tune", "--class", "normal")
 
@@ -273,6 +275,16 @@ def workers_of(process: "subprocess.Popen[str]") -> list[int]:
     return found
 
 
+def test_a_heartbeat_ends_silently_with_its_storage_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for error in (StorageInternalError("away"), ValueError("a mistake of ours")):
+        module._thread_ended(threading.ExceptHookArgs((type(error), error, None, None)))
+    told = capsys.readouterr().err
+    assert "a mistake of ours" in told
+    assert "away" not in told
+
+
 def long_trials(project: Project, **values: Any) -> None:
     """Trials that take about half a second."""
     for name, value in {"budget": 400, "trials": 8, "seeds": 1, **values}.items():
@@ -344,14 +356,36 @@ def check_all_accounted_for(study: optuna.Study, total: int) -> None:
 
 
 @pytest.mark.long
+def test_a_database_that_goes_away_and_comes_back_loses_no_trial(
+    project: Project, studies: Studies
+) -> None:
+    long_trials(project, trials=5, lease_seconds=4, budget=3000)
+    with postgres() as server:
+        database = server.create("tune")
+        search = (*SEARCH, "--workers", "2")
+        process = project.start(*search, TUNE_STORAGE=database)
+        until(lambda: running(database) == 2, process)
+        server.stop()
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == 1
+        assert "the storage of the search cannot be reached any more" in output
+        assert "Traceback" not in output
+        assert PASSWORD not in output
+        server.start()
+        project.run(*search, TUNE_STORAGE=database)
+        check_all_accounted_for(studies(database)["normal-search"], 5)
+
+
+@pytest.mark.long
 def test_four_workers_of_two_hosts_search_in_postgresql_and_track_on_a_server(
     project: Project, studies: Studies, tmp_path: Path
 ) -> None:
     long_trials(project, trials=8, lease_seconds=4, budget=3000)
     with (
-        postgres("tune", "mlflow") as (database, tracking),
-        mlflow_server(tracking, tmp_path) as server,
+        postgres() as databases,
+        mlflow_server(databases.create("mlflow"), tmp_path) as server,
     ):
+        database = databases.create("tune")
         place = {"TUNE_STORAGE": database, "MLFLOW_TRACKING_URI": server.address}
         # Two commands, as on two machines, begin at once.
         both = [project.start(*SEARCH, "--workers", "2", **place) for _ in range(2)]
@@ -378,6 +412,6 @@ def test_four_workers_of_two_hosts_search_in_postgresql_and_track_on_a_server(
             parents["run_id"].iloc[0], "tune"
         )
         assert "tune/normal.html" in [artifact.path for artifact in artifacts]
-    assert "not-a-secret" not in "".join(outputs)
+    assert PASSWORD not in "".join(outputs)
     assert not (project.path / "tune.journal").exists()
     assert not (ROOT / "tune.journal").exists()
