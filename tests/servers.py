@@ -1,6 +1,7 @@
 """Real servers and stores for tests: PostgreSQL and MLflow's, each with data of its own."""
 
 import atexit
+import http.client
 import os
 import shutil
 import signal
@@ -8,11 +9,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +176,67 @@ def mlflow_server(store: str, folder: Path) -> Iterator[MlflowServer]:
         yield server
     finally:
         server.stop(signal.SIGKILL)
+
+
+class Relay(ThreadingHTTPServer):
+    """Between clients and a server; while it ``stalls`` it brings half of an upload and waits."""
+
+    daemon_threads = True
+
+    def __init__(self, server: MlflowServer) -> None:
+        super().__init__(("127.0.0.1", 0), _Passed)
+        self.behind = server.address.removeprefix("http://")
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        self.stalls = threading.Event()
+        self.stalled = 0
+
+
+class _Passed(BaseHTTPRequestHandler):
+    """One request that is passed on."""
+
+    server: Relay
+
+    def _pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        behind = http.client.HTTPConnection(self.server.behind, timeout=60)
+        with closing(behind):
+            behind.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                behind.putheader(name, value)
+            behind.endheaders()
+            if self.command == "PUT" and self.server.stalls.is_set():
+                behind.send(body[: len(body) // 2])
+                self.server.stalled += 1
+                while self.server.stalls.is_set():
+                    time.sleep(0.1)
+                self.close_connection = True
+                return
+            behind.send(body)
+            answer = behind.getresponse()
+            content = answer.read()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        with suppress(OSError):  # the client has given up
+            self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on  # noqa: N815, the base has them so
+
+    def log_message(self, *arguments: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def relay(server: MlflowServer) -> Iterator[Relay]:
+    """A relay in front of a server."""
+    with Relay(server) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        try:
+            yield found
+        finally:
+            found.stalls.clear()
+            found.shutdown()
 
 
 def _wait(reach: Any, server: "subprocess.Popen[bytes]") -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.pipeline.project import Project, runs, set_value
-from tests.servers import MlflowServer, mlflow_server
+from tests.servers import MlflowServer, mlflow_server, relay
 
 pytestmark = pytest.mark.long
 
@@ -88,6 +89,25 @@ def test_a_stage_goes_on_without_its_server_and_later_all_is_there(
     ((_, _), (run, status)) = runs(folder, "train_normal")
     assert status == "FINISHED"
     assert_everything_once(folder, run)
+
+
+def test_an_upload_that_is_stuck_halfway_is_made_again_as_a_whole(
+    project: Project, server: MlflowServer
+) -> None:
+    with relay(server) as between:
+        place = at(server) | {"MLFLOW_TRACKING_URI": between.address}
+        between.stalls.set()
+        output = project.repro("-f", "-s", "train_normal", **place)
+        assert between.stalled
+        assert "`make sync` delivers them" in output
+        between.stalls.clear()
+        project.run("python3", "-m", "pipeline.sync", **place)
+    run, status = runs(server.folder, "train_normal")[-1]
+    assert status == "FINISHED"
+    assert_everything_once(server.folder, run)
+    (artifacts,) = server.folder.rglob(f"{run}/artifacts")
+    for picture in artifacts.rglob("*.png"):
+        Image.open(picture).load()
 
 
 def test_a_server_that_was_never_reached_is_refused(project: Project) -> None:
