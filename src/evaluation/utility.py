@@ -384,7 +384,7 @@ def judge(differences: pd.DataFrame) -> Verdict:
     way = "added to it" if shown["arm"] == TOGETHER else "in its place"
     lower = int((whole["high"] < 0).sum())
     sentence = (
-        f"With all real images to learn from classical augmentation was {outcome}: generated "
+        f"With all real images to learn from, classical augmentation was {outcome}: generated "
         f"images {way} move the area under the ROC curve by {shown['difference']:+.3f} "
         f"(95 % interval {shown['low']:+.3f} to {shown['high']:+.3f}; {shown['network']}); "
         f"in {lower} of {len(whole)} comparisons they lower it."

@@ -19,7 +19,7 @@ def test_the_card_tells_what_whoever_gets_a_generator_must_know() -> None:
         "| NORMAL | recall | 6 | 0.625 | too few | too few | |",
         "64 features of classifier",
         "The hypothesis holds",
-        "NORMAL: **no sign of copying**. No sign of copying: 1.0%.",
+        "**NORMAL.** No sign of copying: 1.0%.",
         "Classical augmentation was not beaten",
         "the excess of the Fréchet distance is 50%",
         "`CITATION.cff`",
@@ -36,4 +36,4 @@ def test_real_data_are_credited_and_a_copying_generator_is_called_so() -> None:
     assert "CC BY 4.0" in found
     assert "chest X-rays of children" in found
     assert "phantom" not in found
-    assert "NORMAL: **copies**. Copies!" in found
+    assert "**NORMAL.** Copies!" in found
