@@ -30,8 +30,11 @@ class Compute:
 
     @property
     def records(self) -> bool:
-        """Whether a training step is recorded as a CUDA graph; its numbers do not depend on it."""
-        return self.cuda_graphs and self.device.type == "cuda"
+        """Whether a training step is recorded as a CUDA graph; its numbers do not depend on it.
+
+        One of compiled networks is not, since nobody has tried that.
+        """
+        return self.cuda_graphs and self.device.type == "cuda" and not self.compile
 
     def autocast(self) -> AbstractContextManager[None]:
         """Within it, products and convolutions of float32 are computed in ``precision``.

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from src.compute import choose_compute, random_stream
+from src.compute import Compute, choose_compute, random_stream
 from src.errors import UserError
 from src.settings.compute import ComputeSettings
 
@@ -59,6 +59,22 @@ def test_processes_on_one_host_share_its_cores(monkeypatch: pytest.MonkeyPatch) 
     for processes in (1, 3, 16):
         choose_compute(compute_settings(), 0, processes)
     assert threads == [8, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "compiled", "records"),
+    [
+        ("cuda", True, False, True),
+        ("cuda", False, False, False),
+        ("cuda", True, True, False),
+        ("cpu", True, False, False),
+    ],
+)
+def test_only_a_gpu_records_steps_unless_told_or_compiled(
+    device: str, wanted: bool, compiled: bool, records: bool
+) -> None:
+    compute = Compute(torch.device(device), "fp32", "channels_last", compiled, wanted)
+    assert compute.records is records
 
 
 def test_more_processes_than_cuda_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
