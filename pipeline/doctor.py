@@ -133,6 +133,12 @@ def check_git(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "git: all is committed")
+    if _output("git", "symbolic-ref", "--quiet", "HEAD") is None:
+        yield Finding(
+            "note",
+            "git: no branch is checked out, as a `dvc exp run` that is killed leaves it; "
+            "`git switch main` goes back",
+        )
     if not (HOME / ".dvc" / "config").is_file():
         yield Finding("problem", ".dvc/config is missing: `git checkout .dvc`")
     elif (HOME / ".dvc" / "tmp" / "lock").exists() and _locked(HOME / ".dvc" / "tmp" / "lock"):

@@ -61,9 +61,13 @@ def test_git_is_looked_at(
     tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert one(doctor.check_git, tiny_settings) == Finding("ok", "git: all is committed")
+    name = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+    subprocess.run(["git", *name, "commit", "-q", "--allow-empty", "-m", "1"], cwd=home, check=True)
+    subprocess.run(["git", "checkout", "-q", "--detach"], cwd=home, check=True)
+    assert "no branch is checked out" in found(doctor.check_git, tiny_settings)[1].text
     (home / ".gitignore").unlink()
     (home / "dvc.lock").write_text("")
-    changed = one(doctor.check_git, tiny_settings)
+    changed, _ = doctor.check_git(tiny_settings)
     assert changed.kind == "note"
     assert "dvc.lock" in changed.text
     shutil.rmtree(home / ".git")
