@@ -2,6 +2,7 @@
 
 import errno
 import io
+import signal
 import sys
 from collections.abc import Callable
 
@@ -30,6 +31,8 @@ def report_errors(work: Callable[[], None]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters, as of Fréchet
             stream.reconfigure(errors="backslashreplace")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while a stage was imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         work()
     except UserError as error:

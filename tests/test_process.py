@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import time
@@ -61,3 +62,34 @@ def _works(process: Path) -> bool:
         return ") Z " not in (process / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+BEGINS = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests run under
+os.environ["DVC_STAGE"] = "fetch"
+import pipeline
+
+def interrupted():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "status", "told"),
+    [
+        ("interrupted()", -signal.SIGINT, ""),
+        (
+            "from src.errors import report_errors; sys.exit(report_errors(interrupted))",
+            130,
+            "interrupted\n",
+        ),
+    ],
+    ids=["while it imports", "at work"],
+)
+def test_an_interrupt_of_a_stage_shows_no_traceback(then: str, status: int, told: str) -> None:
+    command = [sys.executable, "-c", BEGINS + then]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (status, told)
