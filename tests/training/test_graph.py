@@ -1,6 +1,5 @@
 """On a GPU a recorded step gives the bytes of the step itself; skipped where there is none."""
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from src.training.checkpoint import Checkpoints
 from src.training.gan import Observer, Safeguards, train
 from src.training.graph import WARM_UP
 from src.training.trainer import Trainer
+from tests.pipeline.project import set_value
+from tests.training.test_resume import same, stopped_after
 
 STEPS = WARM_UP + 4
 
@@ -46,11 +47,7 @@ def test_a_recorded_step_is_the_step(
     tiny: dict[str, Any], cuda: Compute, choices: dict[str, Any]
 ) -> None:
     for place, value in choices.items():
-        *sections, key = place.split(".")
-        tree = tiny["train"]["normal"]
-        for section in sections:
-            tree = tree[section]
-        tree[key] = value
+        set_value(*place.split("."), value=value)(tiny["train"]["normal"])
     settings = parse_settings(tiny).train.normal
     recorded = Trainer(settings, 16, cuda)
     plain = Trainer(settings, 16, replace(cuda, cuda_graphs=False))
@@ -74,17 +71,9 @@ def test_stopped_and_resumed_it_is_the_same(
     settings = fancy_settings.train.normal
     whole = train(images, settings, cuda, Observer())
     kept = Safeguards(Checkpoints(tmp_path))
-    counter = itertools.count(1)
-    stopped = Observer(should_stop=lambda: next(counter) == step)
     with pytest.raises(KeyboardInterrupt):
-        train(images, settings, cuda, stopped, kept)
-    resumed = train(images, settings, cuda, Observer(), kept)
-    assert resumed.history == whole.history
-    for network in ("generator", "discriminator"):
-        one, other = (getattr(result, network).state_dict() for result in (resumed, whole))
-        assert all(torch.equal(a, b) for a, b in zip(one.values(), other.values(), strict=True))
-    for epoch, grid in whole.samples.items():
-        np.testing.assert_array_equal(grid, resumed.samples[epoch])
+        train(images, settings, cuda, stopped_after(step), kept)
+    same(train(images, settings, cuda, Observer(), kept), whole)
 
 
 def test_on_the_cpu_nothing_is_recorded(tiny_settings: Settings, compute: Compute) -> None:

@@ -13,6 +13,7 @@ from src.settings.tree import Settings, parse_settings
 from src.training.augmentation import augment
 from src.training.losses import LOSSES
 from src.training.trainer import CPU, Trainer
+from tests.pipeline.project import set_value
 
 
 @pytest.fixture
@@ -141,11 +142,7 @@ def test_every_choice_changes_the_training_and_is_repeatable(
     compute = Compute(torch.device("cpu"), precision, "channels_last", compile=False)
     plain = losses(tiny, compute)
     for place, value in choices.items():
-        *sections, key = place.split(".")
-        tree = tiny["train"]["normal"]
-        for section in sections:
-            tree = tree[section]
-        tree[key] = value
+        set_value(*place.split("."), value=value)(tiny["train"]["normal"])
     found = losses(tiny, compute)
     assert found.isfinite().all()
     assert not torch.allclose(found, plain, rtol=1e-5)
