@@ -1,8 +1,9 @@
-"""The library, and a check that this Python can run it.
+"""The library, a check that this Python can run it, and how its commands begin.
 
 This file keeps to syntax that old interpreters read, so that they get its message too.
 """
 
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -35,3 +36,8 @@ if _problem:
         "error: this Python (%s) %s; run `make setup` once, then `source .venv/bin/activate`"  # noqa: UP031
         % (sys.executable, _problem)
     )
+
+# A command, `python -m ...`, imports for seconds, in which Ctrl-C shall not show where it is;
+# `report_errors` tells of it then. Whoever imports the library keeps what they have.
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

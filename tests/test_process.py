@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -64,32 +65,60 @@ def _works(process: Path) -> bool:
         return False
 
 
-BEGINS = """
-import os, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests run under
-os.environ["DVC_STAGE"] = "fetch"
-import pipeline
-
-def interrupted():
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(60)
-
+# Interrupts whoever imports it, as a command does first.
+TORCH = """
+import os, signal, time
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(60)
+"""
+# Lets Ctrl-C through, whatever the tests run under.
+RUNS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.execvp(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
 @pytest.mark.parametrize(
-    ("then", "status", "told"),
+    ("command", "status", "told"),
     [
-        ("interrupted()", -signal.SIGINT, ""),
-        (
-            "from src.errors import report_errors; sys.exit(report_errors(interrupted))",
-            130,
-            "interrupted\n",
-        ),
+        (["-m", "pipeline.train", "normal"], -signal.SIGINT, ""),
+        (["-m", "pipeline.doctor"], -signal.SIGINT, ""),
+        (["-m", "src.generate", "--out", "nowhere"], -signal.SIGINT, ""),
+        (["-m", "src.tune"], -signal.SIGINT, ""),
+        (["-c", "import src, torch"], -signal.SIGINT, "KeyboardInterrupt"),
     ],
-    ids=["while it imports", "at work"],
+    ids=lambda value: value[1] if isinstance(value, list) else "",
 )
-def test_an_interrupt_of_a_stage_shows_no_traceback(then: str, status: int, told: str) -> None:
-    command = [sys.executable, "-c", BEGINS + then]
+def test_an_interrupt_of_a_command_that_still_imports_shows_no_traceback(
+    tmp_path: Path, command: list[str], status: int, told: str
+) -> None:
+    """But a program that imports the library keeps Python's way."""
+    (tmp_path / "torch.py").write_text(TORCH)
+    done = subprocess.run(
+        [sys.executable, "-c", RUNS, *command],
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONPATH=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == status
+    assert done.stderr.strip().rpartition("\n")[2] == told
+
+
+WORKS = """
+import os, signal, sys, time
+from src.errors import report_errors
+def interrupted():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # as while a command is imported
+sys.exit(report_errors(interrupted))
+"""
+
+
+def test_an_interrupt_at_work_is_told_in_one_word() -> None:
+    command = [sys.executable, "-c", WORKS]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
-    assert (done.returncode, done.stderr) == (status, told)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
