@@ -35,7 +35,7 @@ def package_of(label: str, findings: Findings, settings: Settings, card: str) ->
             "model-card.md": card,
             "LICENSE": (PROJECT / "LICENSE").read_text(encoding="utf-8"),
         }
-        export_generator(load_generator(path, torch.device("cpu")), path, texts, folder)
+        export_generator(load_generator(path, torch.device("cpu")), texts, folder)
 
     return Package(
         name=registered_name(label),
@@ -46,13 +46,19 @@ def package_of(label: str, findings: Findings, settings: Settings, card: str) ->
             "generator.sha256": findings.generators[label],
             DISTANCE: str(findings.scores[label]["frechet"]["value"]),
             PRIVACY: findings.privacy[label]["verdict"],
-            JUDGED_BY: judged_by(settings),
+            JUDGED_BY: judged_by(settings, findings.extractor.get("weights_sha256")),
         },
     )
 
 
-def judged_by(settings: Settings) -> str:
-    """What names the test images, features and sizes of a distance; only equals compare."""
+def judged_by(settings: Settings, weights: str | None) -> str:
+    """What names the test images, features and sizes of a distance; only equals compare.
+
+    Args:
+        settings: all parameters.
+        weights: the checksum of the extractor's file, if it has one.
+    """
     tests = [sha256_of_array(read_array(array_path(label, "test"))) for label in CLASSES]
-    judge = [settings.fid.model_dump(mode="json"), train_checksum(), tests]
+    fid = settings.fid.model_dump(mode="json", exclude={"weights", "weights_sha256"})
+    judge = [fid, weights, train_checksum(), tests]
     return hashlib.sha256(json.dumps(judge).encode()).hexdigest()

@@ -7,13 +7,20 @@ from pathlib import Path
 import torch
 
 from src.data.credits import CREDITS
+from src.errors import UserError
 from src.models.networks import SavedGenerator
 from src.models.portable import BATCH, FACTS, NETWORK
 
 
 def facts_of(saved: SavedGenerator) -> dict[str, str]:
-    """What every image that it draws says of it."""
-    credit = CREDITS[saved.origin.source]
+    """What every image that it draws says of it.
+
+    Raises:
+        UserError: if nobody knows to whom its images are due.
+    """
+    credit = CREDITS.get(saved.origin.source)
+    if credit is None:
+        raise UserError(f"{saved.file}: it learnt from the unknown source {saved.origin.source!r}")
     return {
         "class": saved.origin.label,
         "model_sha256": saved.sha256,
@@ -22,12 +29,11 @@ def facts_of(saved: SavedGenerator) -> dict[str, str]:
     }
 
 
-def export_generator(saved: SavedGenerator, file: Path, texts: dict[str, str], out: Path) -> None:
+def export_generator(saved: SavedGenerator, texts: dict[str, str], out: Path) -> None:
     """Write what ``src.models.portable`` draws from, and the generator's own file.
 
     Args:
         saved: on the CPU.
-        file: where it was loaded from.
         texts: other files to put beside it, by name.
         out: a folder, made if needed.
     """
@@ -37,6 +43,6 @@ def export_generator(saved: SavedGenerator, file: Path, texts: dict[str, str], o
     torch.export.save(program, out / NETWORK)
     facts = facts_of(saved) | {"latent": latent, "image_size": saved.network.image_size}
     (out / FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    shutil.copyfile(file, out / "generator.pt")
+    shutil.copyfile(saved.file, out / "generator.pt")
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")

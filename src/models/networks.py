@@ -5,14 +5,19 @@ The thesis's networks are one point of this family: 2,704,897 and 2,099,457 para
 
 import hashlib
 import io
-from dataclasses import asdict, dataclass
+import zipfile
+from dataclasses import asdict
+from dataclasses import dataclass as plain_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator, ConfigDict, JsonValue
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from src.data.classes import CLASSES
 from src.errors import UserError
 from src.files import write_atomic
 from src.models.layers import (
@@ -108,23 +113,30 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a generator comes from; it is kept in its file."""
+def _known(label: str) -> str:
+    if label not in CLASSES:
+        raise ValueError(f"{label!r} is none of {', '.join(CLASSES)}")
+    return label
 
-    label: str  # the class of its images
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Origin:
+    """Where a generator comes from; it is kept in its file, and what it draws is named by it."""
+
+    label: Annotated[str, AfterValidator(_known)]  # the class of its images
     source: str  # of the images that it learnt from, as data.source names it
     images: int  # that it learnt from
     images_sha256: str  # of the array of those images
-    training: dict[str, Any]  # the parameters of its training
+    training: dict[str, JsonValue]  # the parameters of its training
 
 
-@dataclass(frozen=True)
+@plain_dataclass(frozen=True)
 class SavedGenerator:
     """A generator as its file describes it."""
 
     network: Generator  # in eval mode
     origin: Origin
+    file: Path  # where it was read
     sha256: str  # of the file
 
 
@@ -155,34 +167,47 @@ def load_generator(path: Path, device: torch.device) -> SavedGenerator:
     except OSError as error:
         raise UserError(f"{path}: it cannot be read: {error.strerror}") from error
     try:
+        _check_entries(data)
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}")
         settings = GeneratorSettings.model_validate(content["settings"], strict=False)
         image_size, weights = int(content["image_size"]), content["weights"]
-        _check_weights(settings, image_size, weights)
+        _check_size(settings, image_size, len(data))
         network = Generator(settings, image_size)
         network.load_state_dict(weights)
         origin = Origin(**content["origin"])
     except Exception as error:  # whatever a damaged or foreign file makes torch raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is not a generator of this project: {reason}") from error
-    return SavedGenerator(network.to(device).eval(), origin, hashlib.sha256(data).hexdigest())
+    digest = hashlib.sha256(data).hexdigest()
+    return SavedGenerator(network.to(device).eval(), origin, path, digest)
 
 
-def _check_weights(settings: GeneratorSettings, image_size: int, weights: dict[str, Any]) -> None:
-    """Refuse a file whose description asks for more memory than its weights take.
+def _check_entries(data: bytes) -> None:
+    """Refuse an archive whose entries are packed and may unpack to any size; torch packs none.
+
+    Raises:
+        ValueError: with both sizes.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > len(data):
+        raise ValueError(f"its {len(data)} bytes would unpack to {unpacked}")
+
+
+def _check_size(settings: GeneratorSettings, image_size: int, size: int) -> None:
+    """Refuse a file whose description asks for more memory than a file of its size holds.
 
     Raises:
         ValueError: with both numbers of values.
     """
+    held = size // torch.finfo(torch.float32).bits * 8
     widths = (settings.base_channels, *settings.channels, 1)
     kernels = (*settings.kernels, settings.output_kernel)
     asked = settings.latent * settings.base_size(image_size) ** 2 * settings.base_channels + sum(
         kernel**2 * before * after
         for (before, after), kernel in zip(pairwise(widths), kernels, strict=True)
     )
-    # One that is not contiguous may repeat a few values.
-    held = sum(value.numel() for value in weights.values() if value.is_contiguous())
     if asked > held:
-        raise ValueError(f"it describes {asked} weights and holds {held}")
+        raise ValueError(f"it describes {asked} weights and holds {held} at most")

@@ -215,6 +215,7 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
         torch.save(content, path)
     elif kind == "other":
         torch.save({"weights": {}}, path)
+    Path("/tmp/hostile-was-here").unlink(missing_ok=True)
     with pytest.raises(UserError, match=r"generator\.pt") as raised:
         load_generator(path, cpu)
     if kind in ("huge", "wide", "repeated"):

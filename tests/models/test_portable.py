@@ -87,7 +87,7 @@ def test_an_exported_generator_draws_the_same_bytes(
     tmp_path: Path, normalization: str, upsampling: str
 ) -> None:
     found = saved(tmp_path / "g.pt", normalization=normalization, upsampling=upsampling)
-    export_generator(found, tmp_path / "g.pt", {"LICENSE": "MIT"}, tmp_path / "out")
+    export_generator(found, {"LICENSE": "MIT"}, tmp_path / "out")
     count = BATCH + 3
     expected = draw_images(found.network, draw_latents([5] * count, range(count), 12))
     loaded = PortableGenerator(tmp_path / "out")
@@ -127,14 +127,14 @@ def test_every_file_says_that_it_is_synthetic(tmp_path: Path) -> None:
 
 def test_a_request_for_nothing_is_refused(tmp_path: Path) -> None:
     found = saved(tmp_path / "g.pt")
-    export_generator(found, tmp_path / "g.pt", {}, tmp_path / "out")
+    export_generator(found, {}, tmp_path / "out")
     with pytest.raises(ValueError, match=r"^no image is asked for: give rows of seed and index$"):
         PortableGenerator(tmp_path / "out").predict(pd.DataFrame({"seed": [], "index": []}))
 
 
 def test_what_is_handed_on_works_without_the_project(tmp_path: Path) -> None:
     found = saved(tmp_path / "g.pt")
-    export_generator(found, tmp_path / "g.pt", {}, tmp_path / "out")
+    export_generator(found, {}, tmp_path / "out")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "portable.py").write_bytes(Path(portable.__file__).read_bytes())
