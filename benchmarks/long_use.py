@@ -9,7 +9,6 @@ lines through the second half. Writes long_use.json and long_use.png to reports/
 import argparse
 import json
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -29,7 +28,15 @@ from ruamel.yaml import YAML
 
 from benchmarks.large_data import set_size
 from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT, anonymous_mib, copy_project, family, record, run_stage
+from benchmarks.workspace import (
+    ROOT,
+    anonymous_mib,
+    copy_project,
+    family,
+    free_port,
+    record,
+    run_stage,
+)
 from src.errors import report_errors
 from src.figures import as_png
 
@@ -124,9 +131,7 @@ def search(folder: Path) -> Watched:
 
 def serving(folder: Path) -> Watched:
     """Thousands of requests of many clients."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = _start(folder, "src.serve", "--class", "normal", "--port", str(port))
     address = f"http://127.0.0.1:{port}/invocations"
     answered = 0

@@ -8,7 +8,6 @@ gradients the processes exchange.
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.train_throughput import SIZES, processor, settings_of
-from benchmarks.workspace import ROOT
+from benchmarks.workspace import ROOT, free_port
 from src.compute import choose_compute
 from src.files import write_json
 from src.models.networks import count_parameters
@@ -65,9 +64,7 @@ def _steps(trainer: Trainer, batch: int, seconds: float, group: Group) -> dict[s
 
 def in_processes(size: str, processes: int, seconds: float) -> dict[str, float]:
     """One measurement, by new processes; the first one's word counts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     command = [sys.executable, "-m", "benchmarks.processes", "--measure", size]
     command += [str(processes), str(seconds)]
     place = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}

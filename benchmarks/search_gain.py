@@ -27,6 +27,7 @@ from benchmarks.workspace import ROOT
 from src.compute import choose_compute
 from src.data.classes import CLASSES
 from src.errors import report_errors
+from src.evaluation.choice import weights_checksum
 from src.files import write_atomic, write_json
 from src.grids import png, tile
 from src.progress import say
@@ -96,7 +97,9 @@ def compare(arguments: argparse.Namespace) -> None:
     settings = load_settings(PARAMS)
     label: ClassName = arguments.label
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    search = Search(settings, label, "search", train_checksum())
+    fid = settings.fid
+    weights = weights_checksum(fid, HOME / fid.weights) if fid.weights else ""
+    search = Search(settings, label, "search", train_checksum(), weights)
     store = open_store(arguments.storage or str(HOME / "tune.journal"), 0, 60)
     study = search.open(store)
     account = Account.of(study, settings.tune.trials, settings.tune.retries)

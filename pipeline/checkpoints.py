@@ -7,7 +7,6 @@ on from a shorter one.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from ruamel.yaml import YAML
 
 from src.compute import Compute
 from src.errors import UserError
-from src.files import sha256_of_file
+from src.files import remove_folder, sha256_of_file
 from src.locks import try_lock
 from src.settings.tree import ClassName, Settings
 from src.workspace import HOME, PROJECT
@@ -82,4 +81,4 @@ def _prune(parent: Path) -> None:
             held = try_lock(path)
             if held is not None:
                 with held:
-                    shutil.rmtree(path.parent)
+                    remove_folder(path.parent)

@@ -1,7 +1,7 @@
 """What is missing on this machine, and what to do: `make doctor`.
 
-It changes nothing. What stops the pipeline is a problem; what only slows it or takes something
-away is a note.
+It changes nothing that anybody uses. What stops the pipeline is a problem; what only slows it or
+takes something away is a note.
 """
 
 import os
@@ -55,7 +55,7 @@ def check_python(settings: Settings) -> Iterator[Finding]:
     if platform.system() == "Linux":
         yield Finding("ok", text)
     else:
-        yield Finding("note", f"{text}: only Linux is tested; a container with Linux will do")
+        yield Finding("problem", f"{text}: it needs Linux; a container with Linux will do")
 
 
 def check_cores(settings: Settings) -> Iterator[Finding]:
@@ -259,6 +259,8 @@ def examine() -> None:
         for finding in check(settings):
             problems += finding.kind == "problem"
             print(f"{finding.kind:<8} {finding.text}", flush=True)
+        if check is check_python and problems:
+            break  # the others ask Linux
     if problems:
         raise UserError(f"{problems} of these would stop the pipeline")
 

@@ -5,6 +5,7 @@ import io
 import signal
 import sys
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 
 # Where the disk or its rights fail, or a path of the user's goes through a file or names a folder;
 # anything else of this kind is a defect of ours.
@@ -31,7 +32,7 @@ def report_errors(work: Callable[[], None]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters, as of Fréchet
             stream.reconfigure(errors="backslashreplace")
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while a stage was imported
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while a command was imported
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         work()
@@ -40,6 +41,13 @@ def report_errors(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except MemoryError as error:
+        message = f"there is not enough memory; free some or give less to do ({error})"
+    except BrokenProcessPool:
+        message = (
+            "a process that took part of the work was killed, perhaps for want of memory; start "
+            "again when more is free"
+        )
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise

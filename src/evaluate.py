@@ -110,6 +110,7 @@ def evaluate(arguments: argparse.Namespace) -> Report:
         known = ", ".join(str(dims) for dims in LAST_LAYER)
         raise UserError(f"--dims: inception has {known} features, not {arguments.dims}")
     device = choose_device(arguments.device)
+    made_by = describe(arguments)
     extractor = None
     given: list[Given] = []
     sizes: list[float] = []
@@ -117,6 +118,11 @@ def evaluate(arguments: argparse.Namespace) -> Report:
     for path in (arguments.real, arguments.generated):
         if path.suffix == ".npz":
             found = load_statistics(path)
+            if found.features not in (None, made_by):
+                raise UserError(
+                    f"{path}: its statistics are of {found.features}, not of {made_by}; compare by "
+                    "the same features"
+                )
             given.append(Given(path, None, found.moments, found.images))
             continue
         loaded = read_images(path, arguments.size)
@@ -142,7 +148,6 @@ def evaluate(arguments: argparse.Namespace) -> Report:
         given.append(Given(path, JudgedSet(features, patients), None, len(features)))
         sizes.append(float(np.median([image.shape[0] for image in loaded.images])))
     real, generated = given
-    made_by = describe(arguments)
     for side, target in ((real, arguments.save_real), (generated, arguments.save_generated)):
         if target is not None:
             if side.images is None:

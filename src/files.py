@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and the checksums that name their content."""
 
+import errno
 import hashlib
 import json
 import os
@@ -25,7 +26,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-new-")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -85,6 +86,15 @@ def folder_in_place_of(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, but for what another process puts there meanwhile."""
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
 
 
 def sha256_of_file(path: Path) -> str:

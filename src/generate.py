@@ -277,7 +277,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--reject-copies",
         action="store_true",
-        help="leave out images as near to a train image as copies, and count them",
+        help="leave out of --out what is as near to a train image as copies, and count it",
     )
     add("--overwrite", action="store_true", help="replace what an earlier call wrote")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -297,6 +297,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--grid: the file's name must end in .png")
     if arguments.interpolate and arguments.interpolate.suffix.lower() not in FORMATS:
         parser.error(f"--interpolate: the file's name must end in one of {', '.join(FORMATS)}")
+    if arguments.reject_copies and (arguments.grid or arguments.interpolate or not arguments.out):
+        parser.error(
+            "--reject-copies: it chooses among the images of --out; draw --grid and --interpolate "
+            "without it"
+        )
     if arguments.interpolate and arguments.count < 2:
         parser.error("--interpolate: a walk needs a --count of 2 or more")
     return arguments

@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
-from src.files import write_atomic, write_json
+from src.files import remove_folder, write_atomic, write_json
 from src.locks import lock, try_lock
 from src.progress import warn
 
@@ -127,7 +127,7 @@ class Spool:
         """Forget everything."""
         # The header first: without it the rest is nothing.
         (self.folder / HEADER).unlink()
-        shutil.rmtree(self.folder)
+        remove_folder(self.folder)
 
     def close(self) -> None:
         """Let others have it."""

@@ -899,7 +899,7 @@ def _model_at(root: Path, address: str) -> Iterator[None]:
         with _quiet():
             mlflow.set_tracking_uri(tracking_uri(root))
             yield
-    except STORE_ERRORS as error:
+    except (*STORE_ERRORS, ImportError) as error:  # a store may need a package of its own
         raise UserError(
             f"{address}: MLflow cannot give this model ({_one_line(error)}); `make ui` shows the "
             "registered ones"

@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from src.errors import UserError, report_errors
+from src.evaluation.choice import weights_checksum
 from src.files import write_atomic, write_json
 from src.progress import Progress, say, warn
 from src.report.search import render_search
@@ -60,11 +61,14 @@ def tune(arguments: argparse.Namespace) -> None:
         raise UserError("--apply: of a front you have to choose one; name it with --trial")
     place = arguments.storage or os.environ.get(STORAGE) or str(HOME / "tune.journal")
     tuned = settings.tune
-    data = train_checksum()  # refused here rather than by every worker, where it is missing
+    # Refused here rather than by every worker, if something is missing.
+    data = train_checksum()
+    fid = settings.fid
+    weights = weights_checksum(fid, HOME / fid.weights) if fid.weights else ""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with closing(open_store(place, tuned.retries, tuned.lease_seconds)) as store:
         searches = [
-            Search(settings, label, "pareto" if arguments.pareto else "search", data)
+            Search(settings, label, "pareto" if arguments.pareto else "search", data, weights)
             for label in labels
         ]
         found = [_run(search, store, place, arguments.workers) for search in searches]

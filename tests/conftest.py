@@ -19,6 +19,8 @@ from src.compute import Compute, choose_compute
 from src.data.classes import CLASSES, SPLITS
 from src.data.images import Prepared, prepare_images
 from src.data.sources import collect_images
+from src.evaluation.draws import Patients
+from src.evaluation.protocol import RealFeatures
 from src.settings.compute import ComputeSettings
 from src.settings.data import DataSettings, PreprocessSettings
 from src.settings.tree import Settings, parse_settings
@@ -207,3 +209,8 @@ def kaggle_files(per_place: int = 2) -> dict[str, bytes]:
             files[f"chest_xray/{split}/NORMAL/{normal}"] = png_bytes(seed)
             files[f"chest_xray/{split}/PNEUMONIA/{sick}"] = png_bytes(1000 + seed)
     return files
+
+
+def all_drawn(features: NDArray[np.float32]) -> RealFeatures:
+    """Features of real images, each of another patient, of which a draw may take any."""
+    return RealFeatures(Patients.strangers(len(features)), np.arange(len(features)), features)

@@ -5,7 +5,6 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,8 @@ import mlflow
 import psycopg
 import pytest
 
+from benchmarks.workspace import free_port
+
 PASSWORD = "not-a-secret"
 SECONDS_TO_START = 60
 
@@ -34,12 +35,6 @@ def empty_store() -> Path:
     atexit.register(shutil.rmtree, folder)
     mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
     return folder / "mlflow.db"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def postgres_programs() -> Path:

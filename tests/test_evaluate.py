@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,11 @@ def test_a_set_against_itself_is_at_0_and_zip_and_array_are_the_same_set(
 ) -> None:
     a = folder(tmp_path / "a", 12, 1)
     np.save(tmp_path / "a.npy", np.stack([np.asarray(Image.open(f)) for f in sorted(a.iterdir())]))
-    found = run(capsys, a, tmp_path / "a.npy")
-    assert found["frechet"]["value"] == pytest.approx(0, abs=1e-9)
-    assert found["coverage"]["value"] == 1
+    archive = shutil.make_archive(str(tmp_path / "a"), "zip", a)
+    for other in (tmp_path / "a.npy", archive):
+        found = run(capsys, a, other)
+        assert found["frechet"]["value"] == pytest.approx(0, abs=1e-9)
+        assert found["coverage"]["value"] == 1
 
 
 def test_two_images_are_enough_and_warned_of(
@@ -84,6 +87,9 @@ def test_statistics_are_saved_and_compared(
     assert again["n"] == {"real": 30, "generated": 30}
     assert "kid" not in again
     assert any("no interval" in line for line in again["warnings"])
+    assert main([str(saved), str(b), "--features", "pixels", "--dims", "64"]) == 1
+    told = capsys.readouterr().err
+    assert "a.npz: its statistics are of 16 features of pixels, not of 64 features of" in told
 
 
 def test_images_of_mixed_sizes_are_judged_each_at_its_own(

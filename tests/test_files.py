@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from src.errors import UserError
-from src.files import folder_in_place_of, sha256_of_path, write_atomic, write_json
+from src.files import folder_in_place_of, remove_folder, sha256_of_path, write_atomic, write_json
 
 
 def test_a_write_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +49,25 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     with folder_in_place_of(tmp_path / "out"):
         pass
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_another_process_uses_again_is_removed_but_for_that(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "files").mkdir(parents=True)
+    remove = os.rmdir
+
+    def used_again(path: Path, **options: object) -> None:
+        if Path(path).name == "folder":
+            (folder / "lock").touch()
+        remove(path, **options)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "rmdir", used_again)
+        remove_folder(folder)
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+    remove_folder(folder)
+    assert not folder.exists()
+    remove_folder(folder)  # another process was quicker
 
 
 def test_json_refuses_what_is_no_json(tmp_path: Path) -> None:

@@ -183,6 +183,17 @@ def test_copies_are_left_out_and_counted(
     assert not (project / "b" / "train" / "NORMAL").exists()
 
 
+@pytest.mark.parametrize("more", [["--grid", "g.png"], ["--interpolate", "w.gif"]])
+def test_copies_are_only_left_out_of_folders(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sheet or a walk would show them, and nobody would be told."""
+    for out in ([], ["--out", "b"]):
+        with pytest.raises(SystemExit):
+            generate.main(["--class", "normal", "--reject-copies", *more, *out])
+        assert "--reject-copies: it chooses among the images of --out" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("_params")
 def test_copies_can_only_be_told_with_what_the_generator_learnt_from(
     project: Path, capsys: pytest.CaptureFixture[str]

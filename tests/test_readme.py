@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from benchmarks.workspace import free_port
 from tests.conftest import ROOT, kaggle_files
 from tests.pipeline.project import Project
-from tests.servers import free_port
 
 # Commands, by how they begin, that are not run here.
 LEFT_OUT = {
@@ -29,7 +29,9 @@ LEFT_OUT = {
     "make thesis DATA=chest_xray.zip EPOCHS=1": "as make real, with another file of networks",
     "python -m src.tune --workers 2": "as with one class, for both",
     "make real DATA=chest_xray.zip NAME=real-inception": "needs inception's weights",
-    "python -m src.evaluate REAL GENERATED": "as with pixels, but needs inception's weights",
+    "python -m src.evaluate REAL GENERATED  ": "as with pixels, but needs inception's weights",
+    "python -m src.evaluate REAL GENERATED --dims": "as above",
+    "python -m src.evaluate REAL GENERATED --size": "as above",
     "pip install": "needs the package index",
     "optuna-dashboard": "needs a package that is not part of the project",
     "printf 'POSTGRES_PASSWORD": "for containers",
@@ -114,6 +116,8 @@ def test_the_commands_work_as_written(project: Project) -> None:
         wanted = [command for command in commands(block) if reason(command) is None]
         for command in wanted:
             command = command.partition("  #")[0].strip()
+            sets = "data/images/test/NORMAL synthetic/train/NORMAL"
+            command = command.replace("REAL GENERATED", sets)
             if command.startswith("make"):
                 command = command.replace("make", " ".join(["make", *MADE]), 1)
             begin = time.monotonic()

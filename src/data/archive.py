@@ -115,6 +115,11 @@ def _zip_entries(path: Path) -> Iterator[Entry]:
         )
 
 
+def is_hidden(path: PurePosixPath) -> bool:
+    """Whether a system put a file beside those that a person sees, as macOS does in archives."""
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
 def _check_name(name: str, source: Path) -> None:
     """Refuse a name that could leave the folder it is unpacked into, or cannot be a file's."""
     parts = PurePosixPath(name).parts
@@ -123,7 +128,7 @@ def _check_name(name: str, source: Path) -> None:
     except UnicodeEncodeError:  # a folder's name that is not UTF-8
         sizes = [MAX_NAME_BYTES + 1]
     unsafe = (
-        not name.strip("/")
+        not parts
         or name.startswith("/")
         or "\\" in name
         or ".." in parts

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.archive import list_entries, read_entry
+from src.data.archive import is_hidden, list_entries, read_entry
 from src.data.images import decode_grey
 from src.data.patients import patient_of
 from src.errors import UserError
@@ -45,7 +45,7 @@ def read_images(path: Path, size: int | None = None) -> LoadedImages:
         return _from_array(path, size)
     if path.is_file() and not zipfile.is_zipfile(path):
         raise UserError(f"{path}: it is no folder, zip archive, .npy or .npz file")
-    entries = list_entries(path, MAX_UNPACKED)
+    entries = [entry for entry in list_entries(path, MAX_UNPACKED) if not is_hidden(entry.path)]
     chosen = [entry for entry in entries if entry.path.suffix.lower() in SUFFIXES]
     if not chosen:
         raise UserError(f"{path}: there is no image in it ({', '.join(SUFFIXES)})")

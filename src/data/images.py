@@ -64,7 +64,7 @@ def prepare_images(table: Path, folder: Path, settings: PreprocessSettings, out:
 
     Writes the images of each split and class to ``out/<class>/<split>.npy``, uint8 of shape
     (n, size, size), in the order of the table; and ``out/table.csv``, the table with each image's
-    ``row`` in its array, bad images left out. One image at a time is in memory.
+    ``row`` in its array, bad images left out. Some dozens for each core are in memory.
 
     Args:
         table: a CSV file with the columns of ``ImageRecord``.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from src.data.archive import GIB, Entry, list_entries, read_entry
+from src.data.archive import GIB, Entry, is_hidden, list_entries, read_entry
 from src.data.classes import CLASSES, SPLITS
 from src.data.download import download_kermany
 from src.data.patients import patient_of
@@ -99,8 +99,7 @@ def survey_archive(path: Path, max_bytes: int) -> Survey:
     for entry in list_entries(path, max_bytes):
         name = entry.path.name
         split, label = _split_and_class(entry)
-        hidden = any(part.startswith((".", "__MACOSX")) for part in entry.path.parts)
-        if hidden or not label or not name.lower().endswith(SUFFIXES):
+        if is_hidden(entry.path) or not label or not name.lower().endswith(SUFFIXES):
             other += 1
         elif split == HELD_OUT_SPLIT:
             held_out += 1

@@ -20,6 +20,18 @@ from src.settings.fid import FidSettings
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
+def weights_checksum(settings: FidSettings, path: Path) -> str:
+    """The SHA-256 of the extractor's file; ``nothing`` if it is not there.
+
+    Raises:
+        UserError: if it is not the one that the parameters name.
+    """
+    checksum = sha256_of_file(path) if path.is_file() else "nothing"
+    if settings.weights_sha256 not in ("", checksum):
+        raise UserError(f"fid.weights_sha256: {path} has the checksum {checksum}")
+    return checksum
+
+
 def choose_extractor(
     settings: FidSettings,
     root: Path,
@@ -48,10 +60,7 @@ def choose_extractor(
         if settings.extractor == "inception":
             known = {"resize": settings.resize, "input_scaling": settings.input_scaling}
         if path is not None:
-            checksum = sha256_of_file(path) if path.is_file() else "nothing"
-            if settings.weights_sha256 not in ("", checksum):
-                raise UserError(f"fid.weights_sha256: {path} has the checksum {checksum}")
-            known["weights_sha256"] = checksum
+            known["weights_sha256"] = weights_checksum(settings, path)
         loaded = load_extractor(
             settings.extractor,
             settings.dims,

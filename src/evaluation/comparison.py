@@ -6,6 +6,7 @@ coverage those of Naeem et al., 2020: a set's manifold is made of balls around i
 reach to their k-th nearest neighbours in the set.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -76,23 +77,26 @@ class Comparison:
         return _balls(metric, d[0][np.ix_(i, i)], d[1][np.ix_(j, j)], d[2][np.ix_(i, j)], self._k)
 
     @cached_property
-    def _products(self) -> tuple[Matrix, Matrix, Matrix]:
-        """Inner products within the real, within the fake, and of real with fake features."""
-        x, y = self._real.astype(np.float64), self._fake.astype(np.float64)
-        return x @ x.T, y @ y.T, x @ y.T
-
-    @cached_property
     def _kernels(self) -> tuple[Matrix, Matrix, Matrix]:
+        """Of the real with the real, the fake with the fake, and the real with the fake."""
         width = self._real.shape[1]
-        xx, yy, xy = (np.power(part / width + 1, 3) for part in self._products)
-        return xx, yy, xy
+        return self._matrices(lambda x, y: np.power(x @ y.T / width + 1, 3), 0.0)
 
     @cached_property
     def _squares(self) -> tuple[Matrix, Matrix, Matrix]:
-        x, y = self._real.astype(np.float64), self._fake.astype(np.float64)
-        centre = x.mean(axis=0)  # nearer to 0 less is lost to rounding
-        x, y = x - centre, y - centre
-        return squared_distances(x, x), squared_distances(y, y), squared_distances(x, y)
+        # Nearer to 0 less is lost to rounding.
+        return self._matrices(squared_distances, self._real.mean(axis=0, dtype=np.float64))
+
+    def _matrices(
+        self, of: Callable[[Matrix, Matrix], Matrix], centre: Matrix | float
+    ) -> tuple[Matrix, Matrix, Matrix]:
+        """All that compares two images; only once if both sets are one, since it is large."""
+        x = self._real.astype(np.float64) - centre
+        if self._fake is self._real:
+            one = of(x, x)
+            return one, one, one
+        y = self._fake.astype(np.float64) - centre
+        return of(x, x), of(y, y), of(x, y)
 
 
 def squared_distances(first: Matrix, second: Matrix) -> Matrix:

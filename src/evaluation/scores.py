@@ -128,7 +128,7 @@ def class_scores(
 
     Args:
         test: real images of both classes that no generator has seen.
-        train: real images of both classes to set beside them, of other patients.
+        train: real images of both classes to set beside them.
         generated: generated images of both classes.
         neighbours: as for ``score_sets``, like the rest.
         draws: halves that an interval rests on.

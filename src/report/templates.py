@@ -51,7 +51,7 @@ def as_url(png: bytes) -> str:
 
 
 def as_score(value: float) -> str:
-    """A distance with three significant digits or more, never in powers of ten."""
+    """A distance with three significant digits or more, in powers of ten only below 0.0001."""
     if value == 0:
         return "0"
     return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.3g}"

@@ -12,7 +12,7 @@ class ClassifierSettings(Section):
 
     channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)]
     epochs: Count
-    batch: Count
+    batch: Annotated[int, Field(ge=2)]  # its batch normalisation needs two
     learning_rate: Annotated[float, Field(gt=0)]
     held_out: Annotated[Probability, Field(gt=0)]
 

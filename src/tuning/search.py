@@ -1,7 +1,7 @@
 """The two studies of a search: the search itself, and the repetition of its best trials.
 
-Both are kept under names that follow from all that a score depends on but the machine, so that
-scores of different spaces, data or budgets never meet.
+Both are kept under names that follow from all that a score depends on but the machine and the
+version of the code, so that scores of different spaces, data or budgets never meet.
 """
 
 import json
@@ -21,6 +21,7 @@ from src.tuning.objective import TrialError
 from src.tuning.storage import Store, original, study_name
 from src.tuning.study import Account, GivenFirst
 
+FID_IRRELEVANT = {"iterations", "sample_size", "weights", "weights_sha256"}  # to a trial's score
 FIRST = 0  # number of the trial that is the current configuration
 Kind = Literal["search", "pareto"]
 
@@ -33,6 +34,7 @@ class Search:
     label: ClassName
     kind: Kind
     data: str  # names the train images
+    weights: str  # names the content of the extractor's file, if fid.weights names one
 
     @property
     def train(self) -> TrainSettings:
@@ -52,7 +54,8 @@ class Search:
         content = {
             "tune": tune.model_dump(mode="json", exclude=irrelevant),
             "train": self.train.model_dump(mode="json"),
-            "fid": self.settings.fid.model_dump(mode="json", exclude={"iterations", "sample_size"}),
+            "fid": self.settings.fid.model_dump(mode="json", exclude=FID_IRRELEVANT),
+            "weights": self.weights,
             "size": self.settings.preprocess.size,
             "precision": self.settings.compute.precision,
             "collapse_batches": self.settings.train.collapse_batches,

@@ -33,6 +33,7 @@ def files() -> dict[str, bytes]:
         "b/deep.png": png(deep),
         "turned.png": png(Image.fromarray(np.rot90(GREY).copy()), exif=turned),
         "notes.txt": b"not an image",
+        "__MACOSX/a/._grey.png": b"what macOS puts beside it",
     }
 
 

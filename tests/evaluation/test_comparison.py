@@ -38,6 +38,15 @@ def test_equal_sets_have_distance_0_and_cover_each_other() -> None:
     assert comparison.score("coverage") == 1
 
 
+def test_a_set_with_itself_is_compared_once_and_as_with_a_copy() -> None:
+    itself, copy = Comparison(REAL, REAL, K), Comparison(REAL, REAL.copy(), K)
+    i, j = np.arange(20), np.arange(20, 40)
+    for metric in METRICS:
+        expected = copy.score(metric, i, j)
+        assert itself.score(metric, i, j) == pytest.approx(expected, rel=1e-9), metric
+    assert len({id(part) for part in (*itself._kernels, *itself._squares)}) == 2
+
+
 def test_constant_features_cover_each_other_too() -> None:
     comparison = Comparison(np.full((8, 3), 0.1), np.full((9, 3), 0.1), K)
     assert comparison.score("kid") == pytest.approx(0, abs=1e-12)

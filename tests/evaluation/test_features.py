@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,10 @@ def test_what_was_used_longest_ago_goes_first(
     monkeypatch.setattr(features, "LARGEST_CACHE", 500)  # two files of 184 bytes
     cache = FeatureCache(tmp_path)
     for number in range(2):
+        before = set(tmp_path.glob("*.npy"))
         cache.features(Sizes(), IMAGES + number, 3, cpu)
+        (made,) = set(tmp_path.glob("*.npy")) - before
+        os.utime(made, (number, number))
     cache.features(Sizes(), IMAGES, 3, cpu)  # used again
     cache.features(Sizes(), IMAGES + 2, 3, cpu)
     assert len(list(tmp_path.glob("*.npy"))) == 2

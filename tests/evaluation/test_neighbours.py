@@ -92,7 +92,7 @@ def test_least_distances_are_the_minimum_over_the_references() -> None:
 
 
 @pytest.mark.parametrize("name", DISTURBANCES)
-def test_a_disturbance_changes_every_image_a_little_and_keeps_its_form(name: str) -> None:
+def test_a_disturbance_changes_every_image_and_keeps_its_form(name: str) -> None:
     grain = np.random.default_rng(0).integers(0, 30, (12, 64, 64), dtype=np.uint8)
     images = pictures(12, seed=7) // 2 + 40 + grain
     changed = DISTURBANCES[name](images, np.random.default_rng(1))

@@ -17,6 +17,7 @@ from src.evaluation.protocol import (
     rows_to_draw,
 )
 from src.evaluation.thesis import published_description
+from tests.conftest import all_drawn
 
 Fake = Callable[[str, int], NDArray[np.float32]]
 CENTRES = {"RN": 0.0, "RP": 3.0, "FN": 0.3, "FP": 2.7}
@@ -25,10 +26,6 @@ CENTRES = {"RN": 0.0, "RP": 3.0, "FN": 0.3, "FP": 2.7}
 def gaussian(name: str, n: int, seed: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     return (rng.standard_normal((n, 4)) + CENTRES[name]).astype(np.float32)
-
-
-def all_drawn(features: NDArray[np.float32]) -> RealFeatures:
-    return RealFeatures(Patients.strangers(len(features)), np.arange(len(features)), features)
 
 
 REAL = {"RN": all_drawn(gaussian("RN", 50, 1)), "RP": all_drawn(gaussian("RP", 31, 2))}

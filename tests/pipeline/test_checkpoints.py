@@ -13,6 +13,7 @@ from src.compute import Compute
 from src.errors import UserError
 from src.settings.tree import parse_settings
 from tests.conftest import ROOT
+from tests.pipeline.project import set_value
 
 
 @pytest.fixture
@@ -48,11 +49,7 @@ def test_parameters_but_epochs_name_the_training(
     tiny: dict[str, Any], compute: Compute, place: str, value: Any, same: bool
 ) -> None:
     before = key(tiny, compute)
-    *sections, last = place.split(".")
-    tree = tiny["train"]["normal"]
-    for section in sections:
-        tree = tree[section]
-    tree[last] = value
+    set_value(*place.split("."), value=value)(tiny["train"]["normal"])
     assert (key(tiny, compute) == before) == same
 
 

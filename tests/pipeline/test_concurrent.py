@@ -1,5 +1,6 @@
 """Several at once: in one checkout, in a queue, on one tracking server."""
 
+import signal
 import sqlite3
 import time
 from pathlib import Path
@@ -43,7 +44,9 @@ def test_a_second_dvc_in_a_checkout_is_refused_and_the_first_goes_on(project: Pr
     for line in first.stdout:
         if "epochs of" in line:
             break
+    first.send_signal(signal.SIGSTOP)  # its training may end meanwhile; it holds its lock
     output = project.repro("train_normal", good=False)
+    first.send_signal(signal.SIGCONT)
     assert output.count("ERROR: ") == 1
     assert "Traceback" not in output
     assert "lock" in output

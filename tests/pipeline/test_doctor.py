@@ -109,6 +109,16 @@ def test_the_weights_are_looked_for(tiny_settings: Settings, home: Path) -> None
     assert "another checksum" in one(check, other).text
 
 
+def test_another_system_is_a_problem_and_is_asked_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor.platform, "system", lambda: "Darwin")
+    monkeypatch.delattr(doctor.os, "sched_getaffinity")
+    with pytest.raises(UserError, match="1 of these would stop the pipeline"):
+        examine()
+    assert "Darwin" in capsys.readouterr().out
+
+
 def test_a_gpu_that_is_asked_for_must_be_there(
     tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

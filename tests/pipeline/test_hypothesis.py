@@ -12,24 +12,19 @@ from numpy.typing import NDArray
 from src.compute import choose_compute, random_stream
 from src.data.classes import CLASSES
 from src.evaluation.classifier import train_classifier
-from src.evaluation.draws import Patients
 from src.evaluation.features import extract_features
-from src.evaluation.protocol import RealFeatures, compare_sets
+from src.evaluation.protocol import compare_sets
 from src.evaluation.verdict import Verdict, judge
 from src.models.networks import Generator
 from src.models.sampling import generate
 from src.settings.tree import load_settings
 from src.training.gan import Observer, train
 from src.training.trainer import Trainer
-from tests.conftest import ROOT, collected, prepared_from
+from tests.conftest import ROOT, all_drawn, collected, prepared_from
 
 pytestmark = pytest.mark.long
 
 Judge = Callable[[list[Generator]], Verdict]
-
-
-def all_drawn(features: NDArray[np.float32]) -> RealFeatures:
-    return RealFeatures(Patients.strangers(len(features)), np.arange(len(features)), features)
 
 
 @pytest.fixture(scope="module")

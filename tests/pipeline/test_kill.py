@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.workspace import free_port
 from tests.conftest import TORTURE
 from tests.pipeline.project import STAGES, Project, runs, set_value
-from tests.servers import free_port
 
 pytestmark = pytest.mark.long
 

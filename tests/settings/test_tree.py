@@ -7,12 +7,34 @@ import pytest
 from src.errors import UserError
 from src.settings.tree import flatten, load_settings, parse_settings
 from tests.conftest import ROOT
+from tests.pipeline.project import set_value
 
 
-def test_the_committed_parameters_are_valid_and_each_has_a_comment_or_a_commented_section() -> None:
+def test_the_committed_parameters_are_valid() -> None:
     settings = load_settings(ROOT / "params.yaml")
     assert settings.data.source == "phantom"
     assert settings.preprocess.size == 64
+
+
+def test_each_committed_parameter_or_the_section_it_stands_in_has_a_comment() -> None:
+    """Those of PNEUMONIA are explained by those of NORMAL; sections of sections do not count."""
+    text = (ROOT / "params.yaml").read_text()
+    lines = text[: text.index("  pneumonia:")] + text[text.index("\nfid:") :]
+    sections: list[tuple[int, bool]] = []  # indentation, and whether there is a comment
+    before = ""
+    bare = []
+    for line in lines.splitlines():
+        key = line.split("#")[0].strip()
+        if key:
+            indentation = len(line) - len(line.lstrip())
+            sections = [section for section in sections if section[0] < indentation]
+            told = "#" in line or before.startswith("#")
+            if key.endswith(":"):
+                sections.append((indentation, told))
+            elif not told and not (sections and sections[-1][1]):
+                bare.append(line.strip())
+        before = line.strip()
+    assert bare == []
 
 
 @pytest.mark.parametrize(
@@ -27,6 +49,7 @@ def test_the_committed_parameters_are_valid_and_each_has_a_comment_or_a_commente
         ("utility.batch", 30, "utility.batch"),
         ("utility.repeats", 1, "utility.repeats"),
         ("utility.size", 128, "utility.size: 128 is more than the 64 pixels"),
+        ("fid.classifier.batch", 1, "fid.classifier.batch"),
         ("data.sorce", "phantom", "data.sorce: there is no such parameter"),
         ("trian", {}, "trian: there is no such parameter"),
         ("data.source", "nih", "data.source"),
@@ -77,11 +100,7 @@ def test_the_committed_parameters_are_valid_and_each_has_a_comment_or_a_commente
 def test_a_wrong_parameter_is_refused_by_name(
     params: dict[str, Any], place: str, value: Any, named: str
 ) -> None:
-    *sections, key = place.split(".")
-    tree = params
-    for section in sections:
-        tree = tree[section]
-    tree[key] = value
+    set_value(*place.split("."), value=value)(params)
     with pytest.raises(UserError, match=r"params\.yaml: ") as raised:
         parse_settings(params)
     assert named in str(raised.value)

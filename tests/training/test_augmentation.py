@@ -41,7 +41,7 @@ def test_translation_moves_by_whole_pixels_and_fills_with_zeros(images: Tensor) 
         np.testing.assert_array_equal(image[0], padded[rows, columns])
 
 
-def test_every_shift_is_as_likely(images: Tensor) -> None:
+def test_every_shift_is_as_likely() -> None:
     numbers = torch.rand(5000, 2, generator=torch.Generator().manual_seed(1))
     one = torch.zeros(1, 1, 16, 16)
     one[..., 8, 8] = 1

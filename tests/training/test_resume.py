@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.settings.train import OptimizersSettings, TrainSettings
 from src.settings.tree import Settings
 from src.training import trainer as trainer_module
-from src.training.checkpoint import Checkpoints
+from src.training.checkpoint import Checkpoints, decode
 from src.training.divergence import signs_of_collapse
 from src.training.gan import EpochLosses, Observer, Safeguards, TrainResult, train
 from src.training.trainer import Trainer
@@ -153,16 +153,38 @@ def explosive(settings: TrainSettings) -> TrainSettings:
     )
 
 
-def test_losses_that_are_not_finite_stop_with_the_last_good_state(
-    settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
+def test_losses_that_are_not_finite_stop(
+    settings: TrainSettings, images: Images, compute: Compute
 ) -> None:
-    kept = Safeguards(Checkpoints(tmp_path), checkpoint_seconds=0)
     with pytest.raises(UserError, match="epoch 1: the training has diverged: the losses are not"):
-        train(images, explosive(settings), compute, Observer(), kept)
-    for file in tmp_path.glob("*.pt"):
-        state = torch.load(__import__("io").BytesIO(file.read_bytes()[32:]), weights_only=True)
-        weights = state["trainer"]["discriminator"].values()
-        assert all(bool(value.isfinite().all()) for value in weights)
+        train(images, explosive(settings), compute, Observer())
+
+
+def test_a_training_that_diverges_keeps_its_last_good_state(
+    settings: TrainSettings,
+    images: Images,
+    compute: Compute,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step, counter = Trainer.step, itertools.count(1)
+
+    def lost_in_the_fourth(self: Trainer, real: torch.Tensor) -> torch.Tensor:
+        if next(counter) == 4:
+            with torch.no_grad():
+                next(self.discriminator.parameters()).fill_(math.nan)
+        return step(self, real)
+
+    monkeypatch.setattr(Trainer, "step", lost_in_the_fourth)
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(UserError, match="epoch 2: the training has diverged") as raised:
+        train(images, settings, compute, Observer(), Safeguards(checkpoints, checkpoint_seconds=0))
+    assert checkpoints.newest() == tmp_path / "step_000000000003.pt"
+    assert str(checkpoints.newest()) in str(raised.value)
+    content = checkpoints.load(STEPS)
+    assert content is not None
+    weights = decode(content)["trainer"]["discriminator"].values()
+    assert all(bool(value.isfinite().all()) for value in weights)
 
 
 def test_weights_that_are_not_finite_give_no_result_even_where_only_a_warning_is_asked(

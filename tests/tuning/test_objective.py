@@ -146,9 +146,17 @@ def test_a_budget_in_seconds_counts_the_training_alone(
     assert 10 <= checks[1].seconds <= 11
 
 
-def test_a_training_that_diverges_is_a_failed_trial(run: Run) -> None:
+def test_a_training_that_makes_no_sense_is_a_failed_trial(run: Run) -> None:
     with pytest.raises(TrialError, match="more than the"):
         run(Budget(80, "images", 1), batch=1000)
+
+
+def test_a_training_that_diverges_is_a_failed_trial(run: Run, tiny_settings: Settings) -> None:
+    optimizer = tiny_settings.train.normal.optimizer
+    wild = optimizer.generator.model_copy(update={"learning_rate": 1e30})
+    explosive = optimizer.model_copy(update={"generator": wild, "discriminator": wild})
+    with pytest.raises(TrialError, match="epoch 1: the training has diverged: the losses are not"):
+        run(Budget(10_000, "images", 1), optimizer=explosive)
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,12 @@ from src.tuning.result import Found, Repeated, collect
 from src.tuning.search import Search, decode, encode
 from src.tuning.storage import REASON, JournalStore
 from src.tuning.study import Account
+from tests.pipeline.project import set_value
 
 
 @pytest.fixture
 def search(tiny_settings: Settings) -> Search:
-    return Search(tiny_settings, "normal", "search", "data")
+    return Search(tiny_settings, "normal", "search", "data", "")
 
 
 @pytest.fixture
@@ -31,10 +32,7 @@ def store(tmp_path: Path) -> JournalStore:
 
 
 def changed(tiny: dict[str, Any], *place: str, value: Any) -> Settings:
-    part = tiny
-    for key in place[:-1]:
-        part = part[key]
-    part[place[-1]] = value
+    set_value(*place, value=value)(tiny)
     return parse_settings(tiny)
 
 
@@ -56,7 +54,7 @@ def changed(tiny: dict[str, Any], *place: str, value: Any) -> Settings:
 def test_a_study_is_another_one_where_scores_could_not_be_compared(
     search: Search, tiny: dict[str, Any], place: tuple[str, ...], value: Any, same: bool
 ) -> None:
-    other = Search(changed(tiny, *place, value=value), "normal", "search", "data")
+    other = Search(changed(tiny, *place, value=value), "normal", "search", "data", "")
     assert (other.name == search.name) == same
 
 
@@ -65,11 +63,12 @@ def test_other_data_another_class_or_other_aims_mean_another_study(
 ) -> None:
     names = {
         search.name,
-        Search(tiny_settings, "normal", "search", "other data").name,
-        Search(tiny_settings, "pneumonia", "search", "data").name,
-        Search(tiny_settings, "normal", "pareto", "data").name,
+        Search(tiny_settings, "normal", "search", "other data", "").name,
+        Search(tiny_settings, "normal", "search", "data", "other weights").name,
+        Search(tiny_settings, "pneumonia", "search", "data", "").name,
+        Search(tiny_settings, "normal", "pareto", "data", "").name,
     }
-    assert len(names) == 4
+    assert len(names) == 5
 
 
 def test_lists_survive_optuna_and_numbers_are_as_a_person_sets_them(search: Search) -> None:
@@ -86,7 +85,7 @@ def test_lists_survive_optuna_and_numbers_are_as_a_person_sets_them(search: Sear
 def test_the_current_configuration_is_never_rounded(tiny: dict[str, Any]) -> None:
     place = ("train", "normal", "optimizer", "generator", "learning_rate")
     settings = changed(tiny, *place, value=0.0005625)
-    search = Search(settings, "normal", "search", "data")
+    search = Search(settings, "normal", "search", "data", "")
     name = "optimizer.generator.learning_rate"
     assert search.values({name: 0.0005625}) == {name: 0.0005625}
     assert search.values({name: 0.0005626}) == {name: 0.000563}
@@ -96,7 +95,7 @@ def test_what_makes_no_sense_together_is_a_failed_trial(
     tiny: dict[str, Any],
 ) -> None:
     settings = changed(tiny, "tune", "space", "generator.depth", value=[0, 5])
-    search = Search(settings, "normal", "search", "data")
+    search = Search(settings, "normal", "search", "data", "")
     with pytest.raises(TrialError, match="does not divide"):
         search.configuration({"generator.latent": 8, "generator.depth": 5})
 

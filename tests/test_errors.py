@@ -1,0 +1,44 @@
+from concurrent.futures.process import BrokenProcessPool
+
+import pytest
+
+from src.errors import UserError, report_errors
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UserError("x.zip: it is\nno archive"), "error: x.zip: it is no archive\n"),
+        (
+            OSError(28, "No space left on device", "a.npy"),
+            "error: a.npy: No space left on device\n",
+        ),
+        (
+            MemoryError("8 GiB"),
+            "error: there is not enough memory; free some or give less to do (8 GiB)\n",
+        ),
+        (
+            BrokenProcessPool(),
+            "error: a process that took part of the work was killed, perhaps for",
+        ),
+    ],
+)
+def test_what_the_user_can_mend_is_told_in_one_line(
+    error: Exception, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        raise error
+
+    assert report_errors(work) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(told)
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OSError(5, "Input/output error")])
+def test_a_defect_of_ours_is_not_hidden(error: Exception) -> None:
+    def work() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        report_errors(work)
