@@ -4,6 +4,7 @@ import sys
 
 from src.errors import report_errors
 from src.evaluation.comparison import METRIC_NAMES, Metric
+from src.report.findings import differing_splits
 from src.tracking import has_server, runs_link
 from src.workspace import HOME, PROJECT, read_metrics, read_table
 
@@ -32,6 +33,8 @@ def summarize() -> None:
         shown: tuple[Metric, ...] = ("frechet", "precision", "recall")
         told = [_told(METRIC_NAMES[name], scores[name]) for name in shown if name in scores]
         print(f"  {label:<10} {'; '.join(told)}")
+    for sentence in differing_splits(fid["scores"]):
+        print(f"  {sentence}")
     print()
     for label, found in read_metrics("privacy").items():
         print(f"copies, {label}: {found['sentence']}")

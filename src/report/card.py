@@ -2,7 +2,7 @@
 
 from src.data.credits import CREDITS
 from src.evaluation.comparison import METRIC_NAMES
-from src.report.findings import Findings
+from src.report.findings import Findings, differing_splits
 from src.report.templates import markdown_texts
 
 
@@ -12,6 +12,7 @@ def render_card(findings: Findings) -> str:
     return template.render(
         findings=findings,
         credit=CREDITS[findings.source],
+        differing_splits=differing_splits(findings.scores),
         size=findings.parameters["preprocess.size"],
         metric_names=METRIC_NAMES,
     )

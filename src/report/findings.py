@@ -8,6 +8,9 @@ import pandas as pd
 
 from src.evaluation.verdict import Verdict
 
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # by class and metric, scores.csv
+SHIFT = 0.2  # of the way from the floor to the other class, from which on splits differ
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -21,7 +24,7 @@ class Findings:
     verdict: Verdict
     description: pd.DataFrame  # src.evaluation.protocol.describe
     published: pd.DataFrame  # src.evaluation.thesis
-    scores: Mapping[str, Mapping[str, Mapping[str, float]]]  # by class and metric, scores.csv
+    scores: Scores
     privacy: Mapping[str, Mapping[str, Any]]  # by class, the metrics of privacy_eval
     quantile: float  # of other patients' images that count as near
     utility: Mapping[str, Any]  # the metrics of utility_eval
@@ -31,3 +34,24 @@ class Findings:
     training: Mapping[str, Mapping[str, Any]]  # by class, the metrics of the training
     generators: Mapping[str, str]  # by class, the SHA-256 of the generator's file
     parameters: Mapping[str, str]
+
+
+def differing_splits(scores: Scores) -> list[str]:
+    """What must be known where real train images lie far from real test images, a sentence each.
+
+    By such features a generator that has learnt its train images perfectly lies as far, so its
+    distance is not its own fault alone.
+    """
+    told = []
+    for label, metrics in scores.items():
+        row = metrics.get("frechet", {})
+        if not {"train_test", "floor", "other_class"} <= row.keys():
+            continue
+        share = (row["train_test"] - row["floor"]) / (row["other_class"] - row["floor"])
+        if share >= SHIFT:
+            told.append(
+                f"The {label} splits differ by these features: even its real train images lie "
+                f"{row['train_test']:.3g} from the test images, {share:.0%} of the way from the "
+                "floor to the other class, and so would a perfect generator's."
+            )
+    return told

@@ -10,7 +10,7 @@ from src.evaluation.comparison import METRIC_NAMES
 from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.protocol import KINDS
 from src.figures import COLOURS, KIND_NAMES
-from src.report.findings import Findings
+from src.report.findings import Findings, differing_splits
 from src.report.templates import as_url, pages
 
 CLASSIFIER_METRICS = {
@@ -60,6 +60,7 @@ def render(
     return environment.get_template("page.html").render(
         findings=findings,
         credit=CREDITS[findings.source],
+        differing_splits=differing_splits(findings.scores),
         rows=findings.description.to_dict("index"),
         published=published.to_dict("index"),
         classifiers=_by_metric(findings.classifiers, "value"),

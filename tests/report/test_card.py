@@ -1,7 +1,7 @@
 from typing import Any
 
 from src.report.card import render_card
-from tests.report.test_page import copies, findings
+from tests.report.test_page import copies, findings, page
 
 
 def card(**changes: Any) -> str:
@@ -37,3 +37,19 @@ def test_real_data_are_credited_and_a_copying_generator_is_called_so() -> None:
     assert "chest X-rays of children" in found
     assert "phantom" not in found
     assert "**NORMAL.** Copies!" in found
+
+
+def test_both_say_where_the_test_images_are_no_fair_measure() -> None:
+    """Else a generator is blamed for what its train images are."""
+    told = (
+        "The NORMAL splits differ by these features: even its real train images lie 0.5 from the "
+        "test images, 50% of the way from the floor to the other class"
+    )
+    fair = findings()
+    scores = {
+        "NORMAL": {"frechet": {**fair.scores["NORMAL"]["frechet"], "train_test": 0.5}},
+        "PNEUMONIA": {"frechet": {"value": 0.4, "n_real": 4, "n_fake": 4}},
+    }
+    assert told in card(scores=scores)
+    assert told in " ".join(page(scores=scores).split())
+    assert "splits differ" not in card() + page()
