@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.errors import UserError
+from src.locks import folder_lock
 
 BLOCK = 1 << 20  # bytes read at a time when hashing
 
@@ -70,22 +71,25 @@ def folder_in_place_of(path: Path) -> Iterator[Path]:
     """Give an empty folder beside ``path`` that takes its place when the block ends well.
 
     If the block fails the folder is removed and ``path`` stays as it was. What a killed process
-    left behind is cleared by the next call.
+    left behind is cleared by the next call, but not what another process is writing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}-new-"
     for stale in path.parent.glob(f"{prefix}*"):
-        shutil.rmtree(stale)
+        with suppress(FileNotFoundError), folder_lock(stale) as free:
+            if free:
+                remove_folder(stale)
     fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
     fresh.chmod(0o777 & ~_umask())
-    try:
-        yield fresh
-        if path.exists():
-            shutil.rmtree(path)
-        fresh.replace(path)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+    with folder_lock(fresh):
+        try:
+            yield fresh
+            if path.exists():
+                shutil.rmtree(path)
+            fresh.replace(path)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
 
 
 def remove_folder(path: Path) -> None:

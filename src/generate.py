@@ -183,6 +183,8 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.dev
                     "images are as near to a train image as a copy; see the report's verdict on "
                     "this generator, and train it anew"
                 )
+        # Another process may have been quicker.
+        _check_folder(place, drawn.label, arguments.overwrite)
         table = pd.DataFrame(rows)
         stem = arguments.out / f"{NAME}_{name}"
         write_atomic(stem.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n"))

@@ -1,6 +1,10 @@
 """Locks between processes of one host; the system lets go of those of a process that ends."""
 
+import errno
 import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -33,3 +37,29 @@ def _locked(path: Path, operation: int) -> IO[str]:
         file.close()
         raise
     return file
+
+
+@contextmanager
+def folder_lock(path: Path) -> Iterator[bool]:
+    """The lock of a folder itself, without a file in it; whether no other process has it.
+
+    Network file systems have no such locks; there every process gets it.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+    """
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free = True
+    except BlockingIOError:
+        free = False
+    except OSError as error:
+        if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+            os.close(folder)
+            raise
+        free = True
+    try:
+        yield free
+    finally:
+        os.close(folder)

@@ -51,6 +51,17 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
+def test_what_another_process_writes_is_not_cleared(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with folder_in_place_of(path) as first:
+        (first / "a").write_text("1")
+        with folder_in_place_of(path) as second:
+            assert (first / "a").exists()
+            (second / "b").write_text("2")
+    assert [file.name for file in path.iterdir()] == ["a"]  # who ends last
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_that_another_process_uses_again_is_removed_but_for_that(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     (folder / "files").mkdir(parents=True)

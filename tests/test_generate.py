@@ -183,6 +183,26 @@ def test_copies_are_left_out_and_counted(
     assert not (project / "b" / "train" / "NORMAL").exists()
 
 
+def test_of_two_that_draw_into_one_folder_the_slower_one_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = generate.draw_images
+    out = ["--class", "normal", "--count", 3, "--out", project / "out"]
+
+    def late(network: Any, latents: Any) -> Any:
+        monkeypatch.setattr(generate, "draw_images", draw)
+        run(*out, "--seed", 1)  # another process, as it were
+        return draw(network, latents)
+
+    monkeypatch.setattr(generate, "draw_images", late)
+    run(*out, "--seed", 2, good=False)
+    assert "there are images already" in capsys.readouterr().err
+    names = [file.name for file in sorted((project / "out" / "train" / "NORMAL").iterdir())]
+    assert names == [f"synthetic_normal_1_{index:06d}.png" for index in range(3)]
+    table = pd.read_csv(project / "out" / "synthetic_normal.csv")
+    assert set(table["seed"]) == {1}
+
+
 @pytest.mark.parametrize("more", [["--grid", "g.png"], ["--interpolate", "w.gif"]])
 def test_copies_are_only_left_out_of_folders(
     more: list[str], capsys: pytest.CaptureFixture[str]

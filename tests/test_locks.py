@@ -1,10 +1,12 @@
+import errno
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from src.locks import lock, try_lock
+from src.locks import folder_lock, lock, try_lock
 from tests.conftest import ROOT
 
 HOLDS = """
@@ -35,6 +37,27 @@ def test_it_ends_with_the_process_that_has_it(tmp_path: Path) -> None:
         assert try_lock(file) is None
         other.kill()
     lock(file).close()
+
+
+def test_a_folder_has_a_lock_without_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with folder_lock(tmp_path) as free:
+        assert free
+        with folder_lock(tmp_path) as again:
+            assert not again
+    with folder_lock(tmp_path) as free:
+        assert free
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError), folder_lock(tmp_path / "absent"):
+        pass
+
+    def unknown(folder: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")  # as NFS says
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with folder_lock(tmp_path) as free:
+        assert free
 
 
 def test_a_lock_without_its_folder_is_refused(tmp_path: Path) -> None:
