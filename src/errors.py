@@ -23,6 +23,16 @@ class UserError(Exception):
     """
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error says that there was not enough memory, of the host or of a GPU."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    told = str(error)  # torch's allocator for the CPU has no error of its own
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("allocate memory" in told or "out of memory" in told)
+    )
+
+
 def report_errors(work: Callable[[], None]) -> int:
     """Do some work; print what the user can mend as one line, without a traceback.
 
@@ -41,17 +51,19 @@ def report_errors(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except MemoryError as error:
-        message = f"there is not enough memory; free some or give less to do ({error})"
     except BrokenProcessPool:
         message = (
             "a process that took part of the work was killed, perhaps for want of memory; start "
             "again when more is free"
         )
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
+    except Exception as error:
+        if lacks_memory(error):
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            message = f"there is not enough memory; free some or give less to do ({reason})"
+        elif isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            message = f"{error.filename or 'a file'}: {error.strerror}"
+        else:
             raise
-        message = f"{error.filename or 'a file'}: {error.strerror}"
     else:
         return 0
     print(f"error: {message}", file=sys.stderr)

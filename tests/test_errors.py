@@ -18,6 +18,10 @@ from src.errors import UserError, report_errors
             "error: there is not enough memory; free some or give less to do (8 GiB)\n",
         ),
         (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory:\nyou tried"),
+            "error: there is not enough memory; free some or give less to do ([enforce fail] Defau",
+        ),
+        (
             BrokenProcessPool(),
             "error: a process that took part of the work was killed, perhaps for",
         ),
@@ -35,7 +39,9 @@ def test_what_the_user_can_mend_is_told_in_one_line(
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), OSError(5, "Input/output error")])
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), RuntimeError("shapes"), OSError(5, "Input/output error")]
+)
 def test_a_defect_of_ours_is_not_hidden(error: Exception) -> None:
     def work() -> None:
         raise error

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from src.compute import Compute, random_stream
-from src.errors import UserError
+from src.errors import UserError, lacks_memory
 from src.evaluation.draws import Patients
 from src.evaluation.frechet import FeatureSet, frechet_distance
 from src.models.networks import Generator
@@ -268,9 +268,7 @@ def run_trial(
         pass
     except UserError as error:
         raise TrialError(str(error)) from error
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise TrialError("there was not enough memory") from error
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):  # the CPU's allocator has no error of its own
+    except Exception as error:
+        if not lacks_memory(error):
             raise
         raise TrialError("there was not enough memory") from error
