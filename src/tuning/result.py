@@ -126,7 +126,7 @@ class Found:
         """The values of a trial by name; a list as words."""
         found = self.search.values(trial.params)
         return {
-            name: ", ".join(value) or "none" if isinstance(value, tuple) else value
+            name: ", ".join(value) or "none" if isinstance(value, tuple | list) else value
             for name, value in found.items()
         }
 

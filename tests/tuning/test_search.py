@@ -136,6 +136,28 @@ def found(search: Search, store: JournalStore) -> Found:
     return collect(search, study, repeated)
 
 
+def test_lists_are_shown_as_words(search: Search, store: JournalStore) -> None:
+    """Those of the current configuration, which are read from another place, as well."""
+    study = search.open(store)
+    now = search.train.augmentation
+    among = search.space["augmentation"]
+    assert not isinstance(among, Range)
+    options = [encode(choice) for choice in among if isinstance(choice, tuple)]
+    other = next(choice for choice in among if choice != now)
+    for value in (encode(now), encode(other)):
+        study.add_trial(
+            create_trial(
+                value=1.0,
+                params={"augmentation": value},
+                distributions={"augmentation": CategoricalDistribution(options)},
+            )
+        )
+    found = collect(search, study, None)
+    words = [", ".join(map(str, value)) or "none" for value in (now, other)]  # type: ignore[arg-type]
+    assert found.table()["augmentation"].tolist() == words
+    assert found.changes(study.trials[1]) == {"augmentation": tuple(words)}
+
+
 def test_the_best_mean_is_chosen_among_those_that_every_seed_allowed(found: Found) -> None:
     assert [part.trial for part in found.repeated] == [1, 0]  # trial 3 failed with a seed
     assert found.repeated[0].mean == pytest.approx(1.8)
@@ -220,6 +242,7 @@ def test_the_page_shows_the_result_and_escapes_what_it_is_told(found: Found) -> 
     assert "it diverged" in page
     assert 'src="data:image/png;base64,cG5n"' in page
     assert "<td>loss</td><td>bce</td><td>hinge</td>" in page
+    assert page.count("<table>") == page.count('<div class="scroll"><table>') > 2  # on a phone
 
 
 def test_the_plots_are_pictures_and_need_some_trials(search: Search, store: JournalStore) -> None:
