@@ -27,7 +27,6 @@ from benchmarks.workspace import ROOT
 from src.compute import choose_compute
 from src.data.classes import CLASSES
 from src.errors import report_errors
-from src.evaluation.choice import weights_checksum
 from src.files import write_atomic, write_json
 from src.grids import png, tile
 from src.progress import say
@@ -35,7 +34,7 @@ from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings, load_settings
 from src.tuning.objective import Budget, Check, Split, run_trial
 from src.tuning.result import collect
-from src.tuning.search import FIRST, Search
+from src.tuning.search import FIRST, Search, weights_name
 from src.tuning.storage import open_store, original
 from src.tuning.study import Account
 from src.tuning.worker import judged_by, shares
@@ -97,9 +96,7 @@ def compare(arguments: argparse.Namespace) -> None:
     settings = load_settings(PARAMS)
     label: ClassName = arguments.label
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    fid = settings.fid
-    weights = weights_checksum(fid, HOME / fid.weights) if fid.weights else ""
-    search = Search(settings, label, "search", train_checksum(), weights)
+    search = Search(settings, label, "search", train_checksum(), weights_name(settings, HOME))
     store = open_store(arguments.storage or str(HOME / "tune.journal"), 0, 60)
     study = search.open(store)
     account = Account.of(study, settings.tune.trials, settings.tune.retries)

@@ -27,9 +27,11 @@ def lacks_memory(error: Exception) -> bool:
     """Whether an error says that there was not enough memory, of the host or of a GPU."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    told = str(error)  # torch's allocator for the CPU has no error of its own
+    # Torch, which is not imported here, has an error of its own for GPUs, and none for the CPU.
+    told = f"{type(error).__name__}: {error}"
+    signs = ("OutOfMemoryError", "out of memory", "allocate memory")
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("allocate memory" in told or "out of memory" in told)
+        isinstance(error, RuntimeError) and any(sign in told for sign in signs)
     )
 
 

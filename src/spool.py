@@ -156,7 +156,7 @@ def prune(place: Path, delivered: Sequence[Path]) -> None:
     for folder in place.glob(f"{FRESH}*"):
         with suppress(FileNotFoundError):  # another process was quicker
             if time.time() - folder.stat().st_mtime > SECONDS_TO_MAKE:
-                shutil.rmtree(folder)
+                remove_folder(folder)
     for folder in delivered[:-KEPT]:
         spool = Spool.found(folder, wait=False)
         if spool is not None:

@@ -25,7 +25,6 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from src.errors import UserError, report_errors
-from src.evaluation.choice import weights_checksum
 from src.files import write_atomic, write_json
 from src.progress import Progress, say, warn
 from src.report.search import render_search
@@ -35,7 +34,7 @@ from src.settings.tree import ClassName, flatten, load_settings
 from src.tracking import Run, start_shared_run
 from src.tuning.figures import study_figures
 from src.tuning.result import Found, collect, reason_of
-from src.tuning.search import FIRST, Search
+from src.tuning.search import FIRST, Search, weights_name
 from src.tuning.storage import Store, open_store, original
 from src.tuning.study import Account
 from src.tuning.worker import Job, shares, work
@@ -63,8 +62,7 @@ def tune(arguments: argparse.Namespace) -> None:
     tuned = settings.tune
     # Refused here rather than by every worker, if something is missing.
     data = train_checksum()
-    fid = settings.fid
-    weights = weights_checksum(fid, HOME / fid.weights) if fid.weights else ""
+    weights = weights_name(settings, HOME)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with closing(open_store(place, tuned.retries, tuned.lease_seconds)) as store:
         searches = [

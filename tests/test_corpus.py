@@ -536,8 +536,7 @@ GENERATORS: dict[str, Callable[[dict[str, Any]], object]] = {
     ),
     "one weight as many": lambda content: (
         content["settings"].update(latent=10**6),
-        content["weights"].update({str(i): torch.zeros(10**6) for i in range(1)}),
-        content["weights"].update(dict.fromkeys("abcdefghij", content["weights"]["0"])),
+        content["weights"].update(dict.fromkeys("abcdefghij", torch.zeros(10**6))),
     ),
     "weights without memory": lambda content: (
         content["settings"].update(latent=10**6),
@@ -549,7 +548,7 @@ FILES: dict[str, Write] = {
     "a text": lambda path: path.write_text("weights"),
     "a pickle that runs something": lambda path: path.write_bytes(pickle.dumps(Hostile())),
     "torch's file that runs something": lambda path: torch.save(Hostile(), path),
-    "a packed file": lambda path: packed(path),
+    "a packed file": packed,
     "numbers alone": lambda path: torch.save(torch.zeros(3), path),
     "a list": lambda path: torch.save([1, 2], path),
     "a folder": lambda path: path.mkdir(),

@@ -8,11 +8,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 
+from src.evaluation.choice import weights_checksum
 from src.settings.space import configure, current
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings
@@ -26,6 +28,16 @@ FIRST = 0  # number of the trial that is the current configuration
 Kind = Literal["search", "pareto"]
 
 
+def weights_name(settings: Settings, root: Path) -> str:
+    """What names the content of the extractor's file; empty if ``fid.weights`` names none.
+
+    Raises:
+        UserError: if it is not the one that the parameters name.
+    """
+    fid = settings.fid
+    return weights_checksum(fid, root / fid.weights) if fid.weights else ""
+
+
 @dataclass(frozen=True)
 class Search:
     """What is searched for one class."""
@@ -34,7 +46,7 @@ class Search:
     label: ClassName
     kind: Kind
     data: str  # names the train images
-    weights: str  # names the content of the extractor's file, if fid.weights names one
+    weights: str  # as ``weights_name`` tells it
 
     @property
     def train(self) -> TrainSettings:

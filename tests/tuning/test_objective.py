@@ -163,6 +163,7 @@ def test_a_training_that_diverges_is_a_failed_trial(run: Run, tiny_settings: Set
     "error",
     [
         MemoryError(),
+        torch.OutOfMemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     ],
