@@ -163,6 +163,7 @@ def _numbers(found: SpaceFindings) -> dict[str, Any]:
             "held_out": float(np.median(found.held_out.ratio)),
             "generated": float(np.median(found.generated.ratio)),
         },
+        "train_images_copied": found.copied,
         "authentic": dict(found.authentic),
         **({} if found.c_t is None else {"c_t": found.c_t}),
         **({} if found.c_t_control is None else {"c_t_control": found.c_t_control}),

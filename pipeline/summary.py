@@ -33,7 +33,7 @@ def summarize() -> None:
         shown: tuple[Metric, ...] = ("frechet", "precision", "recall")
         told = [_told(METRIC_NAMES[name], scores[name]) for name in shown if name in scores]
         print(f"  {label:<10} {'; '.join(told)}")
-    for sentence in differing_splits(fid["scores"]):
+    for sentence in differing_splits(fid["scores"], extractor["name"]):
         print(f"  {sentence}")
     print()
     for label, found in read_metrics("privacy").items():
@@ -52,7 +52,12 @@ def _told(name: str, score: dict[str, float]) -> str:
     told = f"{name} {score['value']:.3g}"
     if "low" in score:
         told += f" ({score['low']:.3g} to {score['high']:.3g})"
-    return told + (f", floor {score['floor']:.3g}" if "floor" in score else "")
+    if "floor" in score:
+        told += (
+            f", and with {score['floor_n']} images {score['score_at_floor_n']:.3g}, whose floor is "
+            f"{score['floor']:.3g}"
+        )
+    return told
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 
-# Where the disk or its rights fail, or a path of the user's goes through a file or names a folder;
-# anything else of this kind is a defect of ours.
+# Where the disk or its rights fail, or a path of the user's goes through a file, names a folder or
+# is too long; anything else of this kind is a defect of ours.
 DISK_ERRORS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO),
+    *(errno.EMFILE, errno.ENFILE),
 )
 
 

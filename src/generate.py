@@ -22,7 +22,13 @@ from src.evaluation.choice import choose_extractor
 from src.evaluation.copies import CopyFilter, make_spaces
 from src.evaluation.draws import Patients
 from src.evaluation.privacy import RealImages
-from src.files import folder_in_place_of, sha256_of_array, write_atomic, write_json
+from src.files import (
+    file_in_place_of,
+    folder_in_place_of,
+    sha256_of_array,
+    write_atomic,
+    write_json,
+)
 from src.grids import tile
 from src.model_source import found_generator
 from src.models.export import facts_of
@@ -41,7 +47,8 @@ from src.walk import FORMATS, animation, walk
 from src.workspace import HOME, PARAMS, array_path, patients_of, read_array, train_split
 
 BLOCK = 16 * BATCH  # images that are held at once
-MOST_COPIES = 0.5  # share of copies beyond which --reject-copies gives up
+MOST_COPIES = 0.5  # share of copies beyond which --reject-copies gives up,
+ENOUGH = 50  # once so many images were drawn
 GRID_COLUMNS = 10
 GRID_MOST = 1000  # images of a contact sheet
 STOPS_MOST = 100  # of a walk
@@ -159,7 +166,10 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.dev
     rows: list[dict[str, Any]] = []
     left_out: list[int] = []
     place = _folder(arguments.out, drawn.label)
+    stem = arguments.out / f"{NAME}_{name}"
     with (
+        file_in_place_of(stem.with_suffix(".csv")) as table,
+        file_in_place_of(stem.with_suffix(".json")) as description,
         folder_in_place_of(place) as folder,
         Progress(f"drawing {drawn.label}", count, "images") as shown,
     ):
@@ -176,21 +186,20 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.dev
                 file = f"{NAME}_{name}_{drawn.seed}_{index:06d}.png"
                 (folder / file).write_bytes(encode_png(image, facts))
                 rows.append({"file": f"train/{drawn.label}/{file}"} | facts)
-            shown.advance(int(keep.sum()))
-            if len(left_out) > MOST_COPIES * (len(rows) + len(left_out)):
+            looked_at = len(rows) + len(left_out)
+            if looked_at >= ENOUGH and len(left_out) > MOST_COPIES * looked_at:
                 raise UserError(
-                    f"--reject-copies: {len(left_out)} of the first {len(rows) + len(left_out)} "
-                    "images are as near to a train image as a copy; see the report's verdict on "
-                    "this generator, and train it anew"
+                    f"--reject-copies: {len(left_out)} of the first {looked_at} images are as near "
+                    "to a train image as a copy; see the report's verdict on this generator, and "
+                    "train it anew"
                 )
+            shown.advance(int(keep.sum()))
         # Another process may have been quicker.
         _check_folder(place, drawn.label, arguments.overwrite)
-        table = pd.DataFrame(rows)
-        stem = arguments.out / f"{NAME}_{name}"
-        write_atomic(stem.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n"))
+        pd.DataFrame(rows).to_csv(table, index=False, lineterminator="\n")
         origin = drawn.saved.origin
         write_json(
-            stem.with_suffix(".json"),
+            description,
             drawn.facts
             | {
                 "images": count,

@@ -53,6 +53,8 @@ class Progress:
         elapsed = now - self._start
         if now - self._last < max(SECONDS_BETWEEN_LINES, elapsed / 20):
             return
+        if not self._done:
+            return
         self._last = now
         rate = self._done / elapsed
         done = self._earlier + self._done

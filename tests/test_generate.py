@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,29 @@ def test_copies_are_left_out_and_counted(
     run("--class", "normal", "--reject-copies", "--out", project / "b", good=False)
     assert "as near to a train image as a copy" in capsys.readouterr().err
     assert not (project / "b" / "train" / "NORMAL").exists()
+    assert not [file for file in (project / "b").rglob("*") if file.is_file()]
+
+    # One of a few that is taken for a copy by chance is no reason to give up.
+    first = [real[:1]]
+
+    def one_copy(network: Any, latents: Any) -> Any:
+        return first.pop() if first else draw(network, latents)
+
+    monkeypatch.setattr(generate, "draw_images", one_copy)
+    run("--class", "normal", "--count", 1, "--reject-copies", "--out", project / "c")
+    assert "1 of 2 images were left out" in capsys.readouterr().out
+
+
+def test_a_table_that_cannot_be_written_leaves_no_images_and_no_other_table(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(generate, "write_json", full)
+    run("--class", "normal", "--count", 2, "--out", project / "out", good=False)
+    assert "No space left on device" in capsys.readouterr().err
+    assert not [file for file in (project / "out").rglob("*") if file.is_file()]
 
 
 def test_of_two_that_draw_into_one_folder_the_slower_one_is_refused(

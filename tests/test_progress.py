@@ -96,3 +96,13 @@ def test_on_a_terminal_there_is_a_bar(
     assert "reading: 100%" in shown.err
     assert "3.00/3.00" in shown.err
     assert shown.out == ""
+
+
+def test_nothing_is_told_of_the_rate_before_anything_is_done(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress("draw", 10, "images") as shown:
+        clock.now += 12
+        shown.advance(0)
+        assert capsys.readouterr().out == ""
+        shown.advance(10)

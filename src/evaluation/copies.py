@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from src.data.download import cache_folder
 from src.evaluation.features import FeatureCache, FeatureExtractor, FeaturesOnce
 from src.evaluation.neighbours import FeatureSpace, Images, MakeSpace, PixelSpace, nearest_in
-from src.evaluation.privacy import Limits, RealImages, draw_baseline
+from src.evaluation.privacy import Limits, RealImages, check_patients, draw_baseline
 from src.settings.privacy import PrivacySettings
 
 PIXELS = "pixels"  # the space of grey values
@@ -62,7 +62,11 @@ class CopyFilter:
             spaces: how distances are measured.
             settings: sizes.
             key: with the settings' seed names the draw.
+
+        Raises:
+            UserError: if there are too few patients.
         """
+        check_patients("train", train.patients)
         self._patients = train.patients
         self._spaces = []
         rows = draw_baseline(train, settings, np.random.default_rng([settings.seed, key]))

@@ -86,7 +86,7 @@ def of_other_patients(names: Sequence[str], known: Sequence[str]) -> Places:
 
 @dataclass(frozen=True)
 class Interval:
-    """Between which values a score would lie in 95 of 100 repetitions with other patients."""
+    """Made anew from other patients, 95 of 100 such intervals hold the score to be expected."""
 
     standard_error: float
     low: float

@@ -1,8 +1,9 @@
 """What every feature extractor offers, and how a set of images goes through one."""
 
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from src.files import file_in_place_of
 from src.progress import warn
 
 LARGEST_CACHE = 2 << 30  # bytes; what was used longest ago goes first
+# Of this folder, what computes features.
+CODE = ("classifier.py", "extractors.py", "features.py", "inception.py", "resizing.py")
 
 
 class FeatureExtractor(Protocol):
@@ -34,7 +37,7 @@ class FeatureExtractor(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A text that differs whenever the features of the same images may differ."""
+        """A text that differs whenever the same code may give other features of an image."""
         ...
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -72,7 +75,8 @@ def extract_features(
     for start in range(0, len(wanted), batch):
         part = torch.from_numpy(images[wanted[start : start + batch]])
         padded = F.pad(part, (0, 0, 0, 0, 0, batch - len(part)))
-        found = extractor(padded.to(device))
+        with _whole_float32():
+            found = extractor(padded.to(device))
         if found.shape != (batch, extractor.dims):
             raise UserError(
                 f"dims: the {extractor.name} extractor gives {tuple(found.shape)} for {batch} "
@@ -83,6 +87,17 @@ def extract_features(
     if not np.isfinite(features).all():
         raise UserError(f"the {extractor.name} extractor gives features that are not finite")
     return features
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Let a GPU's convolutions keep all digits, which torch else shortens to TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 class FeaturesOnce:
@@ -164,9 +179,16 @@ def _key(
     rows: NDArray[np.int64] | None,
 ) -> str:
     """What names the features of images: all that may change a digit of them."""
-    made_by = (extractor.fingerprint, batch, device.type, torch.get_num_threads())
+    made_by = (_code(), extractor.fingerprint, batch, device.type, torch.get_num_threads())
     digest = hashlib.sha256(repr((made_by, torch.__version__, images.shape[1:])).encode())
     places = np.arange(len(images)) if rows is None else rows
     for start in range(0, len(places), batch):
         digest.update(np.ascontiguousarray(images[places[start : start + batch]]).data)
     return digest.hexdigest()
+
+
+@cache
+def _code() -> str:
+    """The SHA-256 of the code that computes features."""
+    folder = Path(__file__).parent
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in CODE)).hexdigest()

@@ -134,6 +134,7 @@ class SpaceFindings:
     caught: Mapping[str, Caught]  # train, held_out, generated and each disturbance
     detectable: Mapping[str, float | None]  # smallest share of such copies with ``POWER``
     authentic: Mapping[str, float]  # AuthPct / 100, of held_out and generated
+    copied: int  # train images that generated ones are near to
     c_t: float | None  # negative: nearer to the train images than held-out images are
     c_t_control: float | None  # of train images to other patients' ones, instead of generated
     attack: Attack  # from the generated images
@@ -181,8 +182,7 @@ def find_copies(
         UserError: if there are too few patients.
     """
     for name, part in (("train", train), ("test", held_out)):
-        if part.patients.count < SEVERAL:
-            raise UserError(f"the {name} images are of fewer than {SEVERAL} patients")
+        check_patients(name, part.patients)
     space = make_space(train.images)
     drawn = _draw(train, held_out, settings, np.random.default_rng([settings.seed, key]))
 
@@ -238,11 +238,22 @@ def find_copies(
         caught=caught,
         detectable=detectable,
         authentic={"held_out": authentic(held), "generated": authentic(fake)},
+        copied=len(np.unique(fake.place[limits.near(fake)])),
         c_t=c_t(held, fake, cells),
         c_t_control=c_t(held, of_train, cells),
         attack=attack(generated, drawn.train),
         attack_control=attack(train.images[drawn.half], drawn.other_half),
     )
+
+
+def check_patients(split: str, patients: Patients) -> None:
+    """Refuse images of so few patients that nothing can be told from other patients' ones.
+
+    Raises:
+        UserError: with the split.
+    """
+    if patients.count < SEVERAL:
+        raise UserError(f"the {split} images are of fewer than {SEVERAL} patients")
 
 
 @dataclass(frozen=True)
@@ -432,7 +443,12 @@ def judge(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> Ver
         f"as near to a train image as the nearest {percent(settings.quantile)} of other patients'"
     )
     if copying:
-        return Verdict("copies", f"Copies: {_shares(spaces, copying)} are {near} images.")
+        alike = min(spaces[name].copied for name in copying)
+        return Verdict(
+            "copies",
+            f"Copies: {_shares(spaces, copying)} are {near} images. They are near to {alike} "
+            "different train images.",
+        )
     if failed:
         return Verdict(
             "can't tell",
@@ -461,7 +477,7 @@ def judge(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> Ver
             f"Can't tell: no copies are found ({_shares(spaces, list(spaces))} are {near} images), "
             "but with the generated images train images are told from held-out ones better than "
             f"by guessing (area under the curve: {', '.join(leaks)}), and better than with other "
-            "patients' images.",
+            "patients' images. Splits that differ may do that as well.",
         )
     least = max(
         min(part.detectable[name] or 1.0 for part in spaces.values()) for name in DISTURBANCES
@@ -490,11 +506,14 @@ def percent(share: float) -> str:
 
 
 def _z(attack: Attack, control: Attack) -> float:
-    """How many standard errors an attack lies above a guess and above its control."""
-    above = attack.auc - max(0.5, control.auc)
-    return above / max(
-        float(np.hypot(attack.interval.standard_error, control.interval.standard_error)), 1e-12
-    )
+    """How many standard errors an attack lies above a guess and above its control.
+
+    The control's error counts only where the control lies above a guess, which has none.
+    """
+    error = attack.interval.standard_error
+    if control.auc > 0.5:
+        error = float(np.hypot(error, control.interval.standard_error))
+    return (attack.auc - max(0.5, control.auc)) / max(error, 1e-12)
 
 
 def closest(nearest: Nearest, reach: float, count: int) -> NDArray[np.int64]:

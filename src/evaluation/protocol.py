@@ -3,8 +3,8 @@
 The four sets are RN and RP, real test images of each class, and FN and FP, generated ones. In
 each iteration ``sample_size`` real images of each class are drawn at random and as many are newly
 generated, and the six pairs of different sets are compared. Two floors stand beside them: RNxRN
-and RPxRP, draws of one real class without a common patient, which is what a perfect generator would
-score with as few images.
+and RPxRP, draws of one real class without a common patient, which is what real images of other
+patients score with as few images.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,8 +1,8 @@
 """Scores of generated images that say how sure they are and what the best possible ones would be.
 
-A score alone says little on a small set: even a perfect generator would not reach 0. So each stands
-beside its interval, and beside its floor, the score of real images against other patients' real
-images at the same sample size.
+A score alone says little on a small set: not even real images of other patients would reach 0. So
+each stands beside its interval, and beside its floor, which is what those score at the same sample
+size.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Floor:
     """Scores at a size for which the real set gives two draws without a common patient."""
 
     n: int  # images in each draw
-    floor: float  # real against other real images: what a perfect generator would score
+    floor: float  # real against other patients' real images
     spread: float  # standard deviation of the floor over the draws
     score: float  # real against generated images
 
@@ -137,9 +137,10 @@ def class_scores(
     Returns:
         a row for each class and metric: value, n_real, n_fake, standard_error, low and high;
         floor, floor_spread and score_at_floor_n at floor_n images a side; train_test, the score of
-        real train against real test images; for distances other_class, that between the real
-        classes at floor_n, and excess, how far above its floor the score lies as a share of how
-        far the other class does; for the Fréchet distance infinite. What cannot be told is NaN.
+        real train against real test images; for distances train_test_at_floor_n, and other_class,
+        the distance of the real classes at floor_n, and excess, how far above its floor the score
+        lies as a share of how far the other class does, if that lies above it at all; for the
+        Fréchet distance infinite. What cannot be told is NaN.
     """
     rows = []
     first, second = test.values()
@@ -164,18 +165,21 @@ def class_scores(
                 "train_test": of_train.score(metric)
                 if metric in available(len(train[label]), neighbours)
                 else np.nan,
+                "train_test_at_floor_n": np.nan,
                 "other_class": np.nan,
                 "excess": np.nan,
                 "infinite": np.nan,
             }
-            if (
-                floor is not None
-                and metric in DISTANCES
-                and floor.n <= min(map(len, test.values()))
-            ):
-                other = _mean_score(classes, (len(first), len(second)), metric, floor.n, seed)
-                row["other_class"] = other
-                row["excess"] = (floor.score - floor.floor) / (other - floor.floor)
+            if floor is not None and metric in DISTANCES:
+                sizes = len(real), len(train[label])
+                if floor.n <= min(sizes):
+                    found = _mean_score(of_train, sizes, metric, floor.n, seed)
+                    row["train_test_at_floor_n"] = found
+                if floor.n <= min(map(len, test.values())):
+                    other = _mean_score(classes, (len(first), len(second)), metric, floor.n, seed)
+                    row["other_class"] = other
+                    if other > floor.floor:
+                        row["excess"] = (floor.score - floor.floor) / (other - floor.floor)
             if metric == "frechet":
                 rng = np.random.default_rng([seed, 3])
                 limit = extrapolated_distance(real.features, generated[label].features, rng)

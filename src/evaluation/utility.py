@@ -381,11 +381,12 @@ def judge(differences: pd.DataFrame) -> Verdict:
     better = whole[(whole["difference"] > 0) & (whole["p"] < (1 - CONFIDENCE) / len(whole))]
     shown = (whole if better.empty else better).nlargest(1, "low").iloc[0]
     outcome = "not beaten" if better.empty else f"beaten in {len(better)} of {len(whole)} ways"
-    way = "added to it" if shown["arm"] == TOGETHER else "in its place"
+    way = "added to it, half of each batch," if shown["arm"] == TOGETHER else "in its place"
+    at_best = "at best " if better.empty else ""
     lower = int((whole["high"] < 0).sum())
     sentence = (
-        f"With all real images to learn from, classical augmentation was {outcome}: generated "
-        f"images {way} move the area under the ROC curve by {shown['difference']:+.3f} "
+        f"With all real images to learn from, classical augmentation was {outcome}: {at_best}"
+        f"generated images {way} move the area under the ROC curve by {shown['difference']:+.3f} "
         f"(95 % interval {shown['low']:+.3f} to {shown['high']:+.3f}; {shown['network']}); "
         f"in {lower} of {len(whole)} comparisons they lower it."
     )

@@ -12,7 +12,7 @@ def render_card(findings: Findings) -> str:
     return template.render(
         findings=findings,
         credit=CREDITS[findings.source],
-        differing_splits=differing_splits(findings.scores),
+        differing_splits=differing_splits(findings.scores, findings.extractor["name"]),
         size=findings.parameters["preprocess.size"],
         metric_names=METRIC_NAMES,
     )

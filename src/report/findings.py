@@ -20,7 +20,7 @@ class Findings:
     source: str  # data.source
     counts: Mapping[str, Mapping[str, int]]  # images by split and class
     patients: Mapping[str, Mapping[str, int]]
-    quality: Mapping[str, int]
+    quality: Mapping[str, Any]  # the metrics of preprocess
     verdict: Verdict
     description: pd.DataFrame  # src.evaluation.protocol.describe
     published: pd.DataFrame  # src.evaluation.thesis
@@ -36,22 +36,33 @@ class Findings:
     parameters: Mapping[str, str]
 
 
-def differing_splits(scores: Scores) -> list[str]:
+def differing_splits(scores: Scores, extractor: str) -> list[str]:
     """What must be known where real train images lie far from real test images, a sentence each.
 
     By such features a generator that has learnt its train images perfectly lies as far, so its
-    distance is not its own fault alone.
+    distance is not its own fault alone. A classifier, though, has learnt from most of the train
+    images, and may tell them from others for that.
+
+    Args:
+        scores: by class and metric.
+        extractor: the name of what gave the features.
     """
+    why = (
+        "The classifier learnt from most of them, which may be a part of it."
+        if extractor == "classifier"
+        else "A perfect generator's would lie as far."
+    )
     told = []
     for label, metrics in scores.items():
         row = metrics.get("frechet", {})
-        if not {"train_test", "floor", "other_class"} <= row.keys():
+        if not {"train_test_at_floor_n", "excess"} <= row.keys():
             continue
-        share = (row["train_test"] - row["floor"]) / (row["other_class"] - row["floor"])
+        distance = row["train_test_at_floor_n"]
+        share = (distance - row["floor"]) / (row["other_class"] - row["floor"])
         if share >= SHIFT:
             told.append(
                 f"The {label} splits differ by these features: even its real train images lie "
-                f"{row['train_test']:.3g} from the test images, {share:.0%} of the way from the "
-                "floor to the other class, and so would a perfect generator's."
+                f"{distance:.3g} from the test images, {share:.0%} of the way from the floor to "
+                f"the other class. {why}"
             )
     return told

@@ -60,7 +60,7 @@ def render(
     return environment.get_template("page.html").render(
         findings=findings,
         credit=CREDITS[findings.source],
-        differing_splits=differing_splits(findings.scores),
+        differing_splits=differing_splits(findings.scores, findings.extractor["name"]),
         rows=findings.description.to_dict("index"),
         published=published.to_dict("index"),
         classifiers=_by_metric(findings.classifiers, "value"),

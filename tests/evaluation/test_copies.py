@@ -1,10 +1,13 @@
 import numpy as np
+import pytest
 import torch
 
+from src.errors import UserError
 from src.evaluation.copies import PIXELS, CopyFilter, make_spaces
 from src.evaluation.disturbances import DISTURBANCES
+from src.evaluation.draws import Patients
 from src.evaluation.extractors import PixelExtractor
-from src.evaluation.privacy import find_copies
+from src.evaluation.privacy import RealImages, find_copies
 from tests.evaluation.test_privacy import SETTINGS, phantoms
 
 
@@ -29,3 +32,11 @@ def test_the_limits_are_those_of_the_verdict() -> None:
     judged = find_copies(drawn["train"], drawn["test"], made, spaces[PIXELS], SETTINGS, 0.01, 1)
     left_out = CopyFilter(drawn["train"], {PIXELS: spaces[PIXELS]}, SETTINGS, key=1).copies(made)
     assert left_out.sum() == judged.caught["generated"].below
+
+
+def test_too_few_patients_are_refused_rather_than_let_every_copy_pass() -> None:
+    real = phantoms(7, train=30, test=2)["train"]
+    few = RealImages(real.images, Patients(np.arange(len(real.images)) % 3))
+    spaces = make_spaces(PixelExtractor(64), 50, torch.device("cpu"))
+    with pytest.raises(UserError, match="the train images are of fewer than 4 patients"):
+        CopyFilter(few, spaces, SETTINGS, key=0)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from src.errors import UserError
+from src.evaluation import features
 from src.evaluation.features import FeatureCache, FeaturesOnce, extract_features
 
 
@@ -28,10 +29,10 @@ class Sizes:
 def test_every_batch_is_of_one_size_and_padding_does_not_show(cpu: torch.device) -> None:
     images = np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2)
     extractor = Sizes()
-    features = extract_features(extractor, images, 3, cpu)
+    found = extract_features(extractor, images, 3, cpu)
     assert extractor.batches == [3, 3, 3]
-    assert features.dtype == np.float32
-    np.testing.assert_array_equal(features, images.reshape(7, 4)[:, :2])
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, images.reshape(7, 4)[:, :2])
 
 
 IMAGES = np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2)
@@ -178,3 +179,32 @@ def test_features_that_are_not_finite_are_refused(cpu: torch.device) -> None:
 
     with pytest.raises(UserError, match="not finite"):
         extract_features(Broken(), IMAGES, 3, cpu)
+
+
+def test_changed_code_computes_features_anew(
+    tmp_path: Path, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a distance would compare features of the old code with features of the new."""
+    cache, extractor = FeatureCache(tmp_path), Sizes()
+    cache.features(extractor, IMAGES, 7, cpu)
+    cache.features(extractor, IMAGES, 7, cpu)
+    assert len(extractor.batches) == 1
+    monkeypatch.setattr(features, "_code", lambda: "another")
+    cache.features(extractor, IMAGES, 7, cpu)
+    assert len(extractor.batches) == 2
+
+
+def test_features_keep_all_digits_of_float32_on_a_gpu(
+    cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    found = []
+
+    class Asks(Sizes):
+        def __call__(self, images: Tensor) -> Tensor:
+            found.append(torch.backends.cudnn.allow_tf32)
+            return super().__call__(images)
+
+    extract_features(Asks(), IMAGES, 7, cpu)
+    assert found == [False]
+    assert torch.backends.cudnn.allow_tf32

@@ -129,11 +129,26 @@ def test_the_excess_is_of_draws_of_one_size() -> None:
         if row["metric"] in ("frechet", "kid"):
             rng = np.random.default_rng([7, 2])
             n = int(row["floor_n"])
-            drawn = [[rng.permutation(size)[:n] for size in (80, 70)] for _ in range(20)]
+            sizes = [len(test[label]) for label in test]
+            drawn = [[rng.permutation(size)[:n] for size in sizes] for _ in range(20)]
             other = np.mean([classes.score(row["metric"], *parts) for parts in drawn])
             assert row["other_class"] == pytest.approx(other, rel=1e-12)
             above = row["score_at_floor_n"] - row["floor"]
             assert row["excess"] == pytest.approx(above / (other - row["floor"]), rel=1e-12)
+            of_train = [parts[row["class"]] for parts in (test, train)]
+            rng = np.random.default_rng([7, 2])
+            drawn = [[rng.permutation(len(part))[:n] for part in of_train] for _ in range(20)]
+            apart = Comparison(of_train[0].features, of_train[1].features, 5)
+            expected = np.mean([apart.score(row["metric"], *parts) for parts in drawn])
+            assert row["train_test_at_floor_n"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_there_is_no_excess_where_the_classes_are_no_further_apart_than_the_floor() -> None:
+    same = np.ones((40, 3), dtype=np.float32)
+    alike = {label: JudgedSet.of_strangers(same) for label in ("NORMAL", "PNEUMONIA")}
+    table = class_scores(alike, alike, alike, 5, 4, 0).set_index("metric")
+    assert table.loc["frechet", "other_class"].eq(0).all()
+    assert table.loc["frechet", "excess"].isna().all()
 
 
 def test_the_table_holds_what_is_known_of_each_score() -> None:
@@ -145,7 +160,7 @@ def test_the_table_holds_what_is_known_of_each_score() -> None:
     assert list(table.columns) == [
         *("class", "metric", "value", "n_real", "n_fake", "standard_error", "low", "high"),
         *("floor_n", "floor", "floor_spread", "score_at_floor_n", "train_test"),
-        *("other_class", "excess", "infinite"),
+        *("train_test_at_floor_n", "other_class", "excess", "infinite"),
     ]
     rows = table.set_index(["class", "metric"])
     for label in test:

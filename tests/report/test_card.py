@@ -1,6 +1,7 @@
 from typing import Any
 
 from src.report.card import render_card
+from src.report.findings import differing_splits
 from tests.report.test_page import copies, findings, page
 
 
@@ -15,8 +16,8 @@ def test_the_card_tells_what_whoever_gets_a_generator_must_know() -> None:
         "procedural chest phantoms, not patients; licence MIT",
         "Train images: 24 NORMAL of 24 patients, 24 PNEUMONIA of 24 patients.",
         f"| NORMAL | `{'a' * 64}` | 24 | 3 | 8 | bce | 2,704,897 |",
-        "| NORMAL | Fréchet distance | 24 | 0.450 | 0.350 to 0.550 | 0.200 | 0.210 |",
-        "| NORMAL | recall | 6 | 0.625 | too few | too few | |",
+        "| NORMAL | Fréchet distance | 24 | 0.450 | 0.350 to 0.550 | 11 | 0.500 | 0.200 | 0.210 |",
+        "| NORMAL | recall | 6 | 0.625 | too few | | | too few | |",
         "64 features of classifier",
         "The hypothesis holds",
         "**NORMAL.** No sign of copying: 1.0%.",
@@ -47,9 +48,16 @@ def test_both_say_where_the_test_images_are_no_fair_measure() -> None:
     )
     fair = findings()
     scores = {
-        "NORMAL": {"frechet": {**fair.scores["NORMAL"]["frechet"], "train_test": 0.5}},
+        "NORMAL": {"frechet": {**fair.scores["NORMAL"]["frechet"], "train_test_at_floor_n": 0.5}},
         "PNEUMONIA": {"frechet": {"value": 0.4, "n_real": 4, "n_fake": 4}},
     }
     assert told in card(scores=scores)
     assert told in " ".join(page(scores=scores).split())
     assert "splits differ" not in card() + page()
+    for extractor, reason in (
+        ("inception", "A perfect generator's would lie as far."),
+        ("classifier", "The classifier learnt from most of them, which may be a part of it."),
+    ):
+        assert [sentence.endswith(reason) for sentence in differing_splits(scores, extractor)] == [
+            True
+        ]
