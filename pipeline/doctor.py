@@ -25,6 +25,7 @@ from src.data.download import (
     kaggle_token,
 )
 from src.errors import UserError, report_errors
+from src.evaluation.choice import weights_path
 from src.files import sha256_of_file
 from src.locks import try_lock
 from src.settings.tree import Settings, load_settings
@@ -181,10 +182,12 @@ def check_weights(settings: Settings) -> Iterator[Finding]:
     if fid.extractor in ("classifier", "pixels"):
         yield Finding("ok", f"features: {fid.extractor}, which needs no weights")
         return
-    given = bool(fid.weights) or fid.extractor == "module"
-    path = HOME / fid.weights if given else cache_folder() / INCEPTION_NAME
-    if not path.is_file():
-        if given:
+    given = weights_path(fid, HOME)
+    path = given or cache_folder() / INCEPTION_NAME
+    if given is None and fid.extractor == "module":
+        yield Finding("problem", "fid.weights: module needs the file of a network")
+    elif not path.is_file():
+        if given is not None:
             yield Finding("problem", f"fid.weights: there is no {path}")
         else:
             yield Finding(

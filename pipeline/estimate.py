@@ -12,6 +12,7 @@ from src.data.archive import GIB
 from src.data.classes import CLASSES
 from src.data.sources import PUBLISHED, resolve_archive, survey_archive
 from src.errors import UserError, report_errors
+from src.evaluation.choice import weights_path
 from src.progress import duration, say
 from src.settings.tree import Settings, load_settings
 from src.timing import seconds_per_fake, seconds_per_image
@@ -26,10 +27,9 @@ def estimate(overrides: Sequence[str]) -> None:
     settings = load_settings(PARAMS, overrides)
     compute = choose_compute(settings.compute)
     device = compute.device
-    if settings.fid.extractor == "inception" and settings.fid.weights:
-        weights = HOME / settings.fid.weights
-        if not weights.is_file():
-            raise UserError(f"fid.weights: {weights}: there is no such file")
+    weights = weights_path(settings.fid, HOME)
+    if settings.fid.extractor == "inception" and weights is not None and not weights.is_file():
+        raise UserError(f"fid.weights: {weights}: there is no such file")
     counts = _train_images(settings)
     total = 0.0
     for label, train in zip(

@@ -30,15 +30,16 @@ from src.progress import Progress, say, warn
 from src.report.search import render_search
 from src.settings.edit import changed_leaves, difference, edited
 from src.settings.space import check_space
-from src.settings.tree import ClassName, flatten, load_settings
+from src.settings.train import TrainSettings
+from src.settings.tree import ClassName, flatten, load_settings, read_settings
 from src.tracking import Run, start_shared_run
 from src.tuning.figures import study_figures
 from src.tuning.result import Found, collect, reason_of
-from src.tuning.search import FIRST, Search, weights_name
+from src.tuning.search import FIRST, TRAIN_IRRELEVANT, Search, weights_name
 from src.tuning.storage import Store, open_store, original
 from src.tuning.study import Account
 from src.tuning.worker import Job, shares, work
-from src.workspace import HOME, PARAMS, PROJECT, train_checksum
+from src.workspace import HOME, PARAMS, PROJECT, array_path, read_array, train_checksum
 
 STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
 DEATHS = 4  # of each worker, with no trial in between, after which a search gives up
@@ -47,6 +48,7 @@ SECONDS_TO_STOP = 60  # that workers get to queue their trials again
 
 def tune(arguments: argparse.Namespace) -> None:
     """Search, report, and adopt the result if asked."""
+    written = load_settings(PARAMS)
     settings = load_settings(PARAMS, _overrides(arguments))
     labels: tuple[ClassName, ...] = (arguments.label,) if arguments.label else get_args(ClassName)
     for label in labels:
@@ -58,9 +60,11 @@ def tune(arguments: argparse.Namespace) -> None:
         raise UserError("--trial: it chooses what --apply writes, of the class that --class names")
     if arguments.pareto and arguments.apply and arguments.trial is None:
         raise UserError("--apply: of a front you have to choose one; name it with --trial")
+    for label in labels:
+        _check_arrays(label, settings.preprocess.size)
     place = arguments.storage or os.environ.get(STORAGE) or str(HOME / "tune.journal")
     tuned = settings.tune
-    # Refused here rather than by every worker, if something is missing.
+    # Refused here rather than by every worker, if something is missing or other than it should be.
     data = train_checksum()
     weights = weights_name(settings, HOME)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -69,10 +73,40 @@ def tune(arguments: argparse.Namespace) -> None:
             Search(settings, label, "pareto" if arguments.pareto else "search", data, weights)
             for label in labels
         ]
+        if arguments.trial is not None:
+            _check_ended(searches[0], store)
         found = [_run(search, store, place, arguments.workers) for search in searches]
         if arguments.apply:
             for result in found:
-                _apply(result, arguments.trial)
+                _apply(result, written.train_of(result.search.label), arguments.trial)
+
+
+def _check_arrays(label: ClassName, size: int) -> None:
+    """Refuse prepared images of another size than the parameters name.
+
+    Raises:
+        UserError: with both sizes.
+    """
+    found = read_array(array_path(label, "train")).shape[-1]
+    if found != size:
+        raise UserError(
+            f"preprocess.size: {size}, but the prepared images have {found} pixels a side; "
+            "`dvc repro preprocess` makes them anew"
+        )
+
+
+def _check_ended(search: Search, store: Store) -> None:
+    """Refuse to choose by number from a search that has not ended; another one has other trials.
+
+    Raises:
+        UserError: with the study.
+    """
+    tune = search.settings.tune
+    if not Account.of(search.open(store), tune.trials, tune.retries).finished:
+        raise UserError(
+            f"--trial: the search {search.name} of these parameters has not ended; another "
+            "configuration, space or budget has a search of its own. Search first, then choose"
+        )
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
@@ -261,8 +295,10 @@ def _while_stored(work: Callable[[], None]) -> None:
 
 
 def _thread_ended(ending: threading.ExceptHookArgs) -> None:
-    """Let the heartbeat of a trial end with the storage, of which the trial itself will tell."""
-    if not isinstance(ending.exc_value, StorageInternalError | SQLAlchemyError):
+    """Tell in a line that the heartbeat of a trial has ended with the storage."""
+    if isinstance(ending.exc_value, StorageInternalError | SQLAlchemyError):
+        warn("the storage of the search did not answer; other workers may take over this trial")
+    else:
         threading.__excepthook__(ending)
 
 
@@ -288,20 +324,32 @@ def _report(found: Found, run: Run) -> None:
     say(f"{search.label}: written to {folder / stem}.html, .csv and .json")
 
 
-def _apply(found: Found, number: int | None) -> None:
-    """Write the chosen configuration into params.yaml and show what changed."""
+def _apply(found: Found, written: TrainSettings, number: int | None) -> None:
+    """Write the chosen configuration into params.yaml and show what changed.
+
+    Args:
+        found: the result.
+        written: what params.yaml said when the search began, whatever --set said. What was changed
+            there since, and what no trial's score depends on, stays.
+        number: of the trial to choose, if not the best.
+
+    Raises:
+        UserError: if params.yaml would not be valid, such as with several processes.
+    """
     search = found.search
     trial = found.chosen(number)
-    written = load_settings(PARAMS).train_of(search.label)  # whatever --set said
+    unjudged = {*TRAIN_IRRELEVANT, "seed"}
     changes = changed_leaves(
-        written.model_dump(mode="json"), found.configuration(trial).model_dump(mode="json")
+        written.model_dump(mode="json", exclude=unjudged),
+        found.configuration(trial).model_dump(mode="json", exclude=unjudged),
     )
-    if not changes:
-        say(f"{search.label}: params.yaml has the best configuration already")
-        return
     before = PARAMS.read_text(encoding="utf-8")
     prefix = f"train.{search.label}."
     after = edited(before, {prefix + name: value for name, value in changes.items()})
+    if before == after:
+        say(f"{search.label}: params.yaml has the best configuration already")
+        return
+    read_settings(after, PARAMS.name)
     write_atomic(PARAMS, after)
     say(difference(before, after, "params.yaml"))
     say(f"{search.label}: trial {original(trial)} is in params.yaml; `dvc repro` trains it in full")

@@ -20,6 +20,16 @@ from src.settings.fid import FidSettings
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
+def weights_path(settings: FidSettings, root: Path) -> Path | None:
+    """Where the extractor's file lies; None if the parameters name none.
+
+    Args:
+        settings: name it.
+        root: what a relative path is relative to.
+    """
+    return root / Path(settings.weights).expanduser() if settings.weights else None
+
+
 def weights_checksum(settings: FidSettings, path: Path) -> str:
     """The SHA-256 of the extractor's file; ``nothing`` if it is not there.
 
@@ -53,7 +63,7 @@ def choose_extractor(
         UserError: if its weights are missing, or not those that the parameters name.
     """
     if settings.extractor != "classifier":
-        path = root / settings.weights if settings.weights else None
+        path = weights_path(settings, root)
         if settings.extractor == "inception":
             path = path or download_inception()
         known = {}

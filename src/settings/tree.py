@@ -101,12 +101,17 @@ def load_settings(path: Path, overrides: Iterable[str] = ()) -> Settings:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: the parameters cannot be read: {error}") from error
-    tree = _parse(text, f"{path.name}")
+    return read_settings(text, path.name, overrides)
+
+
+def read_settings(text: str, name: str, overrides: Iterable[str] = ()) -> Settings:
+    """As ``load_settings``, from the text of a file of that name."""
+    tree = _parse(text, name)
     if not isinstance(tree, dict):
-        raise UserError(f"{path.name}: it must be a mapping of sections such as data and train")
+        raise UserError(f"{name}: it must be a mapping of sections such as data and train")
     for override in overrides:
         _override(tree, override)
-    return parse_settings(tree, path.name)
+    return parse_settings(tree, name)
 
 
 def parse_settings(tree: Mapping[str, Any], name: str = "params.yaml") -> Settings:

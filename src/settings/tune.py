@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from src.settings.base import Count, Probability, Section, Seed
 
 Number = int | float
-Choice = int | float | str | tuple[str, ...]  # a value of a parameter
+Choice = int | float | str | tuple[int, ...] | tuple[str, ...]  # a value of a parameter
 
 
 class Range(Section):

@@ -45,6 +45,7 @@ class Found:
     study: optuna.Study
     account: Account
     repeated: Sequence[Repeated]  # the best mean first; empty for a search of two aims
+    repetitions: Sequence[FrozenTrial] = ()  # the trials that these are of, and those that failed
 
     @property
     def first(self) -> FrozenTrial:
@@ -65,7 +66,7 @@ class Found:
         if self.search.pareto:
             raise UserError("--apply: of a front you have to choose one; name it with --trial")
         if not self.repeated:
-            raise UserError(f"no trial of {self.search.label} has a score: {self.failures()}")
+            raise UserError(f"{self.search.label}: {self.sentence()}")
         # The current configuration may have failed in the search and yet do best with other seeds.
         return next(t for t in self.account.trials if original(t) == self.repeated[0].trial)
 
@@ -75,7 +76,8 @@ class Found:
 
     def failures(self) -> str:
         """Why trials failed, each reason once."""
-        reasons = [reason_of(t) for t in self.account.trials if t.state == TrialState.FAIL]
+        trials = [*self.account.trials, *self.repetitions]
+        reasons = [reason_of(trial) for trial in trials if trial.state == TrialState.FAIL]
         return "; ".join(f"{reason} ({reasons.count(reason)})" for reason in dict.fromkeys(reasons))
 
     def front(self) -> list[FrozenTrial]:
@@ -156,9 +158,13 @@ class Found:
     def sentence(self) -> str:
         """What came out, for a person."""
         if self.search.pareto:
+            if not self.account.complete:
+                return f"No trial has a score: {self.failures()}."
             return f"{len(self.front())} trials are on the front of distance against compute."
-        if not self.repeated:
+        if not self.account.complete:
             return f"No trial has a score: {self.failures()}."
+        if not self.repeated:
+            return f"None of the best trials has a score with another seed: {self.failures()}."
         best = self.repeated[0]
         now = self._repeated_first
         count = len(best.excesses)
@@ -177,7 +183,9 @@ class Found:
             f"Trial {best.trial} did best: excess {best.mean:.3f} {seeds}, where the "
             f"current configuration has {now.mean:.3f}; "
             + (
-                "more than chance would explain."
+                "one seed alone does not tell whether that is chance."
+                if count == 1
+                else "more than chance would explain."
                 if self.gained
                 else "the seeds differ so much that this may be chance."
             )
@@ -189,13 +197,16 @@ def collect(search: Search, study: optuna.Study, repetition: optuna.Study | None
     tune = search.settings.tune
     account = Account.of(study, tune.trials, tune.retries)
     by_trial: dict[int, list[float]] = {}
+    again: Sequence[FrozenTrial] = ()
     if repetition is not None:
-        for trial in Account.of(repetition, 0, tune.retries).complete:
+        again = Account.of(repetition, 0, tune.retries).trials
+    for trial in again:
+        if trial.state == TrialState.COMPLETE:
             by_trial.setdefault(trial.params["trial"], []).append(trial.values[0])
     # One that failed with some seed does not count as better for having fewer.
     most = max(map(len, by_trial.values()), default=0)
     repeated = [Repeated(n, values) for n, values in by_trial.items() if len(values) == most]
-    return Found(search, study, account, sorted(repeated, key=lambda part: part.mean))
+    return Found(search, study, account, sorted(repeated, key=lambda part: part.mean), again)
 
 
 def reason_of(trial: FrozenTrial) -> str:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 
-from src.evaluation.choice import weights_checksum
+from src.errors import UserError
+from src.evaluation.choice import weights_checksum, weights_path
 from src.settings.space import configure, current
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings
@@ -23,7 +24,9 @@ from src.tuning.objective import TrialError
 from src.tuning.storage import Store, original, study_name
 from src.tuning.study import Account, GivenFirst
 
-FID_IRRELEVANT = {"iterations", "sample_size", "weights", "weights_sha256"}  # to a trial's score
+# What no trial's score depends on; ``weights`` stands in a study's name by content.
+FID_IRRELEVANT = {"iterations", "sample_size", "scores", "weights", "weights_sha256"}
+TRAIN_IRRELEVANT = {"epochs", "samples"}
 FIRST = 0  # number of the trial that is the current configuration
 Kind = Literal["search", "pareto"]
 
@@ -32,10 +35,14 @@ def weights_name(settings: Settings, root: Path) -> str:
     """What names the content of the extractor's file; empty if ``fid.weights`` names none.
 
     Raises:
-        UserError: if it is not the one that the parameters name.
+        UserError: if it is missing, or not the one that the parameters name.
     """
-    fid = settings.fid
-    return weights_checksum(fid, root / fid.weights) if fid.weights else ""
+    path = weights_path(settings.fid, root)
+    if path is None:
+        return ""
+    if not path.is_file():
+        raise UserError(f"fid.weights: {path}: there is no such file")
+    return weights_checksum(settings.fid, path)
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Search:
         irrelevant = {"trials", "top", "seeds", "lease_seconds", "retries"}
         content = {
             "tune": tune.model_dump(mode="json", exclude=irrelevant),
-            "train": self.train.model_dump(mode="json"),
+            "train": self.train.model_dump(mode="json", exclude=TRAIN_IRRELEVANT),
             "fid": self.settings.fid.model_dump(mode="json", exclude=FID_IRRELEVANT),
             "weights": self.weights,
             "size": self.settings.preprocess.size,
@@ -176,7 +183,8 @@ def decode(among: Range | Choices, value: Any) -> Any:
             return value
         if among.log:
             return min(max(float(f"{value:.3g}"), among.low), among.high)
-        return round(value, max(math.ceil(-math.log10((among.high - among.low) / 1000)), 0))
+        digits = max(math.ceil(-math.log10((among.high - among.low) / 1000)), 0)
+        return min(max(round(value, digits), among.low), among.high)
     return next(choice for choice in among if encode(choice) == value)
 
 

@@ -23,13 +23,14 @@ from optuna.storages import (
     RetryHeartbeatStaleTrialCallback,
     fail_stale_trials,
 )
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from src.errors import UserError
 from src.locks import lock, try_lock
+from src.progress import warn
 
 UNLEASED = timedelta(seconds=10)  # that a trial which has just begun may take to get its lease
 # Attributes of trials.
@@ -82,10 +83,18 @@ class JournalStore(Store):
 
     def __init__(self, path: Path, retries: int) -> None:
         super().__init__(retries)
+        # Optuna's lock is a link to this path, which a relative one would not reach.
+        path = path.absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not _is_journal(path):
             raise UserError(f"{path}: this is not the journal of a study; name another")
-        self.storage = JournalStorage(JournalFileBackend(str(path)))
+        file_lock = JournalFileSymlinkLock(str(path))
+        _cut_half_line(path, file_lock)
+        try:
+            self.storage = JournalStorage(JournalFileBackend(str(path), file_lock))
+        except (ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: the journal is damaged ({reason}); name another") from error
         self._leases = path.with_name(path.name + ".leases")
         self._leases.mkdir(exist_ok=True)
 
@@ -137,6 +146,22 @@ def _is_journal(path: Path) -> bool:
         return not line or "op_code" in json.loads(line)
     except (ValueError, TypeError):
         return False
+
+
+def _cut_half_line(path: Path, file_lock: JournalFileSymlinkLock) -> None:
+    """Remove what a full disk or a power cut left of a last line; the next one would join it."""
+    if not path.exists():
+        return
+    file_lock.acquire()
+    try:
+        with path.open("rb+") as file:
+            content = file.read()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                warn(f"{path}: its last line is cut off, and is removed")
+                file.truncate(whole)
+    finally:
+        file_lock.release()
 
 
 class DatabaseStore(Store):

@@ -1,5 +1,6 @@
 """What names a study, what a trial stands for, and what a search found."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ def changed(tiny: dict[str, Any], *place: str, value: Any) -> Settings:
         (("tune", "top"), 9, True),
         (("tune", "seeds"), 9, True),
         (("fid", "iterations"), 9, True),
+        (("fid", "scores", "draws"), 9, True),
+        (("train", "normal", "epochs"), 9, True),
+        (("train", "normal", "samples", "rows"), 1, True),
         (("train", "pneumonia", "batch"), 4, True),
         (("tune", "budget"), 99, False),
         (("tune", "seed"), 99, False),
@@ -79,6 +83,7 @@ def test_lists_survive_optuna_and_numbers_are_as_a_person_sets_them(search: Sear
     near_one = Range(low=0.99, high=0.9999, log=False)
     assert decode(near_one, 0.99964321) == 0.999643
     assert decode(Range(low=0.0, high=0.3, log=False), 0.123456) == 0.1235
+    assert decode(Range(low=0.0, high=0.99999, log=False), 0.99996) == 0.99999
     assert decode(Range(low=0.0011111, high=1.0, log=True), 0.0011112) == 0.0011111
 
 
@@ -186,6 +191,10 @@ def test_the_result_says_what_was_gained(found: Found) -> None:
         "optimizer.generator.learning_rate": (0.001, 0.002),
         "loss": ("bce", "hinge"),
     }
+    lucky = Found(
+        found.search, found.study, found.account, [Repeated(1, [1.0]), Repeated(0, [2.0])]
+    )
+    assert lucky.sentence().endswith("one seed alone does not tell whether that is chance.")
     nothing = Found(found.search, found.study, found.account, [Repeated(0, [1.0])])
     assert nothing.sentence().startswith("Nothing was gained: the current configuration has")
     table = found.table().set_index("trial")
@@ -217,6 +226,23 @@ def test_where_no_trial_has_a_score_the_reasons_are_told(
     failed = collect(search, study, None)
     assert failed.sentence() == "No trial has a score: it diverged (3)."
     with pytest.raises(UserError, match=r"it diverged \(3\)"):
+        failed.chosen()
+    front = Search(search.settings, "normal", "pareto", "data", "")
+    nothing = Found(front, study, failed.account, [])
+    assert nothing.sentence() == "No trial has a score: it diverged (3)."
+
+
+def test_where_every_repetition_failed_their_reasons_are_told(
+    search: Search, store: JournalStore
+) -> None:
+    study = search.open(store)
+    study.add_trials([trial(1.0, 0.01, "bce")])
+    again = optuna.create_study(storage=store.storage)
+    again.add_trials([trial(None, 0.01, "bce", **{REASON: "it collapsed"})] * 2)
+    failed = collect(search, study, again)
+    told = "None of the best trials has a score with another seed: it collapsed (2)."
+    assert failed.sentence() == told
+    with pytest.raises(UserError, match="it collapsed"):
         failed.chosen()
 
 
@@ -253,3 +279,46 @@ def test_the_plots_are_pictures_and_need_some_trials(search: Search, store: Jour
     figures = study_figures(collect(search, study, None))
     assert figures.keys() == {"history", "importances", "parallel"}
     assert all(content.startswith(b"\x89PNG") for content in figures.values())
+
+
+def test_a_journal_survives_half_a_line_of_a_full_disk(
+    search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "journal"
+    search.open(JournalStore(path, 2)).add_trial(trial(1.0, 0.01, "bce"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op_code": 4, "worker')
+    study = search.open(JournalStore(path, 2))
+    assert "its last line is cut off" in capsys.readouterr().err
+    study.add_trial(trial(2.0, 0.01, "bce"))
+    values = [t.values[0] for t in search.open(JournalStore(path, 2)).trials]
+    assert values == [1.0, 2.0]
+    assert path.read_bytes().startswith(whole)
+
+
+def test_a_journal_that_is_damaged_in_the_middle_is_refused_by_name(
+    search: Search, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal"
+    search.open(JournalStore(path, 2)).add_trial(trial(1.0, 0.01, "bce"))
+    first, *rest = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, b"half a li\n", *rest]))
+    with pytest.raises(UserError, match="journal: the journal is damaged"):
+        JournalStore(path, 2)
+
+
+def test_the_lock_of_a_journal_named_relatively_is_found(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna waits without end for one that a killed worker left, if it cannot see its age."""
+    monkeypatch.chdir(tmp_path)
+    targets: list[str] = []
+    link = os.symlink
+
+    def noting(target: str, place: str) -> None:
+        targets.append(target)
+        link(target, place)
+
+    monkeypatch.setattr(os, "symlink", noting)
+    search.open(JournalStore(Path("studies/journal"), 2))
+    assert set(targets) == {str(tmp_path / "studies" / "journal")}
