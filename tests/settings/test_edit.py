@@ -14,7 +14,7 @@ def test_only_the_lines_of_changed_values_change_and_keep_their_comments() -> No
     changes = {
         "train.normal.generator.channels": [64, 32],
         "train.pneumonia.optimizer.generator.learning_rate": 0.0003,
-        "train.normal.loss": "bce",
+        "train.normal.loss": "hinge",
     }
     after = edited(TEXT, changes).splitlines()
     before = TEXT.splitlines()
@@ -28,7 +28,7 @@ def test_only_the_lines_of_changed_values_change_and_keep_their_comments() -> No
 
 
 def test_the_difference_shows_old_and_new() -> None:
-    after = edited(TEXT, {"train.normal.loss": "bce"})
+    after = edited(TEXT, {"train.normal.loss": "hinge"})
     shown = difference(TEXT, after, "params.yaml").splitlines()
     assert shown[0] == "--- params.yaml"
     assert [line[0] for line in shown[3:]] == ["-", "+"]

@@ -28,29 +28,29 @@ def test_the_current_configuration_is_a_point_of_the_committed_space(
 
 def test_width_multiplies_all_filters_to_multiples_of_eight(train: Any) -> None:
     half = configure(train, {"generator.width": 0.5, "discriminator.width": 1.5}, 64)
-    assert half.generator.base_channels == 128
-    assert half.generator.channels == (64, 32, 16, 8)
-    assert half.discriminator.channels == (24, 48, 96, 192, 384)
+    assert half.generator.base_channels == 64
+    assert half.generator.channels == (32, 16, 8)
+    assert half.discriminator.channels == (24, 48, 96, 192)
     least = configure(train, {"generator.width": 0.01}, 64)
-    assert least.generator.channels == (8, 8, 8, 8)
+    assert least.generator.channels == (8, 8, 8)
 
 
 def test_depth_takes_layers_from_the_small_maps_and_adds_them_there(train: Any) -> None:
     less = configure(train, {"generator.depth": -1, "discriminator.depth": -2}, 64)
-    assert less.generator.base_channels == 128
-    assert less.generator.channels == (64, 32, 16)
-    assert less.generator.base_size(64) == 8
-    assert less.discriminator.channels == (16, 32, 64)
+    assert less.generator.base_channels == 64
+    assert less.generator.channels == (32, 16)
+    assert less.generator.base_size(64) == 16
+    assert less.discriminator.channels == (16, 32)
     more = configure(train, {"generator.depth": 1, "discriminator.depth": 1}, 64)
-    assert more.generator.channels == (256, 128, 64, 32, 16)
-    assert more.generator.strides == (2, 2, 2, 2, 2)
-    assert more.discriminator.channels == (16, 32, 64, 128, 256, 256)
+    assert more.generator.channels == (128, 64, 32, 16)
+    assert more.generator.strides == (2, 2, 2, 2)
+    assert more.discriminator.channels == (16, 32, 64, 128, 128)
 
 
 def test_kernel_leaves_layers_alone_that_keep_the_size(train: Any) -> None:
     changed = configure(train, {"discriminator.kernel": 5, "generator.kernel": 5}, 64)
-    assert changed.discriminator.kernels == (3, 5, 5, 5, 5)
-    assert changed.generator.kernels == (5, 5, 5, 5)
+    assert changed.discriminator.kernels == (3, 5, 5, 5)
+    assert changed.generator.kernels == (5, 5, 5)
 
 
 def test_any_parameter_of_a_class_can_be_searched(train: Any) -> None:
@@ -63,9 +63,9 @@ def test_any_parameter_of_a_class_can_be_searched(train: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"generator.depth": 3}, "does not divide the image size"),
-        ({"generator.depth": -4}, "generator.channels: Tuple should have at least 1 item"),
-        ({"generator.depth": -5}, "generator.depth: -5 is not possible here"),
+        ({"generator.depth": 4}, "does not divide the image size"),
+        ({"generator.depth": -3}, "generator.channels: Tuple should have at least 1 item"),
+        ({"generator.depth": -4}, "generator.depth: -4 is not possible here"),
         ({"loss": "wasserstein"}, "gradient_penalty: the wasserstein loss needs one"),
         ({"loss": "best"}, "loss: it must be one of"),
         ({"generator.latent": 0}, "generator.latent: Input should be greater"),
@@ -82,17 +82,20 @@ def test_what_makes_no_sense_is_refused_by_name(
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"loss": ("bce", "wasserstein")}, 'loss: the current configuration has "hinge"'),
+        ({"loss": ("hinge", "wasserstein")}, 'loss: the current configuration has "bce"'),
         (
-            {"generator.latent": Range(low=10, high=50, log=False)},
+            {"generator.latent": Range(low=50, high=90, log=False)},
             "generator.latent: the current config",
         ),
         (
             {"batch": Range(low=0, high=64, log=False)},
             "batch: 0 is refused: batch: Input should be greater",
         ),
-        ({"augmentation": (("translation", "cutout"), ("mirror",))}, "augmentation: .* is refused"),
-        ({"generator.depth": (0, 3)}, "generator.depth: 3 is refused"),
+        (
+            {"augmentation": (("brightness", "contrast", "translation"), ("mirror",))},
+            "augmentation: .* is refused",
+        ),
+        ({"generator.depth": (0, 4)}, "generator.depth: 4 is refused"),
     ],
 )
 def test_a_space_that_cannot_be_searched_from_here_is_refused(
@@ -107,7 +110,7 @@ def span(low: float, high: float, log: bool = False) -> dict[str, Any]:
 
 
 def test_kernels_that_differ_have_no_one_value(params: dict[str, Any]) -> None:
-    params["train"]["normal"]["discriminator"]["kernels"] = [3, 4, 4, 4, 5]
+    params["train"]["normal"]["discriminator"]["kernels"] = [3, 4, 4, 5]
     train = parse_settings(params).train.normal
     with pytest.raises(ValueError, match=r"discriminator.kernel: .* several, \[4, 5\]"):
         current(train, {"discriminator.kernel": (4, 5)})
