@@ -32,11 +32,12 @@ from src.evaluation.inception import InceptionExtractor, load_inception
 from src.files import sha256_of_array, write_atomic, write_json
 from src.grids import png, tile
 from src.models.networks import Origin, save_generator
+from src.prepared import patients_of
 from src.progress import Progress, say
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, flatten, load_settings
 from src.training.gan import Observer, steps_per_epoch, train
-from src.workspace import array_path, patients_of, read_array
+from src.workspace import array_path, read_array
 
 Images = NDArray[np.uint8]
 FOLDER = ROOT / "reports" / "kermany"

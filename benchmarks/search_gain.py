@@ -29,6 +29,7 @@ from src.data.classes import CLASSES
 from src.errors import report_errors
 from src.files import write_atomic, write_json
 from src.grids import png, tile
+from src.prepared import train_checksum, train_split
 from src.progress import say
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings, load_settings
@@ -38,7 +39,7 @@ from src.tuning.search import FIRST, Search, weights_name
 from src.tuning.storage import open_store, original
 from src.tuning.study import Account
 from src.tuning.worker import judged_by, shares
-from src.workspace import HOME, PARAMS, array_path, read_array, train_checksum, train_split
+from src.workspace import HOME, PARAMS, array_path, read_array
 
 FOLDER = ROOT / "reports" / "kermany"
 TIMES = 5  # a trial's budget

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from playwright.sync_api import Page, sync_playwright
 
 from src.errors import UserError, report_errors
+from src.files import write_atomic
 from src.tracking import find_runs, runs_link, tracking_uri
 from src.workspace import HOME, PROJECT, read_metrics
 
@@ -31,7 +32,7 @@ NO_ASSISTANT = (
 
 
 def take_pictures() -> None:
-    """Write docs/report.png, docs/mlflow_runs.png and docs/mlflow_losses.png.
+    """Write docs/real_beside_generated.png, report.png, mlflow_runs.png and mlflow_losses.png.
 
     Raises:
         UserError: if chromium or a run of phantoms is missing.
@@ -41,12 +42,18 @@ def take_pictures() -> None:
         raise UserError("chromium is not installed; it takes the pictures")
     if read_metrics("fetch")["source"] != "phantom":
         raise UserError("the last run is of patients' images, whose pictures do not belong here")
+    report = PROJECT / "reports" / "index.html"
+    runs = find_runs(HOME, "train_normal") if report.is_file() else []
+    if not runs:
+        raise UserError("no run was made here yet: `make demo` makes one")
+    beside = PROJECT / "reports" / "figures" / "real_beside_generated.png"
+    write_atomic(DOCS / beside.name, beside.read_bytes())
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
         )
         page = browser.new_context(viewport=SIZE, device_scale_factor=1).new_page()
-        page.goto((PROJECT / "reports" / "index.html").as_uri())
+        page.goto(report.as_uri())
         page.evaluate("document.querySelector('#distances').scrollIntoView()")
         _save(page, "report")
         page.context.add_init_script(NO_ASSISTANT)
@@ -56,9 +63,10 @@ def take_pictures() -> None:
             page.get_by_text("train_normal").first.wait_for(timeout=LOADING)
             page.wait_for_timeout(SETTLE)
             _save(page, "mlflow_runs")
-            run = find_runs(HOME, "train_normal")[0]
             place = link.partition("/runs")[0]
-            page.goto(f"{address}/#/{place}/runs/{run}/model-metrics?workflowType=machine_learning")
+            page.goto(
+                f"{address}/#/{place}/runs/{runs[0]}/model-metrics?workflowType=machine_learning"
+            )
             page.locator(".js-plotly-plot").nth(2).wait_for(timeout=LOADING)
             page.wait_for_timeout(SETTLE)
             _save(page, "mlflow_losses")

@@ -34,7 +34,11 @@ settings = load_settings(Path("params.yaml"), [f"train.normal.epochs={EPOCHS}"])
 compute = choose_compute(settings.compute)
 
 # %% Load images: uint8 (n, size, size), and whose each one is
-folder = Path(sys.argv[1] if len(sys.argv) > 1 else "data/images/train/NORMAL")
+in_notebook = "ipykernel" in sys.modules  # whose own arguments are not for us
+given = sys.argv[1:] if not in_notebook else []
+folder = Path(given[0] if given else "data/images/train/NORMAL")
+if not folder.exists():
+    sys.exit(f"error: {folder}: there are no images; name a folder, or let `make demo` draw some")
 loaded = read_images(folder, SIZE)
 images = np.stack(loaded.images)
 patients = Patients.named(loaded.patients)

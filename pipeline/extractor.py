@@ -7,7 +7,8 @@ import torch
 from pipeline.stage import Stage
 from src.evaluation.choice import choose_extractor
 from src.evaluation.features import FeatureExtractor
-from src.workspace import HOME, train_split
+from src.prepared import train_split
+from src.workspace import HOME
 
 
 def stage_extractor(stage: Stage, device: torch.device) -> tuple[FeatureExtractor, dict[str, Any]]:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from pipeline.stage import Stage, run_stage
 from src.data.classes import CLASSES, SPLITS
+from src.data.patients import names_a_patient
 from src.data.sources import ImageRecord, collect_images
 from src.data.tables import Fingerprints, table_in_place_of
 from src.errors import report_errors
 from src.files import folder_in_place_of, sha256_of_file, sha256_of_path
-from src.progress import say
+from src.progress import say, warn
 from src.workspace import HOME, PROJECT
 
 
@@ -27,6 +28,7 @@ def fetch(stage: Stage) -> None:
     columns = [field.name for field in fields(ImageRecord)]
     images: Counter[tuple[str, str]] = Counter()
     patients: defaultdict[tuple[str, str], Fingerprints] = defaultdict(Fingerprints)
+    nameless = 0  # images whose names tell no patient
     with (
         folder_in_place_of(PROJECT / "data" / "images") as folder,
         table_in_place_of(path, columns) as table,
@@ -35,6 +37,7 @@ def fetch(stage: Stage) -> None:
             table.writerow(asdict(record))
             images[record.split, record.label] += 1
             patients[record.split, record.label].add(record.patient)
+            nameless += not names_a_patient(Path(record.file).name)
     checksum = sha256_of_file(path)
     stage.run.set_tag("data.sha256", checksum)
     stage.write_metrics(
@@ -44,8 +47,14 @@ def fetch(stage: Stage) -> None:
             "data_sha256": checksum,
             "images": {s: {c: images[s, c] for c in CLASSES} for s in SPLITS},
             "patients": {s: {c: patients[s, c].distinct() for c in CLASSES} for s in SPLITS},
+            "images_without_patient": nameless,
         },
     )
+    if nameless:
+        warn(
+            f"{nameless} images have names that tell no patient, and are each taken for a patient "
+            "of their own; where they are not, intervals are too narrow and splits may share some"
+        )
     stage.run.log_file(path)
     say(f"{images.total()} images of {len(CLASSES)} classes in data/images")
 

@@ -22,9 +22,10 @@ from src.evaluation.scores import JudgedSet, class_scores
 from src.evaluation.verdict import judge
 from src.files import write_atomic
 from src.models.networks import Generator
+from src.prepared import patients_of
 from src.progress import progress, say
 from src.settings.fid import FidSettings
-from src.workspace import PROJECT, array_path, patients_of, read_array
+from src.workspace import PROJECT, array_path, read_array
 
 NOISE = 20  # stream of randomness of the generated images
 

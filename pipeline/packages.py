@@ -11,10 +11,11 @@ from src.files import sha256_of_array
 from src.models import portable
 from src.models.export import export_generator
 from src.models.networks import load_generator
+from src.prepared import train_checksum
 from src.report.findings import Findings
 from src.settings.tree import Settings
 from src.tracking import EXPERIMENT, Package
-from src.workspace import PROJECT, array_path, generator_path, read_array, train_checksum
+from src.workspace import PROJECT, array_path, generator_path, read_array
 
 # Tags of a version, by which `make promote` compares it.
 DISTANCE, PRIVACY, JUDGED_BY = "frechet", "privacy", "judged_by"

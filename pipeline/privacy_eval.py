@@ -28,9 +28,10 @@ from src.evaluation.privacy import (
 )
 from src.files import write_atomic
 from src.grids import png, tile
+from src.prepared import patients_of
 from src.progress import Progress, say
 from src.settings.privacy import PrivacySettings
-from src.workspace import PROJECT, array_path, patients_of, read_array
+from src.workspace import PROJECT, array_path, read_array
 
 NOISE = 30  # stream of randomness of the generated images
 

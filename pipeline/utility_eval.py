@@ -24,8 +24,9 @@ from src.evaluation.utility import (
     trials,
 )
 from src.files import write_atomic
-from src.progress import progress, say
-from src.workspace import PROJECT, array_path, patients_of, read_array
+from src.prepared import patients_of
+from src.progress import progress, say, warn
+from src.workspace import PROJECT, array_path, read_array
 
 NOISE = 50  # stream of randomness of the generated images
 LEARN, JUDGE = range(2)  # what generated images are for
@@ -45,6 +46,12 @@ def utility_eval(stage: Stage) -> None:
         _generated(stage, device, LEARN, fit),
         _generated(stage, device, JUDGE, test),
     )
+    seen, most = settings.steps * settings.batch // 2, int(np.bincount(fit.sick).max())
+    if seen < most:
+        warn(
+            f"utility.steps: {settings.steps} batches show {seen} images of a class that has "
+            f"{most}; the classifiers do not learn from all of them"
+        )
     count = sum(1 for _ in trials(settings))
     workers = len(os.sched_getaffinity(0))
     work = run_trials(exams, settings, device, workers)

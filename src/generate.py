@@ -41,10 +41,11 @@ from src.models.portable import (
     encode_png,
     text_chunks,
 )
+from src.prepared import patients_of, train_split
 from src.progress import Progress, say
 from src.settings.tree import ClassName, load_settings
 from src.walk import FORMATS, animation, walk
-from src.workspace import HOME, PARAMS, array_path, patients_of, read_array, train_split
+from src.workspace import HOME, PARAMS, array_path, read_array
 
 BLOCK = 16 * BATCH  # images that are held at once
 MOST_COPIES = 0.5  # share of copies beyond which --reject-copies gives up,

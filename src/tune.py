@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from src.errors import UserError, report_errors
 from src.files import write_atomic, write_json
+from src.prepared import train_checksum
 from src.progress import Progress, say, warn
 from src.report.search import render_search
 from src.settings.edit import changed_leaves, difference, edited
@@ -39,7 +40,7 @@ from src.tuning.search import FIRST, TRAIN_IRRELEVANT, Search, weights_name
 from src.tuning.storage import Store, open_store, original
 from src.tuning.study import Account
 from src.tuning.worker import Job, shares, work
-from src.workspace import HOME, PARAMS, PROJECT, array_path, read_array, train_checksum
+from src.workspace import HOME, PARAMS, PROJECT, array_path, read_array
 
 STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
 DEATHS = 4  # of each worker, with no trial in between, after which a search gives up

@@ -1,9 +1,7 @@
 """Where the project's files lie, and how what the stages leave is read."""
 
-import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.data.classes import CLASSES
-from src.data.tables import rows_of
 from src.errors import UserError
-from src.files import sha256_of_array
 
 PROJECT = Path(__file__).resolve().parents[1]
 # `dvc exp run --temp` and `--queue` work in a copy of the project without its ignored files. What
@@ -27,6 +22,11 @@ METRICS = PROJECT / "reports" / "metrics"
 def array_path(label: str, split: str) -> Path:
     """Where the prepared images of a class and split lie."""
     return PROJECT / "data" / "arrays" / label.lower() / f"{split}.npy"
+
+
+def table_path() -> Path:
+    """Where the table of the prepared images lies."""
+    return PROJECT / "data" / "arrays" / "table.csv"
 
 
 def model_folder(label: str) -> Path:
@@ -46,36 +46,6 @@ def read_array(path: Path) -> NDArray[np.uint8]:
     except (OSError, ValueError, EOFError) as error:
         raise unusable(path, error) from error
     return array
-
-
-def patients_of(label: str, split: str) -> list[str]:
-    """The patient of each prepared image of a class and split, in their order."""
-    table = PROJECT / "data" / "arrays" / "table.csv"
-    wanted = (label.lower(), split)
-    try:
-        return [
-            sys.intern(row["patient"])
-            for row in rows_of(table)
-            if (row["label"].lower(), row["split"]) == wanted
-        ]
-    except (OSError, ValueError, KeyError) as error:
-        raise unusable(table, error) from error
-
-
-def train_split() -> tuple[
-    tuple[NDArray[np.uint8], NDArray[np.uint8]], tuple[list[str], list[str]]
-]:
-    """The train images of both classes, and the patient of each."""
-    first, second = CLASSES
-    images = read_array(array_path(first, "train")), read_array(array_path(second, "train"))
-    return images, (patients_of(first, "train"), patients_of(second, "train"))
-
-
-def train_checksum() -> str:
-    """What names the train images of both classes and whose they are."""
-    images, patients = train_split()
-    named = [patients, [sha256_of_array(part) for part in images]]
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def read_table(path: Path, index: str | None = None) -> pd.DataFrame:

@@ -20,9 +20,18 @@ def patient_of(name: str) -> str:
     >>> patient_of("person123_bacteria_456.jpeg"), patient_of("NORMAL2-IM-0587-0001-0002.jpeg")
     ('bacteria-123', 'NORMAL2-IM-587')
     """
-    stem = name.rpartition(".")[0] or name
+    stem = _stem(name)
     if match := _PERSON.match(stem):
         return f"{match['cause'].lower()}-{int(match['number'])}"
     if match := _DASHED.match(stem):
         return f"{match['prefix'].upper()}{int(match['number'])}"
     return stem
+
+
+def names_a_patient(name: str) -> bool:
+    """Whether an image file's name (without folders) has a known form."""
+    return bool(_PERSON.match(_stem(name)) or _DASHED.match(_stem(name)))
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] or name

@@ -18,6 +18,7 @@ import scipy.stats
 import torch
 from numpy.typing import NDArray
 
+from src.data.classes import CLASSES
 from src.errors import UserError
 from src.evaluation.diagnosis import (
     NETWORKS,
@@ -161,7 +162,7 @@ def _check_patients(images: LabelledImages, split: str) -> int:
     counts = [
         images.patients.of(np.flatnonzero(images.sick == sick)).count for sick in (False, True)
     ]
-    for count, label in zip(counts, ("NORMAL", "PNEUMONIA"), strict=True):
+    for count, label in zip(counts, CLASSES, strict=True):
         if count < 2:
             raise UserError(f"the {split} images of {label} are of too few patients for utility")
     return min(counts)

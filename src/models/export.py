@@ -1,5 +1,6 @@
 """A generator as files that can be handed on and used without this project."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -40,7 +41,10 @@ def export_generator(saved: SavedGenerator, texts: dict[str, str], out: Path) ->
     out.mkdir(parents=True, exist_ok=True)
     latent = saved.network.settings.latent
     program = torch.export.export(saved.network, (torch.zeros(BATCH, latent),))
-    torch.export.save(program, out / NETWORK)
+    # Through memory, since torch has errors of its own for a full disk.
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    (out / NETWORK).write_bytes(buffer.getvalue())
     facts = facts_of(saved) | {"latent": latent, "image_size": saved.network.image_size}
     (out / FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
     shutil.copyfile(saved.file, out / "generator.pt")

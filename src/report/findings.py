@@ -20,7 +20,7 @@ class Findings:
     source: str  # data.source
     counts: Mapping[str, Mapping[str, int]]  # images by split and class
     patients: Mapping[str, Mapping[str, int]]
-    quality: Mapping[str, Any]  # the metrics of preprocess
+    quality: Mapping[str, Any]  # the metrics of preprocess, and images_without_patient
     verdict: Verdict
     description: pd.DataFrame  # src.evaluation.protocol.describe
     published: pd.DataFrame  # src.evaluation.thesis

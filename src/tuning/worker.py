@@ -22,6 +22,7 @@ from src.evaluation.choice import choose_extractor
 from src.evaluation.features import FeatureCache, extract_features
 from src.grids import tile
 from src.models.flops import forward_flops
+from src.prepared import train_split
 from src.process import end_with_parent
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings, flatten
@@ -30,7 +31,6 @@ from src.tuning.objective import Budget, Check, Judge, Split, TrialError, hold_o
 from src.tuning.search import FIRST, Repetition, Search
 from src.tuning.storage import open_store, original
 from src.tuning.study import Account, work_on
-from src.workspace import train_split
 
 RUN = "mlflow_run"  # attribute of a trial: the id of its run
 SHOWN, COLUMNS = 32, 8  # generated images of a trial in the tracker

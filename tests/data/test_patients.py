@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from src.data.patients import patient_of
+from src.data.patients import names_a_patient, patient_of
 from src.data.sources import survey_archive
 
 
@@ -28,6 +28,20 @@ from src.data.sources import survey_archive
 )
 def test_the_name_tells_the_patient(name: str, patient: str) -> None:
     assert patient_of(name) == patient
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("person123_bacteria_456.jpeg", True),
+        ("VIRUS-7-0001.PNG", True),
+        ("p12_view2.png", False),
+        ("sample-0-0001.png", False),
+        ("noextension", False),
+    ],
+)
+def test_a_name_in_no_known_form_is_told_apart(name: str, known: bool) -> None:
+    assert names_a_patient(name) == known
 
 
 def test_the_real_archive_has_the_published_patients_and_none_crosses(archive: Path) -> None:

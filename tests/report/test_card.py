@@ -40,6 +40,14 @@ def test_real_data_are_credited_and_a_copying_generator_is_called_so() -> None:
     assert "**NORMAL.** Copies!" in found
 
 
+def test_both_say_whose_images_nobody_knows() -> None:
+    told = "7 images have names that tell no patient"
+    assert told not in card() + page()
+    quality = {**findings().quality, "images_without_patient": 7}
+    assert told in card(quality=quality)
+    assert told in page(quality=quality)
+
+
 def test_both_say_where_the_test_images_are_no_fair_measure() -> None:
     """Else a generator is blamed for what its train images are."""
     told = (

@@ -95,6 +95,7 @@ def findings(**changes: Any) -> Findings:
             "identical_within": 4,
             "identical_across": 5,
             "patients_across": 6,
+            "images_without_patient": 0,
         },
         "verdict": judge(distances),
         "description": describe(distances),

@@ -6,7 +6,8 @@ import pytest
 
 from src import workspace
 from src.errors import UserError
-from src.workspace import array_path, train_checksum
+from src.prepared import train_checksum
+from src.workspace import array_path
 
 
 @pytest.fixture(autouse=True)
