@@ -8,6 +8,7 @@ picture of generated images, and copies the search's own table and plots there.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import shutil
@@ -26,7 +27,7 @@ from benchmarks.train_throughput import processor
 from benchmarks.workspace import ROOT
 from src.compute import choose_compute
 from src.data.classes import CLASSES
-from src.errors import report_errors
+from src.errors import UserError, report_errors
 from src.files import write_atomic, write_json
 from src.grids import png, tile
 from src.prepared import train_checksum, train_split
@@ -98,9 +99,15 @@ def compare(arguments: argparse.Namespace) -> None:
     label: ClassName = arguments.label
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search = Search(settings, label, "search", train_checksum(), weights_name(settings, HOME))
-    store = open_store(arguments.storage or str(HOME / "tune.journal"), 0, 60)
+    reported = ROOT / "reports" / "tune" / f"{label}.json"
+    if not reported.is_file() or json.loads(reported.read_text())["study"] != search.name:
+        raise UserError(f"{search.name}: search first: `python -m src.tune --class {label}`")
+    place = arguments.storage or os.environ.get("TUNE_STORAGE") or str(HOME / "tune.journal")
+    store = open_store(place, 0, settings.tune.lease_seconds)
     study = search.open(store)
     account = Account.of(study, settings.tune.trials, settings.tune.retries)
+    if not account.finished:
+        raise UserError(f"{search.name}: this search has not ended; start the same command again")
     repetition = search.repetition(account)
     found = collect(search, study, repetition.open(store))
     best = found.chosen()
@@ -131,9 +138,8 @@ def compare(arguments: argparse.Namespace) -> None:
     write_json(
         FOLDER / f"{stem}.json",
         {
-            "command": "python -m src.tune --class " + label,
+            "command": "python -m benchmarks.search_gain " + " ".join(sys.argv[1:]),
             "processor": processor(),
-            "workers": arguments.workers,
             "budget": settings.tune.budget,
             "unit": settings.tune.unit,
             "times": TIMES,
@@ -145,9 +151,8 @@ def compare(arguments: argparse.Namespace) -> None:
             "space": settings.tune.model_dump(mode="json")["space"],
         },
     )
-    for path in (ROOT / "reports" / "tune").glob(f"{label}[.-]*"):
-        if path.suffix in (".png", ".csv"):
-            shutil.copy(path, FOLDER / path.name.replace(label, f"{stem}_trials", 1))
+    for end in (".csv", "-history.png", "-importances.png", "-parallel.png"):
+        shutil.copy(reported.with_name(f"{label}{end}"), FOLDER / f"{stem}_trials{end}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,7 +36,7 @@ RESULTS = {
     "cuda": ROOT / "reports" / "benchmarks" / "train_throughput_cuda.json",
 }
 MODULE = "benchmarks.train_throughput"
-SIZES = ("thesis", "demo")
+SIZES = ("thesis", "default")  # a file of networks/, or those of params.yaml
 PRECISIONS = ("fp32", "bf16")
 GEMM_SIDES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192)}
 # A step that is not recorded as a CUDA graph.
@@ -47,7 +47,7 @@ STEPS_BETWEEN = {"cpu": 1, "cuda": 10}  # looks at the clock, for which a GPU ha
 
 def settings_of(size: str) -> tuple[TrainSettings, int]:
     """The training settings of a size, and the side of its images."""
-    chosen = settings_of_networks("thesis") if size == "thesis" else []
+    chosen = [] if size == "default" else settings_of_networks(size)
     overrides = [f"train.normal.{item}" for item in chosen]
     settings = load_settings(ROOT / "params.yaml", [*overrides, "preprocess.size=64"])
     return settings.train.normal, settings.preprocess.size
