@@ -97,9 +97,11 @@ def kind(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
     [
         ("thesis", torch.float64, 1e-9),
         ("thesis", torch.float32, 1e-4),
-        ("demo", torch.float64, 1e-9),
+        ("default", torch.float64, 1e-9),
+        ("default", torch.float32, 1e-4),
+        ("spectral", torch.float64, 1e-9),
         # Batch normalisation divides by small deviations, where rounding errors grow.
-        ("demo", torch.float32, 1e-3),
+        ("spectral", torch.float32, 1e-3),
     ],
     indirect=["kind"],
 )

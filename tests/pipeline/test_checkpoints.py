@@ -54,7 +54,7 @@ def test_parameters_but_epochs_name_the_training(
 
 
 @pytest.mark.usefixtures("project")
-def test_what_changes_no_byte_of_the_result_does_not_name_it(
+def test_what_a_checkpoint_serves_all_the_same_does_not_name_it(
     tiny: dict[str, Any], compute: Compute
 ) -> None:
     before = key(tiny, compute)
