@@ -66,11 +66,11 @@ MODULES ?=
 bench-evaluation: setup  ## measure distances and the FID network against the plain way: reports/benchmarks (5 minutes)
 	@$(IN_VENV) python3 -m benchmarks.evaluation
 
-bench: setup  ## measure training speed against a plain loop: reports/benchmarks [DEVICE=cuda] (4 minutes)
+bench: setup  ## measure training speed against a plain loop: reports/benchmarks [DEVICE=cuda] (6 minutes)
 	@$(IN_VENV) python3 -m benchmarks.train_throughput --device $(DEVICE)
 DEVICE ?= cpu
 
-bench-processes: setup  ## measure training in 1, 2 and 4 processes: reports/benchmarks (3 minutes)
+bench-processes: setup  ## measure training in 1, 2 and 4 processes: reports/benchmarks (5 minutes)
 	@$(IN_VENV) python3 -m benchmarks.processes
 
 bench-tuning: setup  ## measure how many trials a minute a search's storage bears: reports/benchmarks (2 minutes)
@@ -119,11 +119,13 @@ ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 PORT ?= 5000
 
 # Real images. NETWORKS names a file of networks/, whose settings count for both classes; without it
-# those of params.yaml do, for so many epochs that a class trains for about 15 minutes on two cores.
+# those of params.yaml do. Without epochs of their own they train for so many that a class takes
+# about a quarter of an hour on two cores.
 NETWORKS ?=
 EPOCHS ?=
-EPOCHS_NORMAL ?= $(or $(EPOCHS),$(if $(NETWORKS),,250))
-EPOCHS_PNEUMONIA ?= $(or $(EPOCHS),$(if $(NETWORKS),,110))
+OWN_EPOCHS = $(if $(NETWORKS),$(shell grep '^epochs=' 'networks/$(NETWORKS)' 2>&1))
+EPOCHS_NORMAL ?= $(or $(EPOCHS),$(if $(OWN_EPOCHS),,250))
+EPOCHS_PNEUMONIA ?= $(or $(EPOCHS),$(if $(OWN_EPOCHS),,110))
 NAME ?= $(or $(NETWORKS),real)
 SET ?=
 settings_of = $(if $(NETWORKS),$(shell sed -e '/^#/d' -e 's/^/train.$(1)./' networks/$(NETWORKS)))

@@ -109,7 +109,11 @@ def compare(arguments: argparse.Namespace) -> None:
     if not account.finished:
         raise UserError(f"{search.name}: this search has not ended; start the same command again")
     repetition = search.repetition(account)
-    found = collect(search, study, repetition.open(store))
+    again = repetition.open(store)
+    wanted = len(repetition.given)
+    if not Account.of(again, wanted, settings.tune.retries).finished:
+        raise UserError(f"{search.name}: its repetitions have not ended; start the same again")
+    found = collect(search, study, again)
     best = found.chosen()
     configurations = {FIRST: search.train, original(best): found.configuration(best)}
     unused = search.train.seed + settings.tune.seeds + 1
@@ -152,7 +156,8 @@ def compare(arguments: argparse.Namespace) -> None:
         },
     )
     for end in (".csv", "-history.png", "-importances.png", "-parallel.png"):
-        shutil.copy(reported.with_name(f"{label}{end}"), FOLDER / f"{stem}_trials{end}")
+        if (made := reported.with_name(f"{label}{end}")).is_file():  # few trials have no plots
+            shutil.copy(made, FOLDER / f"{stem}_trials{end}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,7 +36,7 @@ RESULTS = {
     "cuda": ROOT / "reports" / "benchmarks" / "train_throughput_cuda.json",
 }
 MODULE = "benchmarks.train_throughput"
-SIZES = ("thesis", "default")  # a file of networks/, or those of params.yaml
+SIZES = ("thesis", "spectral", "default")  # a file of networks/, or those of params.yaml
 PRECISIONS = ("fp32", "bf16")
 GEMM_SIDES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192)}
 # A step that is not recorded as a CUDA graph.

@@ -184,9 +184,7 @@ def check_weights(settings: Settings) -> Iterator[Finding]:
         return
     given = weights_path(fid, HOME)
     path = given or cache_folder() / INCEPTION_NAME
-    if given is None and fid.extractor == "module":
-        yield Finding("problem", "fid.weights: module needs the file of a network")
-    elif not path.is_file():
+    if not path.is_file():
         if given is not None:
             yield Finding("problem", f"fid.weights: there is no {path}")
         else:

@@ -169,8 +169,6 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.dev
     place = _folder(arguments.out, drawn.label)
     stem = arguments.out / f"{NAME}_{name}"
     with (
-        file_in_place_of(stem.with_suffix(".csv")) as table,
-        file_in_place_of(stem.with_suffix(".json")) as description,
         folder_in_place_of(place) as folder,
         Progress(f"drawing {drawn.label}", count, "images") as shown,
     ):
@@ -197,25 +195,29 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.dev
             shown.advance(int(keep.sum()))
         # Another process may have been quicker.
         _check_folder(place, drawn.label, arguments.overwrite)
-        pd.DataFrame(rows).to_csv(table, index=False, lineterminator="\n")
-        origin = drawn.saved.origin
-        write_json(
-            description,
-            drawn.facts
-            | {
-                "images": count,
-                "seed": drawn.seed,
-                "truncation": drawn.truncation,
-                "left_out_as_copies": left_out if copies else None,
-                "image_size": drawn.saved.network.image_size,
-                "learnt_from": {
-                    "source": origin.source,
-                    "images": origin.images,
-                    "sha256": origin.images_sha256,
+        with (
+            file_in_place_of(stem.with_suffix(".csv")) as table,
+            file_in_place_of(stem.with_suffix(".json")) as description,
+        ):
+            pd.DataFrame(rows).to_csv(table, index=False, lineterminator="\n")
+            origin = drawn.saved.origin
+            write_json(
+                description,
+                drawn.facts
+                | {
+                    "images": count,
+                    "seed": drawn.seed,
+                    "truncation": drawn.truncation,
+                    "left_out_as_copies": left_out if copies else None,
+                    "image_size": drawn.saved.network.image_size,
+                    "learnt_from": {
+                        "source": origin.source,
+                        "images": origin.images,
+                        "sha256": origin.images_sha256,
+                    },
+                    "training": origin.training,
                 },
-                "training": origin.training,
-            },
-        )
+            )
     if copies is not None:
         say(
             f"{drawn.label}: {len(left_out)} of {count + len(left_out)} images were left out, as "

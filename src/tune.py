@@ -30,7 +30,7 @@ from src.prepared import train_checksum
 from src.progress import Progress, say, warn
 from src.report.search import render_search
 from src.settings.edit import changed_leaves, difference, edited
-from src.settings.space import check_space
+from src.settings.space import UNSEARCHED, check_space
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, flatten, load_settings, read_settings
 from src.tracking import Run, start_shared_run
@@ -49,7 +49,6 @@ SECONDS_TO_STOP = 60  # that workers get to queue their trials again
 
 def tune(arguments: argparse.Namespace) -> None:
     """Search, report, and adopt the result if asked."""
-    written = load_settings(PARAMS)
     settings = load_settings(PARAMS, _overrides(arguments))
     labels: tuple[ClassName, ...] = (arguments.label,) if arguments.label else get_args(ClassName)
     for label in labels:
@@ -63,6 +62,7 @@ def tune(arguments: argparse.Namespace) -> None:
         raise UserError("--apply: of a front you have to choose one; name it with --trial")
     for label in labels:
         _check_arrays(label, settings.preprocess.size)
+    written = load_settings(PARAMS) if arguments.apply else settings
     place = arguments.storage or os.environ.get(STORAGE) or str(HOME / "tune.journal")
     tuned = settings.tune
     # Refused here rather than by every worker, if something is missing or other than it should be.
@@ -103,10 +103,12 @@ def _check_ended(search: Search, store: Store) -> None:
         UserError: with the study.
     """
     tune = search.settings.tune
-    if not Account.of(search.open(store), tune.trials, tune.retries).finished:
+    begun = search.name in optuna.get_all_study_names(store.storage)
+    if not begun or not Account.of(search.open(store), tune.trials, tune.retries).finished:
         raise UserError(
-            f"--trial: the search {search.name} of these parameters has not ended; another "
-            "configuration, space or budget has a search of its own. Search first, then choose"
+            f"--trial: the search {search.name} of these parameters has not ended its "
+            f"{tune.trials} trials; another configuration, space or budget has a search of its "
+            "own. Search first, then choose"
         )
 
 
@@ -120,7 +122,12 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
 def _run(search: Search, store: Store, place: str, workers: int) -> Found:
     """Search one class and report."""
     settings = search.settings
-    params = flatten(search.train) | {
+    judged = {
+        name: value
+        for name, value in flatten(search.train).items()
+        if name.partition(".")[0] not in TRAIN_IRRELEVANT
+    }
+    params = judged | {
         f"tune.{name}": value
         for name, value in flatten(settings.tune).items()
         if name not in ("trials", "top", "seeds", "retries", "lease_seconds")
@@ -331,7 +338,7 @@ def _apply(found: Found, written: TrainSettings, number: int | None) -> None:
     Args:
         found: the result.
         written: what params.yaml said when the search began, whatever --set said. What was changed
-            there since, and what no trial's score depends on, stays.
+            there since, and what is not for a search to choose, stays.
         number: of the trial to choose, if not the best.
 
     Raises:
@@ -339,10 +346,9 @@ def _apply(found: Found, written: TrainSettings, number: int | None) -> None:
     """
     search = found.search
     trial = found.chosen(number)
-    unjudged = {*TRAIN_IRRELEVANT, "seed"}
     changes = changed_leaves(
-        written.model_dump(mode="json", exclude=unjudged),
-        found.configuration(trial).model_dump(mode="json", exclude=unjudged),
+        written.model_dump(mode="json", exclude=set(UNSEARCHED)),
+        found.configuration(trial).model_dump(mode="json", exclude=set(UNSEARCHED)),
     )
     before = PARAMS.read_text(encoding="utf-8")
     prefix = f"train.{search.label}."

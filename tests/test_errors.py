@@ -21,6 +21,8 @@ from src.errors import UserError, report_errors
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory:\nyou tried"),
             "error: there is not enough memory; free some or give less to do ([enforce fail] Defau",
         ),
+        (OSError(5, "Input/output error", "data"), "error: data: Input/output error"),
+        (OSError(36, "File name too long", "aaa"), "error: aaa: File name too long"),
         (
             BrokenProcessPool(),
             "error: a process that took part of the work was killed, perhaps for",

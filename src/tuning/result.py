@@ -75,8 +75,8 @@ class Found:
         return self.search.configuration(trial.params)
 
     def failures(self) -> str:
-        """Why trials failed, each reason once."""
-        trials = [*self.account.trials, *self.repetitions]
+        """Why trials failed, or all repetitions of the best, each reason once."""
+        trials = self.repetitions if self.account.complete else self.account.trials
         reasons = [reason_of(trial) for trial in trials if trial.state == TrialState.FAIL]
         return "; ".join(f"{reason} ({reasons.count(reason)})" for reason in dict.fromkeys(reasons))
 

@@ -112,6 +112,8 @@ def test_a_generator_that_copies_a_tenth_is_caught_whatever_it_does_to_the_copie
     verdict = judge({"pixels": found}, SETTINGS)
     assert verdict.kind == "copies"
     assert verdict.sentence.startswith("Copies: ")
+    assert found.copied >= 15
+    assert verdict.sentence.endswith(f"They are near to {found.copied} different train images.")
     assert set(closest(found.generated, found.limits.reach, 15)) == set(range(15))
     assert np.array_equal(found.generated.place[:15], np.arange(40, 55))
 
@@ -218,6 +220,13 @@ def test_an_attack_that_succeeds_without_copies_forbids_the_all_clear(
     verdict = judge({"pixels": leaking}, SETTINGS)
     assert verdict.kind == "can't tell"
     assert "pixels 0.70" in verdict.sentence
+    # A control below a guess adds no doubt to it, however vague.
+    vague = replace(findings.attack_control.interval, standard_error=0.2)
+    control = replace(findings.attack_control, auc=0.45, interval=vague)
+    unsure = replace(leaking, attack_control=control)
+    assert judge({"pixels": unsure}, SETTINGS).kind == "can't tell"
+    above = replace(leaking, attack_control=replace(control, auc=0.55))
+    assert judge({"pixels": above}, SETTINGS).kind == "no sign of copying"
     # Where train images of other patients give away as much, the splits differ, not more.
     splits = replace(leaking, attack_control=leaking.attack)
     assert judge({"pixels": splits}, SETTINGS).kind == "no sign of copying"

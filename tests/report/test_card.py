@@ -52,7 +52,7 @@ def test_both_say_where_the_test_images_are_no_fair_measure() -> None:
     """Else a generator is blamed for what its train images are."""
     told = (
         "The NORMAL splits differ by these features: even its real train images lie 0.5 from the "
-        "test images, 50% of the way from the floor to the other class"
+        "test images with 11 a side, 50% of the way from the floor to the other class"
     )
     fair = findings()
     scores = {

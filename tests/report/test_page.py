@@ -112,6 +112,7 @@ def findings(**changes: Any) -> Findings:
                     "floor": 0.2,
                     "score_at_floor_n": 0.5,
                     "train_test": 0.21,
+                    "train_test_at_floor_n": 0.22,
                     "other_class": 0.8,
                     "excess": 0.5,
                 },

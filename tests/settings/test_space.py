@@ -116,6 +116,14 @@ def test_kernels_that_differ_have_no_one_value(params: dict[str, Any]) -> None:
         current(train, {"discriminator.kernel": (4, 5)})
 
 
+def test_lists_of_numbers_can_be_choices_in_params_yaml(params: dict[str, Any]) -> None:
+    params["tune"]["space"] = {"generator.kernels": [[3, 3, 3], [5, 5, 3]]}
+    settings = parse_settings(params)
+    check_space(settings.train.normal, settings.tune.space, 64)
+    (choices,) = settings.tune.space.values()
+    assert list(choices) == [(3, 3, 3), (5, 5, 3)]
+
+
 @pytest.mark.parametrize(
     ("name", "among", "message"),
     [

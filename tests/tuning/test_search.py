@@ -44,7 +44,7 @@ def changed(tiny: dict[str, Any], *place: str, value: Any) -> Settings:
         (("tune", "top"), 9, True),
         (("tune", "seeds"), 9, True),
         (("fid", "iterations"), 9, True),
-        (("fid", "scores", "draws"), 9, True),
+        (("fid", "scores", "draws"), 11, True),
         (("train", "normal", "epochs"), 9, True),
         (("train", "normal", "samples", "rows"), 1, True),
         (("train", "pneumonia", "batch"), 4, True),
