@@ -11,6 +11,7 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,8 @@ def plot(real_picture: Path | None) -> None:
     runs = [run for run in read_runs(FOLDER) if run[1]["judge"] == "test"]
     if not runs:
         raise UserError(f"{FOLDER} holds no run that was judged by the test split")
-    palette = ("#0173b2", "#de8f05", "#029e73", "#d1495b", "#949494", "#7b4ea3")
-    colours = dict(zip(sorted({name for name, *_ in runs}), palette, strict=False))
+    palette = ("#0173b2", "#de8f05", "#029e73", "#d1495b", "#949494", "#7b4ea3", "#56b4e9")
+    colours = dict(zip(sorted({name for name, *_ in runs}), cycle(palette)))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 7), layout="constrained")
         panels = figure.subplots(2, 2, sharey=True)
