@@ -53,10 +53,8 @@ def _told(name: str, score: dict[str, float]) -> str:
     if "low" in score:
         told += f" ({score['low']:.3g} to {score['high']:.3g})"
     if "floor" in score:
-        told += (
-            f", and with {score['floor_n']} images {score['score_at_floor_n']:.3g}, whose floor is "
-            f"{score['floor']:.3g}"
-        )
+        told += f" [{score['floor_n']} images: {score['score_at_floor_n']:.3g}, floor "
+        told += f"{score['floor']:.3g}]"
     return told
 
 
