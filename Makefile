@@ -124,7 +124,7 @@ PORT ?= 5000
 NETWORKS ?=
 EPOCHS ?=
 OWN_EPOCHS = $(if $(NETWORKS),$(shell grep '^epochs=' 'networks/$(NETWORKS)' 2>&1))
-EPOCHS_NORMAL ?= $(or $(EPOCHS),$(if $(OWN_EPOCHS),,250))
+EPOCHS_NORMAL ?= $(or $(EPOCHS),$(if $(OWN_EPOCHS),,320))
 EPOCHS_PNEUMONIA ?= $(or $(EPOCHS),$(if $(OWN_EPOCHS),,110))
 NAME ?= $(or $(NETWORKS),real)
 SET ?=
