@@ -79,7 +79,7 @@ def report(stage: Stage) -> None:
         source=fetched["source"],
         counts=fetched["images"],
         patients=fetched["patients"],
-        quality=prepared | {key: fetched[key] for key in ("images_without_patient",)},
+        quality=prepared | {"images_without_patient": fetched["images_without_patient"]},
         verdict=judge(distances),
         description=read_table(reports / "fid" / "describe.csv", index="pair"),
         published=published_description(),

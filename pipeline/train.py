@@ -45,7 +45,7 @@ def start(name: ClassName, arguments: Sequence[str]) -> None:
     if place is None and settings.train.processes > 1:
         # What can be refused is refused here, once.
         chosen, processes = settings.train_of(name), settings.train.processes
-        compute = choose_compute(settings.compute)
+        compute = choose_compute(settings.compute, local_size=processes)
         training_key(settings, name, compute)
         steps_per_epoch(len(read_array(array_path(name, "train"))), chosen.batch)
         Trainer(chosen, settings.preprocess.size, compute, Group(0, processes))

@@ -6,15 +6,14 @@ The thesis's networks are one point of this family: 2,704,897 and 2,099,457 para
 import hashlib
 import io
 import zipfile
-from dataclasses import asdict
-from dataclasses import dataclass as plain_dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import AfterValidator, ConfigDict, JsonValue
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor, nn
 
 from src.data.classes import CLASSES
@@ -119,7 +118,7 @@ def _known(label: str) -> str:
     return label
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Origin:
     """Where a generator comes from; it is kept in its file, and what it draws is named by it."""
 
@@ -130,7 +129,7 @@ class Origin:
     training: dict[str, JsonValue]  # the parameters of its training
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class SavedGenerator:
     """A generator as its file describes it."""
 
@@ -202,7 +201,7 @@ def _check_size(settings: GeneratorSettings, image_size: int, size: int) -> None
     Raises:
         ValueError: with both numbers of values.
     """
-    held = size // torch.finfo(torch.float32).bits * 8
+    held = size // torch.float32.itemsize
     widths = (settings.base_channels, *settings.channels, 1)
     kernels = (*settings.kernels, settings.output_kernel)
     asked = settings.latent * settings.base_size(image_size) ** 2 * settings.base_channels + sum(
