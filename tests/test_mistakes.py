@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.pipeline.project import Project, set_value
@@ -35,6 +36,12 @@ def other_archive(project: Project) -> None:
     project.change(set_value("data", "path", value="photos.zip"))
 
 
+def arrays_of_another_size(project: Project) -> None:
+    folder = project.path / "data" / "arrays" / "normal"
+    folder.mkdir(parents=True)
+    np.save(folder / "train.npy", np.zeros((2, 24, 24), dtype=np.uint8))
+
+
 def nothing(project: Project) -> None:
     pass
 
@@ -54,6 +61,11 @@ GENERATE = ("-m", "src.generate", "--out", "out")
         (nothing, ("-S", "-E", *FETCH), ["lacks torch", "make setup", "activate"]),
         (nothing, GENERATE, ["models/normal/generator.pt", "dvc repro trains it"]),
         (nothing, ("-m", "src.tune"), ["data/arrays/normal/train.npy", "dvc repro"]),
+        (
+            arrays_of_another_size,
+            ("-m", "src.tune", "--class", "normal"),
+            ["preprocess.size: 16", "have 24 pixels a side", "dvc repro preprocess"],
+        ),
         (nothing, ("-m", "pipeline.fid_eval"), ["data/arrays/table.csv", "dvc repro"]),
         (no_archive, FETCH, ["nowhere/chest_xray.zip", "there is no such file"]),
         (other_archive, FETCH, ["photos.zip", "NORMAL", "train"]),

@@ -235,14 +235,20 @@ def test_from_another_interpreter_a_stage_says_what_to_activate(project: Project
 
 
 def test_another_source_is_the_same_road(edited: Project, tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "archive.zip", kaggle_files(per_place=10))
+    files = kaggle_files(per_place=10)
+    files["chest_xray/train/NORMAL/scan.jpeg"] = files.pop(
+        "chest_xray/train/NORMAL/IM-0003-0001.jpeg"
+    )
+    path = write_zip(tmp_path / "archive.zip", files)
     checksum = edited.run("python3", "-m", "pipeline.fetch", "--checksum", str(path)).strip()
 
     def edit(params: Any) -> None:
         params["data"].update(source="kermany", path=str(path), sha256=checksum)
 
     edited.change(edit)
-    edited.repro()
+    output = edited.repro()
+    assert "1 images have names that tell no patient" in output
+    assert "utility.steps: 2 batches show 8 images of a class that has " in output
     assert "phantoms" not in (edited.path / "reports/index.html").read_text().partition("<h2")[0]
     counts = json.loads((edited.path / "reports/metrics/fetch.json").read_text())["images"]
     assert counts["train"] == {"NORMAL": 10, "PNEUMONIA": 10}
