@@ -77,7 +77,12 @@ def fid_eval(stage: Stage) -> None:
     stage.write_metrics(
         "fid",
         {
-            "extractor": {"name": extractor.name, "dims": extractor.dims, **known},
+            "extractor": {
+                "name": extractor.name,
+                "dims": extractor.dims,
+                "fingerprint": extractor.fingerprint,
+                **known,
+            },
             "verdict": asdict(verdict),
             "pairs": {
                 str(pair): {key: _plain(row[key]) for key in ("n", "mean", "std", "relative")}
@@ -148,7 +153,8 @@ def _new_images(
 def _known(row: dict[str, Any]) -> dict[str, int | float]:
     """The numbers of a row of scores that are there."""
     return {
-        key: _plain(value)
+        # A column in which one is missing holds whole numbers as floats.
+        key: int(value) if key == "floor_n" else _plain(value)
         for key, value in row.items()
         if key not in ("class", "metric") and pd.notna(value)
     }

@@ -11,8 +11,8 @@ from src.files import sha256_of_array
 from src.models import portable
 from src.models.export import export_generator
 from src.models.networks import load_generator
-from src.prepared import train_checksum
 from src.report.findings import Findings
+from src.settings.fid import FidSettings
 from src.settings.tree import Settings
 from src.tracking import EXPERIMENT, Package
 from src.workspace import PROJECT, array_path, generator_path, read_array
@@ -47,19 +47,18 @@ def package_of(label: str, findings: Findings, settings: Settings, card: str) ->
             "generator.sha256": findings.generators[label],
             DISTANCE: str(findings.scores[label]["frechet"]["value"]),
             PRIVACY: findings.privacy[label]["verdict"],
-            JUDGED_BY: judged_by(settings, findings.extractor.get("weights_sha256")),
+            JUDGED_BY: judged_by(settings.fid, findings.extractor["fingerprint"]),
         },
     )
 
 
-def judged_by(settings: Settings, weights: str | None) -> str:
+def judged_by(settings: FidSettings, extractor: str) -> str:
     """What names the test images, features and sizes of a distance; only equals compare.
 
     Args:
-        settings: all parameters.
-        weights: the checksum of the extractor's file, if it has one.
+        settings: say how many images are compared, and from which noise.
+        extractor: its fingerprint, which for a trained one is that of its weights.
     """
     tests = [sha256_of_array(read_array(array_path(label, "test"))) for label in CLASSES]
-    fid = settings.fid.model_dump(mode="json", exclude={"weights", "weights_sha256"})
-    judge = [fid, weights, train_checksum(), tests]
+    judge = [extractor, settings.scores.images, settings.seed, tests]
     return hashlib.sha256(json.dumps(judge).encode()).hexdigest()

@@ -99,6 +99,8 @@ def generate(arguments: argparse.Namespace) -> None:
                 _check_file(_of_class(file, drawn, several), arguments.overwrite)
         if arguments.out is not None:
             _check_folder(_folder(arguments.out, drawn.label), drawn.label, arguments.overwrite)
+            for file in _tables(arguments.out, drawn.label):
+                _check_file(file, arguments.overwrite)
     for drawn in everything:
         if arguments.out is not None:
             _write_images(drawn, arguments, device)
@@ -138,12 +140,20 @@ def _folder(out: Path, label: str) -> Path:
     return out / "train" / label
 
 
+def _tables(out: Path, label: str) -> tuple[Path, Path]:
+    """The table of a class's images, and their description."""
+    name = f"{NAME}_{label.lower()}"
+    return out / f"{name}.csv", out / f"{name}.json"
+
+
 def _check_folder(folder: Path, label: str, overwrite: bool) -> None:
     """Refuse to replace what was not asked to be replaced, or is not ours.
 
     Raises:
         UserError: naming it.
     """
+    if folder.is_symlink():
+        raise UserError(f"{folder}: it is a link, and would be replaced; give another --out")
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -167,7 +177,7 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.dev
     rows: list[dict[str, Any]] = []
     left_out: list[int] = []
     place = _folder(arguments.out, drawn.label)
-    stem = arguments.out / f"{NAME}_{name}"
+    table_file, description_file = _tables(arguments.out, drawn.label)
     with (
         folder_in_place_of(place) as folder,
         Progress(f"drawing {drawn.label}", count, "images") as shown,
@@ -196,8 +206,8 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.dev
         # Another process may have been quicker.
         _check_folder(place, drawn.label, arguments.overwrite)
         with (
-            file_in_place_of(stem.with_suffix(".csv")) as table,
-            file_in_place_of(stem.with_suffix(".json")) as description,
+            file_in_place_of(table_file) as table,
+            file_in_place_of(description_file) as description,
         ):
             pd.DataFrame(rows).to_csv(table, index=False, lineterminator="\n")
             origin = drawn.saved.origin
@@ -223,7 +233,7 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.dev
             f"{drawn.label}: {len(left_out)} of {count + len(left_out)} images were left out, as "
             "near to a train image as copies are"
         )
-    say(f"{drawn.label}: {count} images in {place}, described in {stem}.csv and .json")
+    say(f"{drawn.label}: {count} images in {place}, described in {table_file} and .json")
 
 
 def _copy_filter(drawn: Drawn, device: torch.device) -> CopyFilter:
@@ -311,6 +321,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--grid: the file's name must end in .png")
     if arguments.interpolate and arguments.interpolate.suffix.lower() not in FORMATS:
         parser.error(f"--interpolate: the file's name must end in one of {', '.join(FORMATS)}")
+    if arguments.grid and arguments.grid == arguments.interpolate:
+        parser.error("--grid and --interpolate: give them files of two names")
     if arguments.reject_copies and (arguments.grid or arguments.interpolate or not arguments.out):
         parser.error(
             "--reject-copies: it chooses among the images of --out; draw --grid and --interpolate "

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from socket import socket
 from typing import Any, get_args
 
 import uvicorn
@@ -18,7 +19,9 @@ from src.settings.tree import ClassName
 from src.tracking import CANDIDATE, CHAMPION, EXPERIMENT, scoring_app
 from src.workspace import HOME
 
-MOST_BYTES = 64 * 1024  # of a request; some 5,000 images
+MOST_BYTES = 64 * 1024  # of a request; up to some 16,000 images
+# Of a request's body: texts, that ask for no more than they are long. MLflow would unpack Parquet.
+CONTENT_TYPES = ("application/json", "text/csv")
 MOST_CLIENTS = 200  # at once; others get status 503
 
 Message = MutableMapping[str, Any]
@@ -38,6 +41,10 @@ class Guarded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "POST" and _content_type(scope) not in CONTENT_TYPES:
+            reason = f"a request is {' or '.join(CONTENT_TYPES)}, as its Content-Type must say"
+            await _refuse(send, 415, reason)
+            return
         body = b""
         more = True
         while more:
@@ -47,7 +54,8 @@ class Guarded:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > MOST_BYTES:
-                await _refuse(send)
+                reason = f"a request has at most {MOST_BYTES} bytes; ask for the images in parts"
+                await _refuse(send, 413, reason)
                 return
         whole = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -74,7 +82,13 @@ class _Answer:
         else:
             self._body += message.get("body", b"")
             if not message.get("more_body"):
-                await _tell(self._send, self._start["status"], _without_trace(self._body))
+                await _tell(self._send, self._start, _without_trace(self._body))
+
+
+def _content_type(scope: Message) -> str:
+    """A request's content type, without its character set."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    return headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
 def _without_trace(body: bytes) -> bytes:
@@ -90,19 +104,34 @@ def _without_trace(body: bytes) -> bytes:
     return json.dumps(told).encode()
 
 
-async def _refuse(send: Send) -> None:
-    reason = f"a request has at most {MOST_BYTES} bytes; ask for the images in parts"
+async def _refuse(send: Send, status: int, reason: str) -> None:
     body = json.dumps({"error_code": "BAD_REQUEST", "message": reason}).encode()
-    await _tell(send, 413, body)
+    headers = [(b"content-type", b"application/json")]
+    start = {"type": "http.response.start", "status": status, "headers": headers}
+    await _tell(send, start, body)
 
 
-async def _tell(send: Send, status: int, body: bytes) -> None:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+async def _tell(send: Send, start: Message, body: bytes) -> None:
+    """Send a whole answer; its start has any length, which is that of another text."""
+    headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({**start, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens once it does."""
+
+    def __init__(self, settings: uvicorn.Config, address: str) -> None:
+        super().__init__(settings)
+        self._address = address
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """As uvicorn's."""
+        await super().startup(sockets)
+        if self.started:
+            place = f"http://{self.config.host}:{self.config.port}/invocations"
+            print(f"{self._address} draws on {place}", flush=True)
 
 
 def serve(arguments: argparse.Namespace) -> None:
@@ -120,10 +149,8 @@ def serve(arguments: argparse.Namespace) -> None:
         limit_concurrency=MOST_CLIENTS + 1,  # uvicorn refuses the one that makes it so many
         log_level="warning",
     )
-    server = uvicorn.Server(settings)
-    print(f"{address} draws on http://{arguments.host}:{arguments.port}/invocations", flush=True)
     try:
-        server.run()
+        _Server(settings, address).run()
     except SystemExit as error:  # it has told why
         raise UserError(f"{arguments.host}:{arguments.port}: nobody can be served there") from error
 

@@ -44,19 +44,24 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 import mlflow
 import mlflow.artifacts
+import mlflow.store.db.utils
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from sqlalchemy import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+# A database that is away is tried again here, and not ten times over 100 seconds.
+mlflow.store.db.utils.MAX_RETRY_COUNT = 3
 # It prints a traceback of what a database refuses, which is told here in one line.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
-# What a store that is away, full or damaged makes MLflow raise.
-STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
+# What a store that is away, full or damaged makes MLflow raise, or one that needs a package of its
+# own which is not installed.
+STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)
 EXPERIMENT = "chest-xray-gan"
 PARENT = "mlflow.parentRunId"
 CANDIDATE, CHAMPION = "candidate", "champion"  # aliases of versions of registered models
+LOGGED = "logged"  # tag of a version: when its run logged it, in ms since 1970
 MODEL_FOLDER = "generator"  # within a logged model, what its code loads
 METRICS_PER_CALL = 1000  # MLflow's limit for one log_batch
 PARAMS_PER_CALL = 100
@@ -202,7 +207,10 @@ class Delivery:
         deadline = time.monotonic() + seconds
         try:
             with _quiet():
-                client = mlflow.MlflowClient(tracking_uri(self._root))
+                uri = tracking_uri(self._root)
+                with _one_at_a_time(self._root):
+                    _make_sqlite(uri)  # somebody may have deleted it
+                client = mlflow.MlflowClient(uri)
                 run_id = self._made(client)
                 while self._spool.waiting and time.monotonic() < deadline:
                     waiting = self._spool.events[self._spool.delivered :]
@@ -566,8 +574,18 @@ def end_run(root: Path, run_id: str, status: str) -> None:
 
 
 def tracking_uri(root: Path) -> str:
-    """Where runs are kept: MLFLOW_TRACKING_URI, or sqlite in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    """Where runs are kept: MLFLOW_TRACKING_URI, or sqlite in the project's folder.
+
+    A relative path is relative to that folder, not to the copy of it that DVC makes for a queued
+    experiment and removes.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    for start in ("sqlite:///", "file:"):
+        path = uri.removeprefix(start)
+        if path != uri and not path.startswith(("/", ":memory:")):
+            return f"{start}{root / path}"
+    is_path = ":" not in uri and uri != "databricks"
+    return str(root / uri) if is_path else uri
 
 
 def find_runs(root: Path, stage: str) -> list[str]:
@@ -662,7 +680,9 @@ def _ask(root: Path) -> None:
 
 
 def _unusable(uri: str, error: Exception) -> UserError:
-    if _is_file(uri):
+    if isinstance(error, ImportError):
+        way_out = "install the package that it names"
+    elif _is_file(uri):
         way_out = "mend it, or move it away: the next run makes a new one"
     else:
         way_out = "start its server, or unset MLFLOW_TRACKING_URI for a local store"
@@ -754,7 +774,14 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
 
 def _sqlite_file(uri: str) -> Path | None:
     """Where a sqlite store lies, if a store is one."""
-    database = make_url(uri).database if uri.startswith("sqlite:") else None
+    if not uri.startswith("sqlite:"):
+        return None
+    try:
+        database = make_url(uri).database
+    except ArgumentError:
+        raise UserError(
+            f"MLFLOW_TRACKING_URI: {uri} is no address of a store; sqlite:///FILE would be one"
+        ) from None
     return Path(database) if database else None
 
 
@@ -798,7 +825,11 @@ def _log_model(
         number = _register(root, run_id, event, place)
     for key, value in event["tags"].items():
         client.set_model_version_tag(name, number, key, value)
-    client.set_registered_model_alias(name, CANDIDATE, number)
+    client.set_model_version_tag(name, number, LOGGED, str(event["time"]))
+    # What waited while the store was away may be older than what has been delivered since.
+    candidate = _alias(client, name, CANDIDATE)
+    if candidate is None or int(candidate.tags.get(LOGGED, 0)) <= event["time"]:
+        client.set_registered_model_alias(name, CANDIDATE, number)
 
 
 def _registered(client: mlflow.MlflowClient, name: str, run_id: str) -> str | None:
@@ -843,12 +874,17 @@ def model_version(root: Path, name: str, alias: str) -> Version | None:
         UserError: if the store cannot be reached.
     """
     with _reached(root) as client:
-        try:
-            found = client.get_model_version_by_alias(name, alias)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
+        return _alias(client, name, alias)
+
+
+def _alias(client: mlflow.MlflowClient, name: str, alias: str) -> Version | None:
+    """The version that an alias names, if there is one."""
+    try:
+        found = client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
     return Version(int(found.version), found.tags)
 
 
@@ -899,7 +935,7 @@ def _model_at(root: Path, address: str) -> Iterator[None]:
         with _quiet():
             mlflow.set_tracking_uri(tracking_uri(root))
             yield
-    except (*STORE_ERRORS, ImportError) as error:  # a store may need a package of its own
+    except STORE_ERRORS as error:
         raise UserError(
             f"{address}: MLflow cannot give this model ({_one_line(error)}); `make ui` shows the "
             "registered ones"

@@ -105,6 +105,14 @@ def test_nothing_is_overwritten_unasked(project: Path, capsys: pytest.CaptureFix
     run("--class", "normal", "--out", out, "--overwrite", good=False)
     assert "IM-0001-0001.jpeg: it is not of this command" in capsys.readouterr().err
     assert stranger.read_bytes() == b"mine"
+    # Nor is a table, even where its images are not there any more.
+    table = project / "moved" / "synthetic_normal.csv"
+    table.parent.mkdir()
+    table.write_bytes(b"mine")
+    run("--class", "normal", "--count", 2, "--out", table.parent, good=False)
+    assert "synthetic_normal.csv: it is there already" in capsys.readouterr().err
+    assert table.read_bytes() == b"mine"
+    assert list(table.parent.iterdir()) == [table]
     sheet = project / "sheet.png"
     run("--class", "normal", "--grid", sheet)
     run("--class", "normal", "--grid", sheet, good=False)
@@ -119,6 +127,19 @@ def test_what_fails_midway_leaves_nothing(project: Path, monkeypatch: pytest.Mon
     run("--class", "normal", "--out", project / "out", good=False)
     assert [path for path in (project / "out").rglob("*") if path.is_file()] == []
     assert list((project / "out" / "train").iterdir()) == []
+
+
+def test_a_folder_that_is_a_link_stays_one(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "elsewhere").mkdir()
+    link = project / "out" / "train" / "NORMAL"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(project / "elsewhere")
+    run("--class", "normal", "--count", 2, "--out", project / "out", good=False)
+    assert "NORMAL: it is a link" in capsys.readouterr().err
+    assert link.is_symlink()
+    assert [file for file in (project / "out").rglob("*") if file.is_file()] == []
 
 
 def test_a_contact_sheet_and_a_walk(project: Path) -> None:
@@ -271,6 +292,7 @@ def test_a_place_below_a_file_is_named(
         (["--grid", "a.jpg"], "--grid"),
         (["--interpolate", "a.mp4"], "--interpolate"),
         (["--interpolate", "a.gif", "--count", "1"], "--interpolate"),
+        (["--grid", "a.png", "--interpolate", "a.png"], "files of two names"),
         (["--out", "a", "--rev", "x", "--model", "y"], "--model"),
     ],
 )

@@ -24,9 +24,14 @@ def asked(app: Any, parts: Sequence[bytes]) -> tuple[int, bytes]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Guarded(app)({"type": "http", "headers": []}, receive, send))
+    asyncio.run(Guarded(app)(scope(), receive, send))
     start, *rest = sent
     return start["status"], b"".join(message["body"] for message in rest)
+
+
+def scope(content_type: str = "application/json; charset=utf-8", method: str = "POST") -> Any:
+    headers = [(b"content-type", content_type.encode())] if content_type else []
+    return {"type": "http", "method": method, "headers": headers}
 
 
 def answering(status: int, *parts: bytes) -> Any:
@@ -69,7 +74,41 @@ def test_a_client_that_goes_away_is_not_answered() -> None:
     async def send(message: Any) -> None:
         pytest.fail("there is nobody")
 
-    asyncio.run(Guarded(answering(200))({"type": "http", "headers": []}, receive, send))
+    asyncio.run(Guarded(answering(200))(scope(), receive, send))
+
+
+@pytest.mark.parametrize("content_type", ["application/vnd.apache.parquet", "", "json"])
+def test_what_could_ask_for_more_than_it_is_long_is_not_read(content_type: str) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        pytest.fail("it was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(Guarded(answering(200))(scope(content_type), receive, send))
+    assert sent[0]["status"] == 415
+    assert "application/json or text/csv" in json.loads(sent[1]["body"])["message"]
+
+
+def test_an_error_keeps_its_headers_but_for_its_length() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"allow", b"GET"), (b"content-length", b"9")]
+        await send({"type": "http.response.start", "status": 405, "headers": headers})
+        await send({"type": "http.response.body", "body": b"text"})
+
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(Guarded(app)(scope("", "GET"), receive, send))
+    assert sent[0]["headers"] == [(b"allow", b"GET"), (b"content-length", b"4")]
+    assert sent[1]["body"] == b"text"
 
 
 def test_an_error_tells_its_reason_without_a_trace() -> None:

@@ -43,6 +43,7 @@ from src.tracking import (
     set_alias,
     start_run,
     sync,
+    tracking_uri,
 )
 from tests.conftest import ROOT
 from tests.models.test_portable import saved
@@ -200,6 +201,43 @@ def test_a_generator_is_registered_with_all_that_it_needs_elsewhere(tmp_path: Pa
     assert (place / "input_example.json").exists()
     assert (place / "data" / "generator" / "model-card.md").read_text() == "not for diagnosis"
     assert not list(place.rglob("*.pkl"))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("", "sqlite:////home/project/mlflow.db"),
+        ("sqlite:///runs/a.db", "sqlite:////home/project/runs/a.db"),
+        ("sqlite:////else/a.db", "sqlite:////else/a.db"),
+        ("file:runs", "file:/home/project/runs"),
+        ("file:///else", "file:///else"),
+        ("runs", "/home/project/runs"),
+        ("/else", "/else"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/d"),
+    ],
+)
+def test_a_relative_address_is_relative_to_the_project(
+    given: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    assert tracking_uri(Path("/home/project")) == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("sqlite:mlflow.db", "is no address of a store"),
+        ("mysql+pymysql://127.0.0.1/x", "install the package that it names"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told_in_one_line(
+    tmp_path: Path, given: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    for use in (check_store, sync):
+        with pytest.raises(UserError, match=told):
+            use(tmp_path)
 
 
 def test_a_registered_generator_is_fetched_as_it_was_saved(tmp_path: Path) -> None:
@@ -464,6 +502,26 @@ def test_the_next_run_delivers_what_waits(server: Path, away: Away) -> None:
         "b": "FINISHED",
     }
     assert spooled(server) == []
+
+
+def test_a_generator_that_waited_is_not_the_candidate_before_a_newer_one(
+    server: Path, away: Away
+) -> None:
+    away.now = True
+    with start_run("older", server, {}, {}) as run:
+        run.log_generator(package(server, frechet="1"))
+    (left,) = spooled(server)
+    kept = server / "kept"
+    left.rename(kept)  # so that the next run cannot deliver it
+    away.now = False
+    with start_run("newer", server, {}, {}) as run:
+        run.log_generator(package(server, frechet="2"))
+    kept.rename(left)
+    assert sync(server).delivered == ["older"]
+    found = model_version(server, "chest-xray-gan-normal", CANDIDATE)
+    assert found is not None
+    assert found.tags["frechet"] == "2"
+    assert len(client(server).search_model_versions("name = 'chest-xray-gan-normal'")) == 2
 
 
 @pytest.mark.parametrize("good", range(14))

@@ -1,6 +1,7 @@
 """What the project's pages share: templates in which all is escaped, one style, figures inside."""
 
 import base64
+import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
@@ -27,6 +28,7 @@ def _templates(autoescape: bool) -> Environment:
     )
     environment.filters["score"] = as_score
     environment.filters["markdown"] = from_markdown
+    environment.filters["literal"] = as_literal
     return environment
 
 
@@ -43,6 +45,11 @@ def from_markdown(text: str) -> Markup:
             "</table>", "</table></div>"
         )
     )
+
+
+def as_literal(text: str) -> str:
+    """A text as Markdown that shows it as it is, in one line: no links, images or emphasis."""
+    return re.sub(r"([\\`*_\[\]()!<>|#~&])", r"\\\1", " ".join(text.split()))
 
 
 def as_url(png: bytes) -> str:

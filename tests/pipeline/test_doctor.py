@@ -57,6 +57,30 @@ def test_a_full_or_protected_disk_is_a_problem(
     assert "cannot be written" in found(doctor.check_disk, tiny_settings)[0].text
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (0, "are those of the present parameters"),
+        (1, "have changed since"),
+        (255, "`dvc status` cannot tell now"),
+    ],
+)
+def test_only_what_dvc_says_has_changed_is_called_so(
+    home: Path,
+    tiny_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    told: str,
+) -> None:
+    """A running command holds DVC's lock, and then it says nothing."""
+    (home / "reports").mkdir()
+    (home / "reports" / "index.html").touch()
+    monkeypatch.setattr(
+        doctor.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, status)
+    )
+    assert told in one(doctor.check_results, tiny_settings).text
+
+
 def test_git_is_looked_at(
     tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -236,11 +236,14 @@ def test_the_use_for_a_classifier_is_told_beside_what_the_generator_saw() -> Non
 
 def test_what_comes_from_parameters_is_escaped() -> None:
     hostile = {"data.path": "<img src=x>", "preprocess.size": "64"}
-    html = page(title="<script>alert(1)</script>[a](javascript:alert(2))", parameters=hostile)
+    title = "<script>alert(1)</script>[a](javascript:alert(2)) ![b](https://example.org/b.png) *c*"
+    html = page(title=title, parameters=hostile)
     assert "<script>alert" not in html
     assert "<img src=x>" not in html
     assert 'href="javascript:' not in html
     assert "&lt;script&gt;alert(1)" in html
+    assert "![b](https://example.org/b.png) *c*" in html.partition('id="card"')[2]
+    assert 'src="https://' not in html
 
 
 @pytest.mark.parametrize(
