@@ -424,7 +424,7 @@ PARAMETERS: dict[str, tuple[bytes, str]] = {
     "nothing": (changed("size: 64 ", "size: "), "preprocess.size"),
     "not a number": (changed("average: 0.999 ", "average: .nan "), "train.normal.average"),
     "infinite": (changed("average: 0.999 ", "average: .inf "), "train.normal.average"),
-    "negative": (changed("epochs: 100", "epochs: -100"), "train.normal.epochs"),
+    "negative": (changed("epochs: 65", "epochs: -65"), "train.normal.epochs"),
     "huge": (changed("size: 64 ", f"size: {10**30} "), "preprocess.size"),
     "a huge exponent": (changed("average: 0.999 ", "average: 1.0e999 "), "train.normal.average"),
     "a list for a number": (changed("size: 64 ", "size: [64] "), "preprocess.size"),
