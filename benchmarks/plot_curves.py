@@ -136,7 +136,7 @@ def plot(real_picture: Path | None) -> None:
             handles.values(),
             handles.keys(),
             loc="outside upper center",
-            ncols=len(handles),
+            ncols=min(len(handles), 4),
             frameon=False,
         )
         figure.savefig(FOLDER / "curves.png", dpi=110)
