@@ -120,7 +120,7 @@ PORT ?= 5000
 
 # Real images. NETWORKS names a file of networks/, whose settings count for both classes; without it
 # those of params.yaml do. Without epochs of their own they train for so many that a class takes
-# about a quarter of an hour on two cores.
+# ten to twenty minutes on two cores.
 NETWORKS ?=
 EPOCHS ?=
 OWN_EPOCHS = $(if $(NETWORKS),$(shell grep '^epochs=' 'networks/$(NETWORKS)' 2>&1))
