@@ -235,7 +235,7 @@ def test_from_another_interpreter_a_stage_says_what_to_activate(project: Project
 
 
 def test_another_source_is_the_same_road(edited: Project, tmp_path: Path) -> None:
-    files = kaggle_files(per_place=10)
+    files = kaggle_files(per_place=14)
     files["chest_xray/train/NORMAL/scan.jpeg"] = files.pop(
         "chest_xray/train/NORMAL/IM-0003-0001.jpeg"
     )
@@ -251,7 +251,7 @@ def test_another_source_is_the_same_road(edited: Project, tmp_path: Path) -> Non
     assert "utility.steps: 2 batches show 8 images of a class that has " in output
     assert "phantoms" not in (edited.path / "reports/index.html").read_text().partition("<h2")[0]
     counts = json.loads((edited.path / "reports/metrics/fetch.json").read_text())["images"]
-    assert counts["train"] == {"NORMAL": 10, "PNEUMONIA": 10}
+    assert counts["train"] == {"NORMAL": 14, "PNEUMONIA": 14}
     edited.git("checkout", "-q", "--", ".")
     edited.run("dvc", "checkout")
 
