@@ -205,11 +205,12 @@ class Delivery:
         What MLflow will never take is left out, with a warning.
         """
         deadline = time.monotonic() + seconds
+        uri = tracking_uri(self._root)
         try:
             with _quiet():
-                uri = tracking_uri(self._root)
-                with _one_at_a_time(self._root):
-                    _make_sqlite(uri)  # somebody may have deleted it
+                if _is_missing(uri):  # somebody has deleted it
+                    with _one_at_a_time(self._root):
+                        _make_sqlite(uri)
                 client = mlflow.MlflowClient(uri)
                 run_id = self._made(client)
                 while self._spool.waiting and time.monotonic() < deadline:
@@ -222,7 +223,6 @@ class Delivery:
         except (*STORE_ERRORS, UserError) as error:
             self._unsure = True
             told = self.error is not None
-            uri = tracking_uri(self._root)
             self.error = error if isinstance(error, UserError) else _unusable(uri, error)
             if not told:
                 _say_it_waits(self.error, self._root)
@@ -614,10 +614,8 @@ def check_store(root: Path) -> None:
     Raises:
         UserError: if it cannot be reached.
     """
-    file = _sqlite_file(tracking_uri(root))
-    if file is not None and not file.exists():
-        return
-    _ask(root)
+    if not _is_missing(tracking_uri(root)):
+        _ask(root)
 
 
 def runs_link(root: Path, tags: Mapping[str, str]) -> str:
@@ -783,6 +781,12 @@ def _sqlite_file(uri: str) -> Path | None:
             f"MLFLOW_TRACKING_URI: {uri} is no address of a store; sqlite:///FILE would be one"
         ) from None
     return Path(database) if database else None
+
+
+def _is_missing(uri: str) -> bool:
+    """Whether a store is a sqlite file that is not there yet."""
+    file = _sqlite_file(uri)
+    return file is not None and not file.exists()
 
 
 def _make_sqlite(uri: str) -> None:

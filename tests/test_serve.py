@@ -9,9 +9,16 @@ import pytest
 from src import serve
 from src.serve import MOST_BYTES, Guarded
 
+JSON = "application/json; charset=utf-8"
 
-def asked(app: Any, parts: Sequence[bytes]) -> tuple[int, bytes]:
-    """Status and text of the answer to a request that comes in parts."""
+
+def scope(content_type: str = JSON, method: str = "POST") -> Any:
+    headers = [(b"content-type", content_type.encode())] if content_type else []
+    return {"type": "http", "method": method, "headers": headers}
+
+
+def answer(app: Any, parts: Sequence[bytes], request: Any) -> tuple[Any, bytes]:
+    """Start and text of the answer to a request that comes in parts."""
     messages = [
         {"type": "http.request", "body": part, "more_body": number < len(parts)}
         for number, part in enumerate(parts, 1)
@@ -24,14 +31,19 @@ def asked(app: Any, parts: Sequence[bytes]) -> tuple[int, bytes]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Guarded(app)(scope(), receive, send))
+    asyncio.run(Guarded(app)(request, receive, send))
     start, *rest = sent
-    return start["status"], b"".join(message["body"] for message in rest)
+    return start, b"".join(message["body"] for message in rest)
 
 
-def scope(content_type: str = "application/json; charset=utf-8", method: str = "POST") -> Any:
-    headers = [(b"content-type", content_type.encode())] if content_type else []
-    return {"type": "http", "method": method, "headers": headers}
+def asked(app: Any, parts: Sequence[bytes], content_type: str = JSON) -> tuple[int, bytes]:
+    """Status and text of the answer to a request that comes in parts."""
+    start, text = answer(app, parts, scope(content_type))
+    return start["status"], text
+
+
+async def never(scope: Any, receive: Any, send: Any) -> None:
+    pytest.fail("it was read")
 
 
 def answering(status: int, *parts: bytes) -> Any:
@@ -58,9 +70,6 @@ def test_what_is_small_enough_passes_in_parts_as_it_came() -> None:
 
 
 def test_what_is_too_large_is_not_read_to_its_end() -> None:
-    async def never(scope: Any, receive: Any, send: Any) -> None:
-        pytest.fail("it was read")
-
     endless = [b"a" * 40_000] * 1000
     status, text = asked(never, endless)
     assert status == 413
@@ -79,17 +88,9 @@ def test_a_client_that_goes_away_is_not_answered() -> None:
 
 @pytest.mark.parametrize("content_type", ["application/vnd.apache.parquet", "", "json"])
 def test_what_could_ask_for_more_than_it_is_long_is_not_read(content_type: str) -> None:
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        pytest.fail("it was read")
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    asyncio.run(Guarded(answering(200))(scope(content_type), receive, send))
-    assert sent[0]["status"] == 415
-    assert "application/json or text/csv" in json.loads(sent[1]["body"])["message"]
+    status, text = asked(never, [], content_type)  # not a part is there
+    assert status == 415
+    assert "application/json or text/csv" in json.loads(text)["message"]
 
 
 def test_an_error_keeps_its_headers_but_for_its_length() -> None:
@@ -98,17 +99,9 @@ def test_an_error_keeps_its_headers_but_for_its_length() -> None:
         await send({"type": "http.response.start", "status": 405, "headers": headers})
         await send({"type": "http.response.body", "body": b"text"})
 
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    asyncio.run(Guarded(app)(scope("", "GET"), receive, send))
-    assert sent[0]["headers"] == [(b"allow", b"GET"), (b"content-length", b"4")]
-    assert sent[1]["body"] == b"text"
+    start, text = answer(app, [b""], scope("", "GET"))
+    assert start["headers"] == [(b"allow", b"GET"), (b"content-length", b"4")]
+    assert text == b"text"
 
 
 def test_an_error_tells_its_reason_without_a_trace() -> None:
