@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import get_args
 
@@ -34,11 +35,11 @@ from src.prepared import train_checksum, train_split
 from src.progress import say
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings, load_settings
+from src.tune import positive
 from src.tuning.objective import Budget, Check, Split, run_trial
 from src.tuning.result import collect
-from src.tuning.search import FIRST, Search, weights_name
+from src.tuning.search import FIRST, Search, ended, weights_name
 from src.tuning.storage import open_store, original
-from src.tuning.study import Account
 from src.tuning.worker import judged_by, shares
 from src.workspace import HOME, PARAMS, array_path, read_array
 
@@ -103,17 +104,10 @@ def compare(arguments: argparse.Namespace) -> None:
     if not reported.is_file() or json.loads(reported.read_text())["study"] != search.name:
         raise UserError(f"{search.name}: search first: `python -m src.tune --class {label}`")
     place = arguments.storage or os.environ.get("TUNE_STORAGE") or str(HOME / "tune.journal")
-    store = open_store(place, 0, settings.tune.lease_seconds)
-    study = search.open(store)
-    account = Account.of(study, settings.tune.trials, settings.tune.retries)
-    if not account.finished:
-        raise UserError(f"{search.name}: this search has not ended; start the same command again")
-    repetition = search.repetition(account)
-    again = repetition.open(store)
-    wanted = len(repetition.given)
-    if not Account.of(again, wanted, settings.tune.retries).finished:
-        raise UserError(f"{search.name}: its repetitions have not ended; start the same again")
-    found = collect(search, study, again)
+    with closing(open_store(place, 0, settings.tune.lease_seconds)) as store:
+        study = ended(search, store)
+        repetition = search.repetition(search.account(study))
+        found = collect(search, study, ended(repetition, store))
     best = found.chosen()
     configurations = {FIRST: search.train, original(best): found.configuration(best)}
     unused = search.train.seed + settings.tune.seeds + 1
@@ -165,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search_gain", description=__doc__)
     parser.add_argument("--class", dest="label", choices=get_args(ClassName), required=True)
     parser.add_argument("--storage", help="of the search; else tune.journal")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=positive, default=1)
     arguments = parser.parse_args(argv)
     return report_errors(lambda: compare(arguments))
 

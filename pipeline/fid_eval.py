@@ -153,8 +153,7 @@ def _new_images(
 def _known(row: dict[str, Any]) -> dict[str, int | float]:
     """The numbers of a row of scores that are there."""
     return {
-        # A column in which one is missing holds whole numbers as floats.
-        key: int(value) if key == "floor_n" else _plain(value)
+        key: _plain(value)
         for key, value in row.items()
         if key not in ("class", "metric") and pd.notna(value)
     }

@@ -36,7 +36,7 @@ from src.settings.tree import ClassName, flatten, load_settings, read_settings
 from src.tracking import Run, start_shared_run
 from src.tuning.figures import study_figures
 from src.tuning.result import Found, collect, reason_of
-from src.tuning.search import FIRST, TRAIN_IRRELEVANT, Search, weights_name
+from src.tuning.search import FIRST, TRAIN_IRRELEVANT, Search, ended, weights_name
 from src.tuning.storage import Store, open_store, original
 from src.tuning.study import Account
 from src.tuning.worker import Job, shares, work
@@ -49,6 +49,12 @@ SECONDS_TO_STOP = 60  # that workers get to queue their trials again
 
 def tune(arguments: argparse.Namespace) -> None:
     """Search, report, and adopt the result if asked."""
+    if arguments.trial is not None and not (arguments.apply and arguments.label):
+        raise UserError("--trial: it chooses what --apply writes, of the class that --class names")
+    if arguments.pareto and arguments.apply and arguments.trial is None:
+        raise UserError(
+            "--apply: of a front you have to choose one; name it with --class and --trial"
+        )
     settings = load_settings(PARAMS, _overrides(arguments))
     labels: tuple[ClassName, ...] = (arguments.label,) if arguments.label else get_args(ClassName)
     for label in labels:
@@ -56,11 +62,6 @@ def tune(arguments: argparse.Namespace) -> None:
             check_space(settings.train_of(label), settings.tune.space, settings.preprocess.size)
         except ValueError as error:
             raise UserError(f"params.yaml, train.{label}: tune.space.{error}") from error
-    if arguments.trial is not None and not (arguments.apply and arguments.label):
-        raise UserError("--trial: it chooses what --apply writes, of the class that --class names")
-    if arguments.pareto and arguments.apply and arguments.trial is None:
-        raise UserError("--apply: of a front you have to choose one; name it with --trial")
-    for label in labels:
         _check_arrays(label, settings.preprocess.size)
     written = load_settings(PARAMS) if arguments.apply else settings
     place = arguments.storage or os.environ.get(STORAGE) or str(HOME / "tune.journal")
@@ -74,8 +75,8 @@ def tune(arguments: argparse.Namespace) -> None:
             Search(settings, label, "pareto" if arguments.pareto else "search", data, weights)
             for label in labels
         ]
-        if arguments.trial is not None:
-            _check_ended(searches[0], store)
+        if arguments.trial is not None:  # from another search it would be another configuration
+            ended(searches[0], store)
         found = [_run(search, store, place, arguments.workers) for search in searches]
         if arguments.apply:
             for result in found:
@@ -93,22 +94,6 @@ def _check_arrays(label: ClassName, size: int) -> None:
         raise UserError(
             f"preprocess.size: {size}, but the prepared images have {found} pixels a side; "
             "`dvc repro preprocess` makes them anew"
-        )
-
-
-def _check_ended(search: Search, store: Store) -> None:
-    """Refuse to choose by number from a search that has not ended; another one has other trials.
-
-    Raises:
-        UserError: with the study.
-    """
-    tune = search.settings.tune
-    begun = search.name in optuna.get_all_study_names(store.storage)
-    if not begun or not Account.of(search.open(store), tune.trials, tune.retries).finished:
-        raise UserError(
-            f"--trial: the search {search.name} of these parameters has not ended its "
-            f"{tune.trials} trials; another configuration, space or budget has a search of its "
-            "own. Search first, then choose"
         )
 
 
@@ -182,8 +167,7 @@ class Watched:
 
     def _new(self) -> list[str]:
         """A line for each trial that has ended since the last look."""
-        tune = self._search.settings.tune
-        account = Account.of(self._study, tune.trials, tune.retries)
+        account = self._search.account(self._study)
         notes = [
             f"{account.count(state)} {name}"
             for state, name in ((TrialState.PRUNED, "pruned"), (TrialState.FAIL, "failed"))
@@ -198,12 +182,10 @@ class Watched:
             lines.append(f"trial {original(trial)}{first}: {_ending(trial)}")
         if account.finished and best and not self._search.pareto:
             repetition = self._search.repetition(account)
-            wanted = len(repetition.given)
-            self._progress.total = account.done + wanted
+            self._progress.total = account.done + len(repetition.given)
             if self.repetition is None:
                 self.repetition = repetition.open(self._store)
-            again = Account.of(self.repetition, wanted, tune.retries)
-            for trial in self._ended(repetition.name, again):
+            for trial in self._ended(repetition.name, repetition.account(self.repetition)):
                 number, seed = trial.params["trial"], trial.params["seed"]
                 lines.append(f"trial {number} again, seed {seed}: {_ending(trial)}")
         return lines
@@ -327,8 +309,7 @@ def _report(found: Found, run: Run) -> None:
     write_json(folder / f"{stem}.json", found.summary())
     for name in (*written, f"{stem}.json"):
         run.log_file(folder / name, "tune")
-    for part in found.repeated:
-        run.log_metrics({"excess.again": part.mean}, part.trial)
+    run.set_tag("tune.result", found.sentence())
     say(f"{search.label}: written to {folder / stem}.html, .csv and .json")
 
 
@@ -342,7 +323,8 @@ def _apply(found: Found, written: TrainSettings, number: int | None) -> None:
         number: of the trial to choose, if not the best.
 
     Raises:
-        UserError: if params.yaml would not be valid, such as with several processes.
+        UserError: if params.yaml would not be valid, such as with several processes, or if more
+            than this class's settings would change, as where both share an anchor.
     """
     search = found.search
     trial = found.chosen(number)
@@ -352,11 +334,19 @@ def _apply(found: Found, written: TrainSettings, number: int | None) -> None:
     )
     before = PARAMS.read_text(encoding="utf-8")
     prefix = f"train.{search.label}."
-    after = edited(before, {prefix + name: value for name, value in changes.items()})
+    wanted = {prefix + name: value for name, value in changes.items()}
+    after = edited(before, wanted)
     if before == after:
         say(f"{search.label}: params.yaml has the best configuration already")
         return
-    read_settings(after, PARAMS.name)
+    old, new = (
+        read_settings(text, PARAMS.name).model_dump(mode="json") for text in (before, after)
+    )
+    if others := sorted(changed_leaves(old, new).keys() - wanted.keys()):
+        raise UserError(
+            f"--apply: with {prefix[:-1]} this would change {', '.join(others)} too; write out "
+            "what params.yaml shares by an anchor"
+        )
     write_atomic(PARAMS, after)
     say(difference(before, after, "params.yaml"))
     say(f"{search.label}: trial {original(trial)} is in params.yaml; `dvc repro` trains it in full")
@@ -371,7 +361,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--class", dest="label", choices=get_args(ClassName), help="else both")
     parser.add_argument("--trials", type=int, help="of all workers; else tune.trials")
-    parser.add_argument("--workers", type=_positive, default=1, help="processes on this host")
+    parser.add_argument("--workers", type=positive, default=1, help="processes on this host")
     parser.add_argument(
         "--storage",
         help=f"a journal file, or the URL of a database; else ${STORAGE} or tune.journal",
@@ -395,7 +385,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A number of the command line that must be 1 or more."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("it must be 1 or more")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -19,10 +20,12 @@ import pandas as pd
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from ruamel.yaml import YAML
 
 from src import tune as module
 from src.errors import UserError
-from src.settings.tree import load_settings
+from src.settings.train import TrainSettings
+from src.settings.tree import load_settings, parse_settings
 from src.tuning.search import Search
 from src.tuning.storage import open_store, original
 from src.tuning.study import Account
@@ -44,6 +47,7 @@ def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_workers_share_the_gpus_that_they_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert [gpu for _, gpu in shares(3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     assert [gpu for _, gpu in shares(3)] == ["4", "6", "4"]
@@ -104,6 +108,37 @@ def test_what_cannot_be_searched_is_refused_before_any_work(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_what_classes_share_in_params_yaml_is_not_changed_for_one_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: dict[str, Any]
+) -> None:
+    written = parse_settings(tiny).train.normal
+    tiny["train"]["pneumonia"] = tiny["train"]["normal"]
+    params = tmp_path / "params.yaml"
+    with params.open("w") as file:
+        YAML().dump(tiny, file)  # which writes an anchor
+    assert "pneumonia: *" in params.read_text()
+    monkeypatch.setattr(module, "PARAMS", params)
+    found = OneTrialFound(written.model_copy(update={"batch": 2 * written.batch}))
+    before = params.read_text()
+    with pytest.raises(UserError, match=r"would change train.pneumonia.batch too; write out"):
+        module._apply(found, written, None)  # type: ignore[arg-type]
+    assert params.read_text() == before
+
+
+class OneTrialFound:
+    """What a search found whose only trial has some settings."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self._settings = settings
+        self.search = SimpleNamespace(label="normal")
+
+    def chosen(self, number: int | None) -> None:
+        assert number is None
+
+    def configuration(self, trial: None) -> TrainSettings:
+        return self._settings
 
 
 def test_a_number_of_workers_has_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:

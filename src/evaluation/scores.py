@@ -185,7 +185,8 @@ def class_scores(
                 limit = extrapolated_distance(real.features, generated[label].features, rng)
                 row["infinite"] = np.nan if limit is None else limit
             rows.append(row)
-    return pd.DataFrame(rows)
+    # Whole numbers stay whole where one is missing.
+    return pd.DataFrame(rows).astype({"floor_n": "Int64"})
 
 
 def _mean_score(

@@ -62,7 +62,7 @@ def differing_splits(scores: Scores, extractor: str) -> list[str]:
         if share >= SHIFT:
             told.append(
                 f"The {label} splits differ by these features: even its real train images lie "
-                f"{distance:.3g} from the test images with {row['floor_n']:.0f} a side, "
+                f"{distance:.3g} from the test images with {row['floor_n']} a side, "
                 f"{share:.0%} of the way from the floor to the other class. {why}"
             )
     return told

@@ -22,7 +22,10 @@ def changed_leaves(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[
 
 
 def edited(text: str, changes: Mapping[str, Any]) -> str:
-    """The text of params.yaml with values changed, by dotted key; every other line stays."""
+    """The text of params.yaml with values changed, by dotted key; every other value stays.
+
+    So do the comments, and all other lines that are indented by two spaces.
+    """
     yaml = YAML()  # keeps comments and order
     yaml.preserve_quotes = True
     yaml.width = 10_000  # lines are not folded

@@ -182,7 +182,8 @@ def check_space(
 def _holds(among: Range | Choices, value: Any) -> bool:
     if isinstance(among, Range):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and among.low <= value <= among.high
+        whole = number and value == int(value)
+        return number and among.low <= value <= among.high and (whole or not among.whole)
     return any(_plain(choice) == value for choice in among)
 
 

@@ -55,6 +55,8 @@ class Found:
     def chosen(self, number: int | None = None) -> FrozenTrial:
         """The trial to adopt: that of a number, or the one that did best over the seeds.
 
+        Of a front, only one by its number.
+
         Raises:
             UserError: if there is none.
         """
@@ -63,8 +65,6 @@ class Found:
             if number not in by_number:
                 raise UserError(f"--trial: trial {number} is not there or has no score")
             return by_number[number]
-        if self.search.pareto:
-            raise UserError("--apply: of a front you have to choose one; name it with --trial")
         if not self.repeated:
             raise UserError(f"{self.search.label}: {self.sentence()}")
         # The current configuration may have failed in the search and yet do best with other seeds.
@@ -128,7 +128,7 @@ class Found:
         """The values of a trial by name; a list as words."""
         found = self.search.values(trial.params)
         return {
-            name: ", ".join(value) or "none" if isinstance(value, tuple | list) else value
+            name: ", ".join(map(str, value)) or "none" if isinstance(value, tuple | list) else value
             for name, value in found.items()
         }
 
@@ -195,7 +195,7 @@ class Found:
 def collect(search: Search, study: optuna.Study, repetition: optuna.Study | None) -> Found:
     """The result of studies whose trials have all ended."""
     tune = search.settings.tune
-    account = Account.of(study, tune.trials, tune.retries)
+    account = search.account(study)
     by_trial: dict[int, list[float]] = {}
     again: Sequence[FrozenTrial] = ()
     if repetition is not None:

@@ -96,6 +96,10 @@ class Search:
             pruner=pruner,
         )
 
+    def account(self, study: optuna.Study) -> Account:
+        """Of the study, as it stands now."""
+        return Account.of(study, self.settings.tune.trials, self.settings.tune.retries)
+
     def point(self, trial: optuna.Trial) -> dict[str, Any]:
         """The values of a trial, by name."""
         return {name: suggest(trial, name, among) for name, among in self.space.items()}
@@ -161,11 +165,32 @@ class Repetition:
             pruner=NopPruner(),
         )
 
+    def account(self, study: optuna.Study) -> Account:
+        """Of the study, as it stands now."""
+        return Account.of(study, len(self.given), self.search.settings.tune.retries)
+
     @staticmethod
     def point(trial: optuna.Trial) -> tuple[int, int]:
         """The trial that is repeated, and the seed."""
         most = 2**32
         return trial.suggest_int("trial", 0, most), trial.suggest_int("seed", 0, most)
+
+
+def ended(part: Search | Repetition, store: Store) -> optuna.Study:
+    """The study of a search or of its repetition, whose trials have all ended.
+
+    Raises:
+        UserError: if they have not; nothing is made.
+    """
+    if part.name in optuna.get_all_study_names(store.storage):
+        study = part.open(store)
+        if part.account(study).finished:
+            return study
+    raise UserError(
+        f"{part.name}: this study of the present parameters has not ended in this storage; "
+        "another configuration, space or budget has one of its own. Search first: "
+        "`python -m src.tune`"
+    )
 
 
 def encode(choice: Choice | list[str]) -> int | float | str:

@@ -5,6 +5,7 @@ system's on a file of its own, its lease, which ends with the process however th
 storage is a database, where Optuna's heartbeat tells who is alive.
 """
 
+import copy
 import hashlib
 import json
 import time
@@ -37,7 +38,8 @@ UNLEASED = timedelta(seconds=10)  # that a trial which has just begun may take t
 BEGUN = "begun"  # its own number: a worker is at it, or was
 REASON = "reason"  # why it failed; one that was cut off has none
 SURPLUS = "surplus"  # it began when all had
-INTERRUPTS = "interrupts"  # how often a user stopped it, which does not count as a retry
+INTERRUPTS = "interrupts"  # how often a user stopped it or could mend it: no retries
+FIRST_BYTES = b'{"op_code"'  # of a journal
 ATTEMPTS = 3  # at opening a database
 BEATS = 4  # heartbeats within the time after which a silent worker is taken for dead
 
@@ -68,7 +70,9 @@ class Store(ABC):
     def queue_again(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Let a trial that was cut off be tried again, unless that was so too often."""
         if will_be_retried(trial, self.retries):
-            self._retry(study, trial)
+            again = copy.copy(trial)  # without what the attempt had reached
+            again.user_attrs = {k: v for k, v in trial.user_attrs.items() if k == INTERRUPTS}
+            self._retry(study, again)
 
     def found_dead(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Queue the trial of a worker that died, and tell of it."""
@@ -137,13 +141,15 @@ class JournalStore(Store):
 
 
 def _is_journal(path: Path) -> bool:
-    """Whether a file is empty or begins as a journal does."""
+    """Whether a file is empty or begins as a journal does, be it with half a line."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
         line = file.readline()
+    if not line.endswith(b"\n"):
+        return line[: len(FIRST_BYTES)] == FIRST_BYTES[: len(line)]
     try:
-        return not line or "op_code" in json.loads(line)
+        return "op_code" in json.loads(line)
     except (ValueError, TypeError):
         return False
 

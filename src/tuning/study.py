@@ -18,6 +18,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from src.errors import UserError
 from src.progress import warn
 from src.tuning.objective import TrialError
 from src.tuning.storage import (
@@ -172,8 +173,8 @@ def work_on(
         should_stop: asked between trials.
 
     Raises:
-        KeyboardInterrupt: if it is to stop, or the objective raised it; the trial that was at work
-            has been queued again.
+        KeyboardInterrupt: if it is to stop, or the objective raised it; as after any error but
+            ``TrialError``, the trial that was at work has been queued again.
     """
     while not should_stop():
         store.release_dead(study)
@@ -205,7 +206,7 @@ def _try_one(study: optuna.Study, store: Store, total: int, objective: Objective
                 raise
             except (optuna.TrialPruned, UpdateFinishedTrialError):
                 raise
-            except KeyboardInterrupt as error:
+            except (KeyboardInterrupt, UserError) as error:  # a user ends or can mend it
                 trial.set_user_attr(INTERRUPTS, trial.user_attrs.get(INTERRUPTS, 0) + 1)
                 errors.append(error)
                 raise

@@ -30,7 +30,7 @@ from src.tracking import Run, end_run, start_run
 from src.tuning.objective import Budget, Check, Judge, Split, TrialError, hold_out, run_trial
 from src.tuning.search import FIRST, Repetition, Search
 from src.tuning.storage import open_store, original
-from src.tuning.study import Account, work_on
+from src.tuning.study import work_on
 
 RUN = "mlflow_run"  # attribute of a trial: the id of its run
 SHOWN, COLUMNS = 32, 8  # generated images of a trial in the tracker
@@ -114,7 +114,7 @@ class _Worker:
         """Search; then repeat the best trials."""
         tune = self._search.settings.tune
         study = self._search.open(self._store)
-        if not Account.of(study, tune.trials, tune.retries).finished:
+        if not self._is_done(study):
             self._judged_by  # noqa: B018, what it refuses shall cost no trial
         # From here on a trial or a lock of the storage may be held, so no exception out of nowhere.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -122,14 +122,22 @@ class _Worker:
         work_on(study, self._store, tune.trials, self._try_new, self._should_stop)
         if self._search.pareto:
             return
-        account = Account.of(study, tune.trials, tune.retries)
-        repetition = self._search.repetition(account)
+        account = self._search.account(study)
         if not account.complete:
             return
+        repetition = self._search.repetition(account)
         self._tried = {original(trial): trial for trial in account.trials}
         repeated = repetition.open(self._store)
         total = len(repetition.given)
         work_on(repeated, self._store, total, self._try_again, self._should_stop)
+
+    def _is_done(self, study: optuna.Study) -> bool:
+        """Whether nothing is left to try, of the search or its repetition."""
+        account = self._search.account(study)
+        if not account.finished or self._search.pareto or not account.complete:
+            return account.finished
+        repetition = self._search.repetition(account)
+        return repetition.account(repetition.open(self._store)).finished
 
     @cached_property
     def _judged_by(self) -> tuple[NDArray[np.uint8], Judge]:

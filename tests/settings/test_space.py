@@ -146,3 +146,15 @@ def test_a_faulty_declaration_is_refused_when_params_yaml_is_read(
     params["tune"]["space"][name] = among
     with pytest.raises(UserError, match=message):
         parse_settings(params)
+
+
+def test_a_fraction_is_no_point_of_a_range_of_whole_numbers(params: dict[str, Any]) -> None:
+    """The search would round it, and would not try the current configuration."""
+    params["train"]["normal"]["gradient_penalty"] = 2.5
+    params["tune"]["space"] = {"gradient_penalty": {"low": 1, "high": 10, "log": False}}
+    settings = parse_settings(params)
+    with pytest.raises(ValueError, match=r"gradient_penalty: the current configuration has 2\.5"):
+        current(settings.train.normal, settings.tune.space)
+    params["train"]["normal"]["gradient_penalty"] = 2.0
+    settings = parse_settings(params)
+    assert current(settings.train.normal, settings.tune.space) == {"gradient_penalty": 2.0}

@@ -16,8 +16,8 @@ from src.settings.tune import Range
 from src.tuning.figures import study_figures
 from src.tuning.objective import TrialError
 from src.tuning.result import Found, Repeated, collect
-from src.tuning.search import Search, decode, encode
-from src.tuning.storage import REASON, JournalStore
+from src.tuning.search import Search, decode, encode, ended
+from src.tuning.storage import FIRST_BYTES, REASON, JournalStore
 from src.tuning.study import Account
 from tests.pipeline.project import set_value
 
@@ -279,6 +279,47 @@ def test_the_plots_are_pictures_and_need_some_trials(search: Search, store: Jour
     figures = study_figures(collect(search, study, None))
     assert figures.keys() == {"history", "importances", "parallel"}
     assert all(content.startswith(b"\x89PNG") for content in figures.values())
+
+
+def test_lists_of_numbers_are_shown_as_words(tiny: dict[str, Any], store: JournalStore) -> None:
+    kernels = tiny["train"]["normal"]["generator"]["kernels"]
+    among = [kernels, [5] * len(kernels)]
+    settings = changed(tiny, "tune", "space", value={"generator.kernels": among})
+    search = Search(settings, "normal", "search", "data", "")
+    study = search.open(store)
+    name = "generator.kernels"
+    options = CategoricalDistribution([encode(choice) for choice in among])
+    for choice in among:
+        study.add_trial(
+            create_trial(value=1.0, params={name: encode(choice)}, distributions={name: options})
+        )
+    words = [", ".join(map(str, choice)) for choice in among]
+    assert collect(search, study, None).table()[name].tolist() == words
+
+
+def test_only_a_study_that_has_ended_is_chosen_from(search: Search, store: JournalStore) -> None:
+    message = f"{search.name}: this study of the present parameters has not ended"
+    with pytest.raises(UserError, match=message):
+        ended(search, store)
+    assert optuna.get_all_study_names(store.storage) == []  # nothing was made
+    study = search.open(store)
+    total = search.settings.tune.trials
+    for number in range(total):
+        with pytest.raises(UserError, match=message):
+            ended(search, store)
+        study.add_trial(trial(1.0 + number, 0.001, "bce"))
+    assert len(ended(search, store).trials) == total
+
+
+def test_a_journal_survives_half_a_first_line(
+    search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "journal"
+    for half in (b'{"op', b'{"op_code": 0, "worker_id": "'):
+        path.write_bytes(half)
+        search.open(JournalStore(path, 2))
+        assert "its last line is cut off" in capsys.readouterr().err
+        assert path.read_bytes().startswith(FIRST_BYTES)
 
 
 def test_a_journal_survives_half_a_line_of_a_full_disk(

@@ -72,13 +72,36 @@ def test_the_first_trial_is_the_given_one_and_the_total_is_kept(store: JournalSt
 
 def test_a_search_by_one_worker_comes_out_the_same_again(tmp_path: Path) -> None:
     found = []
-    for name in ("one", "two"):
+    # The second one is ended in between, which makes no difference.
+    for name, totals in (("one", (8,)), ("two", (3, 8))):
         store = JournalStore(tmp_path / name, 2)
-        # Interrupted in between, which makes no difference.
-        for total in (3, 8):
+        for total in totals:
             work_on(a_study(store), store, total, objective)
         found.append([trial.params for trial in a_study(store).trials])
     assert found[0] == found[1]
+
+
+def test_what_a_user_can_mend_costs_a_trial_no_try(store: JournalStore) -> None:
+    """As where the weights of the judge are missing, however often it is started so."""
+    study = a_study(store)
+
+    def without_weights(trial: optuna.Trial) -> float:
+        objective(trial)
+        trial.set_user_attr("distance", 0.5)
+        raise UserError("weights.pth: there is no such file")
+
+    for _ in range(5):
+        with pytest.raises(UserError, match="no such file"):
+            work_on(study, store, 1, without_weights)
+    reached: list[float | None] = []
+
+    def as_usual(trial: optuna.Trial) -> float:
+        reached.append(trial.user_attrs.get("distance"))
+        return objective(trial)
+
+    work_on(study, store, 1, as_usual)
+    assert [trial.state for trial in Account.of(study, 1, 2).trials] == [TrialState.COMPLETE]
+    assert reached == [None]  # and has nothing of what an earlier attempt had reached
 
 
 def test_a_trial_that_fails_is_recorded_and_does_not_end_the_study(store: JournalStore) -> None:
