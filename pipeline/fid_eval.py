@@ -22,7 +22,7 @@ from src.evaluation.scores import JudgedSet, class_scores
 from src.evaluation.verdict import judge
 from src.files import write_atomic
 from src.models.networks import Generator
-from src.prepared import patients_of
+from src.prepared import patients_of, test_split
 from src.progress import progress, say
 from src.settings.fid import FidSettings
 from src.workspace import PROJECT, array_path, read_array
@@ -35,7 +35,8 @@ def fid_eval(stage: Stage) -> None:
     settings = stage.settings.fid
     device = choose_device(stage.settings.compute.device)
     labels = dict(zip(("RN", "RP"), CLASSES, strict=True))
-    patients = {name: Patients.named(patients_of(label, "test")) for name, label in labels.items()}
+    test = {name: test_split(label) for name, label in labels.items()}
+    patients = {name: Patients.named(whose) for name, (_, whose) in test.items()}
     drawn = rows_to_draw(patients, settings.iterations, settings.sample_size, settings.seed)
     generators = load_generators(device)
     extractor, known = stage_extractor(stage, device)
@@ -45,13 +46,13 @@ def fid_eval(stage: Stage) -> None:
             drawn[name],
             extract_features(
                 extractor,
-                read_array(array_path(label, "test")),
+                test[name][0],
                 settings.batch,
                 device,
                 drawn[name],
             ),
         )
-        for name, label in labels.items()
+        for name in labels
     }
 
     def fake(name: str, iteration: int) -> NDArray[np.float32]:
@@ -112,15 +113,22 @@ def _scores(
     """Every score of each class's test split against as many generated images."""
     cache = FeatureCache(cache_folder() / "features")
 
-    def real(label: str, split: str, most: int) -> JudgedSet:
-        images = read_array(array_path(label, split))
+    def real(images: NDArray[np.uint8], whose: list[str], split: str, most: int) -> JudgedSet:
         order = np.random.default_rng([settings.seed, *split.encode()]).permutation(len(images))
         rows = np.sort(order[:most])
         features = cache.features(extractor, images, settings.batch, device, rows)
-        return JudgedSet(features, Patients.named(patients_of(label, split)).of(rows))
+        return JudgedSet(features, Patients.named(whose).of(rows))
 
-    test = {label: real(label, "test", settings.scores.images) for label in CLASSES}
-    train = {label: real(label, "train", len(test[label])) for label in CLASSES}
+    test = {label: real(*test_split(label), "test", settings.scores.images) for label in CLASSES}
+    train = {
+        label: real(
+            read_array(array_path(label, "train")),
+            patients_of(label, "train"),
+            "train",
+            len(test[label]),
+        )
+        for label in CLASSES
+    }
     generated = {}
     for number, (label, generator) in enumerate(zip(CLASSES, generators, strict=True)):
         images = _new_images(

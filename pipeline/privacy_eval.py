@@ -15,7 +15,7 @@ from src.compute import choose_device
 from src.data.classes import CLASSES
 from src.evaluation.copies import PIXELS, make_spaces
 from src.evaluation.disturbances import DISTURBANCES
-from src.evaluation.draws import Patients, of_other_patients
+from src.evaluation.draws import Patients
 from src.evaluation.neighbours import Nearest
 from src.evaluation.privacy import (
     Attack,
@@ -28,7 +28,7 @@ from src.evaluation.privacy import (
 )
 from src.files import write_atomic
 from src.grids import png, tile
-from src.prepared import patients_of
+from src.prepared import patients_of, test_split
 from src.progress import Progress, say
 from src.settings.privacy import PrivacySettings
 from src.workspace import PROJECT, array_path, read_array
@@ -79,12 +79,10 @@ def privacy_eval(stage: Stage) -> None:
 
 def _real(label: str) -> tuple[RealImages, RealImages]:
     """The train images of a class, and the test images of other patients."""
-    train, test = (read_array(array_path(label, split)) for split in ("train", "test"))
-    names = {split: patients_of(label, split) for split in ("train", "test")}
-    apart = of_other_patients(names["test"], names["train"])
+    train, test = read_array(array_path(label, "train")), test_split(label)
     return (
-        RealImages(train, Patients.named(names["train"])),
-        RealImages(test[apart], Patients.named([names["test"][row] for row in apart])),
+        RealImages(train, Patients.named(patients_of(label, "train"))),
+        RealImages(test[0], Patients.named(test[1])),
     )
 
 

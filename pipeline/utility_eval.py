@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from pipeline.stage import Stage, run_stage
 from src.compute import choose_device
 from src.data.classes import CLASSES
 from src.evaluation.diagnosis import LabelledImages
-from src.evaluation.draws import Patients, of_other_patients
+from src.evaluation.draws import Patients
 from src.evaluation.utility import (
     Exams,
     gan_accuracies,
@@ -24,7 +25,7 @@ from src.evaluation.utility import (
     trials,
 )
 from src.files import write_atomic
-from src.prepared import patients_of
+from src.prepared import patients_of, test_split
 from src.progress import progress, say, warn
 from src.workspace import PROJECT, array_path, read_array
 
@@ -37,8 +38,11 @@ def utility_eval(stage: Stage) -> None:
     """Write reports/utility and the metrics."""
     settings = stage.settings.utility
     device = choose_device(stage.settings.compute.device)
-    fit, validation = split_off_validation(_real("train", settings.size), settings)
-    test = _real("test", settings.size)
+    train = [
+        (read_array(array_path(label, "train")), patients_of(label, "train")) for label in CLASSES
+    ]
+    fit, validation = split_off_validation(_real(train, settings.size), settings)
+    test = _real([test_split(label) for label in CLASSES], settings.size)
     exams = Exams(
         fit,
         validation,
@@ -82,18 +86,14 @@ def utility_eval(stage: Stage) -> None:
     say(verdict.sentence)
 
 
-def _real(split: str, size: int) -> LabelledImages:
-    """The real images of a split, both classes, reduced to ``size`` pixels.
-
-    Test images of patients who have train images as well are left out.
-    """
-    parts, names = [], []
-    for label in CLASSES:
-        whose = patients_of(label, split)
-        known = patients_of(label, "train") if split == "test" else []
-        rows = of_other_patients(whose, known)
-        parts.append(_reduced(read_array(array_path(label, split)), size)[rows])
-        names += [f"{label} {whose[row]}" for row in rows]
+def _real(split: Sequence[tuple[NDArray[np.uint8], list[str]]], size: int) -> LabelledImages:
+    """The real images of a split, both classes, reduced to ``size`` pixels."""
+    parts = [_reduced(images, size) for images, _ in split]
+    names = [
+        f"{label} {name}"
+        for label, (_, whose) in zip(CLASSES, split, strict=True)
+        for name in whose
+    ]
     return LabelledImages(np.concatenate(parts), _sick(parts), Patients.named(names))
 
 
@@ -120,14 +120,13 @@ def _reduced(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Images of at most ``size`` pixels a side, as means of areas."""
     if images.shape[-1] <= size:
         return np.asarray(images)
-    parts = []
+    found = np.empty((len(images), size, size), dtype=np.uint8)
     for start in range(0, len(images), IMAGES_AT_ONCE):
-        part = (
-            torch.from_numpy(np.array(images[start : start + IMAGES_AT_ONCE])).unsqueeze(1).float()
-        )
+        rows = slice(start, start + IMAGES_AT_ONCE)
+        part = torch.from_numpy(np.array(images[rows])).unsqueeze(1).float()
         reduced = F.adaptive_avg_pool2d(part, size).squeeze(1)
-        parts.append(reduced.round_().to(torch.uint8).numpy())
-    return np.concatenate(parts)
+        found[rows] = reduced.round_().to(torch.uint8).numpy()
+    return found
 
 
 if __name__ == "__main__":

@@ -223,12 +223,18 @@ def _add_scores(
             "score_at_floor_n": floor.score if floor else None,
         }
         if around is None:
-            report.warnings.append(f"{METRIC_NAMES[score.metric]}: too few images for an interval")
+            report.warnings.append(
+                f"{METRIC_NAMES[score.metric]}: too few images or patients for an interval, or "
+                "one patient has too large a share of them"
+            )
         if floor is None:
             report.warnings.append(f"{METRIC_NAMES[score.metric]}: too few real images for a floor")
     rng = np.random.default_rng([arguments.seed, 3])
     report.scores["frechet"]["infinite"] = extrapolated_distance(
-        real.images.features, generated.images.features, rng
+        real.images.features,
+        generated.images.features,
+        (real.images.patients, generated.images.patients),
+        rng,
     )
     if "precision" not in report.scores:
         report.warnings.append(

@@ -15,16 +15,41 @@ from src.workspace import array_path, read_array, table_path, unusable
 
 def patients_of(label: str, split: str) -> list[str]:
     """The patient of each prepared image of a class and split, in their order."""
+    return _column("patient", label, split)
+
+
+def _column(column: str, label: str, split: str) -> list[str]:
     table = table_path()
     wanted = (label.lower(), split)
     try:
         return [
-            sys.intern(row["patient"])
+            sys.intern(row[column])
             for row in rows_of(table)
             if (row["label"].lower(), row["split"]) == wanted
         ]
     except (OSError, ValueError, KeyError) as error:
         raise unusable(table, error) from error
+
+
+def test_split(label: str) -> tuple[NDArray[np.uint8], list[str]]:
+    """The test images of a class that tell of other patients, and whose they are.
+
+    Images of patients who have train images of the class as well are left out, and those whose
+    files are among the train images under another name.
+    """
+    images = read_array(array_path(label, "test"))
+    names = patients_of(label, "test")
+    known = set(patients_of(label, "train"))
+    seen = set(_column("sha256", label, "train"))
+    checksums = _column("sha256", label, "test")
+    apart = [
+        row
+        for row, (name, checksum) in enumerate(zip(names, checksums, strict=True))
+        if name not in known and checksum not in seen
+    ]
+    if len(apart) == len(images):
+        return images, names  # without a copy
+    return images[apart], [names[row] for row in apart]
 
 
 def train_split() -> tuple[

@@ -73,7 +73,7 @@ def test_two_images_are_enough_and_warned_of(
     assert found["frechet"]["floor"] is None
     assert found["frechet"]["infinite"] is None
     assert "precision" not in found
-    assert any("too few images for an interval" in line for line in found["warnings"])
+    assert any("too few images or patients for an interval" in line for line in found["warnings"])
 
 
 def test_statistics_are_saved_and_compared(

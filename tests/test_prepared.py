@@ -6,6 +6,7 @@ import pytest
 
 from src import workspace
 from src.errors import UserError
+from src.prepared import test_split as split_to_judge_by
 from src.prepared import train_checksum
 from src.workspace import array_path
 
@@ -19,7 +20,10 @@ def arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
         path = array_path(label, "train")
         path.parent.mkdir(parents=True)
         np.save(path, np.arange(48, dtype=np.uint8).reshape(3, 4, 4))
-        rows += [{"split": "train", "label": label, "patient": f"p{i}"} for i in range(3)]
+        rows += [
+            {"split": "train", "label": label, "patient": f"p{i}", "sha256": f"{label}{i}"}
+            for i in range(3)
+        ]
     table = pd.DataFrame(rows)
     table.to_csv(tmp_path / "data" / "arrays" / "table.csv", index=False)
     return table
@@ -44,3 +48,23 @@ def test_what_is_missing_is_named_with_the_way_out() -> None:
     array_path("NORMAL", "train").unlink()
     with pytest.raises(UserError, match=r"normal/train\.npy: it is missing; `dvc repro` makes it"):
         train_checksum()
+
+
+def test_test_images_of_patients_or_files_of_the_train_split_are_not_judged_by(
+    arrays: pd.DataFrame, tmp_path: Path
+) -> None:
+    images = np.arange(64, dtype=np.uint8).reshape(4, 4, 4)
+    np.save(array_path("NORMAL", "test"), images)
+    place = {"split": "test", "label": "NORMAL"}
+    whose = (("q1", "new"), ("p1", "another image of p1"), ("q2", "NORMAL0"), ("q3", "PNEUMONIA0"))
+    rows = [place | {"patient": name, "sha256": checksum} for name, checksum in whose]
+    table = tmp_path / "data" / "arrays" / "table.csv"
+    pd.concat([arrays, pd.DataFrame(rows)]).to_csv(table, index=False)
+    found, names = split_to_judge_by("NORMAL")
+    np.testing.assert_array_equal(found, images[[0, 3]])
+    assert names == ["q1", "q3"]
+    np.save(array_path("NORMAL", "test"), images[1:3])
+    pd.concat([arrays, pd.DataFrame(rows[1:3])]).to_csv(table, index=False)
+    found, names = split_to_judge_by("NORMAL")
+    assert found.shape == (0, 4, 4)
+    assert names == []

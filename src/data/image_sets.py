@@ -11,7 +11,7 @@ from PIL import Image
 
 from src.data.archive import is_hidden, list_entries, read_entry
 from src.data.images import decode_grey
-from src.data.patients import patient_of
+from src.data.patients import names_a_patient, patient_of
 from src.errors import UserError
 from src.progress import progress
 
@@ -21,7 +21,10 @@ MAX_UNPACKED = 64 << 30  # bytes of a set
 
 @dataclass(frozen=True)
 class LoadedImages:
-    """Grey images, uint8 (h, w) each, and the patient that each one's name tells."""
+    """Grey images, uint8 (h, w) each, and whose they are.
+
+    An image whose name does not tell is one of a patient of its own.
+    """
 
     images: list[NDArray[np.uint8]]
     patients: list[str]
@@ -58,7 +61,10 @@ def read_images(path: Path, size: int | None = None) -> LoadedImages:
             )
         except ValueError as error:
             raise UserError(f"{path}: {entry.path} is no usable image: {error}") from error
-    patients = [patient_of(entry.path.name) for entry in chosen]
+    patients = [
+        patient_of(path.name) if names_a_patient(path.name) else str(path)
+        for path in (entry.path for entry in chosen)
+    ]
     return LoadedImages(images, patients, len(entries) - len(chosen))
 
 

@@ -46,14 +46,29 @@ class Patients:
         return len(np.unique(self.numbers))
 
     @cached_property
+    def largest_share(self) -> float:
+        """Of all images, those of the patient who has most."""
+        return float(np.bincount(self.numbers).max() / len(self))
+
+    @cached_property
     def largest_pair(self) -> int:
         """Images of each of two draws that surely exist side by side without a common patient."""
         return (len(self) - int(np.bincount(self.numbers).max())) // 2
+
+    def draw(self, size: int, rng: np.random.Generator) -> Places:
+        """So many images of random patients, all of each but maybe the last one."""
+        return self._shuffled(rng)[:size]
 
     def half(self, rng: np.random.Generator) -> Places:
         """Half of the images, those of random patients; of the last one maybe more."""
         order = self._shuffled(rng)
         return np.sort(order[: self._end(order, (len(self) + 1) // 2)])
+
+    def half_of_patients(self, rng: np.random.Generator) -> Places:
+        """The images of half of the patients, however many those are."""
+        patient = np.unique(self.numbers, return_inverse=True)[1]
+        chosen = rng.permutation(self.count) < (self.count + 1) // 2
+        return np.flatnonzero(chosen[patient])
 
     def pair(self, size: int, rng: np.random.Generator) -> tuple[Places, Places]:
         """Two random draws of ``size`` images that have no patient in common.
@@ -76,12 +91,6 @@ class Patients:
         """Behind the first ``least`` images of an order and the rest of the last one's patient."""
         after = self.numbers[order[least:]] != self.numbers[order[least - 1]]
         return least + (int(after.argmax()) if after.any() else len(after))
-
-
-def of_other_patients(names: Sequence[str], known: Sequence[str]) -> Places:
-    """The places of those images, by their patients' names, whose patients are not known."""
-    seen = set(known)
-    return np.array([row for row, name in enumerate(names) if name not in seen], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,9 @@ def interval(
     distribution, so the standard deviation over halves is the whole's standard error (the delete-d
     jackknife: Shao and Wu, 1989, with d = n / 2, which also holds for scores that are not smooth).
     A bias that depends on n does not matter, since only the spread is used. Halves tell no more
-    than there are patients, so those bound Student's degrees of freedom.
+    than there are patients, so those bound Student's degrees of freedom. A patient with a large
+    share of the images would be in nearly every half, which then differ too little: see
+    ``Patients.largest_share``.
 
     Args:
         value: the score of the whole sets.

@@ -20,6 +20,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from src.evaluation.draws import Patients
+
 Features = NDArray[np.float32] | NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
@@ -172,18 +174,24 @@ def _rows(gaussian: Gaussian) -> int:
 
 
 def extrapolated_distance(
-    first: Features, second: Features, rng: np.random.Generator
+    first: Features,
+    second: Features,
+    whose: tuple[Patients, Patients],
+    rng: np.random.Generator,
 ) -> float | None:
     """The distance at infinitely many samples, where that can be told; else None.
 
     Chong and Forsyth, 2020: the bias of the distance falls as 1/n, so a line through the distances
     of subsets against 1/n meets the distance of the whole distributions at 0. With few samples for
     the number of features the bias is no such line: lines through the smaller and through the
-    larger half of the subsets then meet 0 at different places, and there is no answer.
+    larger half of the subsets then meet 0 at different places, and there is no answer. Where images
+    of one patient are alike, only with the number of patients does the bias fall so, and subsets
+    are of whole patients.
 
     Args:
         first: a set of features, (n, d).
         second: another one, (m, d); the subsets of both shrink by the same shares.
+        whose: the patients of both sets' images.
         rng: draws the subsets, without repetition.
     """
     if min(len(first), len(second)) * SMALLEST_SHARE <= first.shape[1]:
@@ -193,8 +201,8 @@ def extrapolated_distance(
     for share in shares:
         for _ in range(1 if share == 1 else REPEATS):
             subsets = [
-                FeatureSet(part[rng.permutation(len(part))[: round(share * len(part))]])
-                for part in (first, second)
+                FeatureSet(part[patients.draw(round(share * len(part)), rng)])
+                for part, patients in zip((first, second), whose, strict=True)
             ]
             inverse.append(1 / share)
             found.append(frechet_distance(subsets[0], subsets[1]))

@@ -6,9 +6,9 @@ meant in both senses: much nearer than to any other patient's image (a threshold
 ``neighbours``), and not far (within the median of such distances), for images that are far from
 all real ones may all lie on one side and have the same outlier for their neighbour. Train images
 themselves, each compared with other patients' ones, give both, because a test split may come from
-elsewhere. Two controls stand beside it: held-out real images must pass the same test,
-else a space says nothing, and disturbed train images must be caught by it, else nothing is no
-answer.
+elsewhere. Two controls stand beside it: held-out real images must pass the same test against the
+train images, at the level of all spaces together, else a space says nothing, and disturbed train
+images must be caught by it, else nothing is no answer.
 
 Beside it stand authenticity (Alaa et al., 2022), the C_T test (Meehan et al., 2020) and a black-box
 membership inference attack (Hilprecht et al., 2019), calibrated by how near other patients' train
@@ -131,7 +131,7 @@ class SpaceFindings:
     held_out_rows: Places  # which held-out images those are
     generated: Nearest
     disturbed: Mapping[str, Nearest]
-    caught: Mapping[str, Caught]  # train, held_out, generated and each disturbance
+    caught: Mapping[str, Caught]  # held_out, generated and each disturbance
     detectable: Mapping[str, float | None]  # smallest share of such copies with ``POWER``
     authentic: Mapping[str, float]  # AuthPct / 100, of held_out and generated
     copied: int  # train images that generated ones are near to
@@ -209,6 +209,7 @@ def find_copies(
             fisher(below[name], len(part), base if name == "held_out" else joined),
         )
         for name, part in sets.items()
+        if name != "train"
     }
     detectable = {
         name: detectable_share(caught[name].share, len(fake), joined, level) for name in disturbed

@@ -17,6 +17,7 @@ from src.evaluation.frechet import Features, extrapolated_distance
 
 FLOOR_DRAWS = 20  # pairs of patient-disjoint draws that a floor is the mean of
 SMALLEST = 4  # patients of a set whose halves can be scored
+MOST = 0.25  # share of the images that one patient may have, for halves to differ enough
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Score:
     value: float
     n_real: int
     n_fake: int
-    interval: Interval | None  # None where halves of the sets are of too few patients or images
+    # None where halves of the sets are of too few images or patients, or mostly of one patient's.
+    interval: Interval | None
     floor: Floor | None  # None where the real set is too small for two draws
 
 
@@ -75,13 +77,16 @@ def score_sets(
     between = Comparison(real.features, fake.features, neighbours)
     within = Comparison(real.features, real.features, neighbours)
     smaller = min(len(real), len(fake))
-    patients = min(real.patients.count, fake.patients.count)
+    several = all(
+        part.patients.count >= SMALLEST and part.patients.largest_share <= MOST
+        for part in (real, fake)
+    )
     size = min(real.patients.largest_pair, len(fake))
     scores = []
     for metric in available(smaller, neighbours):
         value = between.score(metric)
         around = floor = None
-        if patients >= SMALLEST and metric in available(smaller // 2, neighbours):
+        if several and metric in available(smaller // 2, neighbours):
             around = interval(
                 value,
                 lambda i, j, metric=metric: between.score(metric, i, j),  # type: ignore[misc]
@@ -171,18 +176,22 @@ def class_scores(
                 "infinite": np.nan,
             }
             if floor is not None and metric in DISTANCES:
-                sizes = len(real), len(train[label])
-                if floor.n <= min(sizes):
-                    found = _mean_score(of_train, sizes, metric, floor.n, seed)
-                    row["train_test_at_floor_n"] = found
+                if floor.n <= min(len(real), len(train[label])):
+                    whose = real.patients, train[label].patients
+                    row["train_test_at_floor_n"] = _mean_score(
+                        of_train, whose, metric, floor.n, seed
+                    )
                 if floor.n <= min(map(len, test.values())):
-                    other = _mean_score(classes, (len(first), len(second)), metric, floor.n, seed)
+                    whose = first.patients, second.patients
+                    other = _mean_score(classes, whose, metric, floor.n, seed)
                     row["other_class"] = other
                     if other > floor.floor:
                         row["excess"] = (floor.score - floor.floor) / (other - floor.floor)
             if metric == "frechet":
                 rng = np.random.default_rng([seed, 3])
-                limit = extrapolated_distance(real.features, generated[label].features, rng)
+                fake = generated[label]
+                whose = real.patients, fake.patients
+                limit = extrapolated_distance(real.features, fake.features, whose, rng)
                 row["infinite"] = np.nan if limit is None else limit
             rows.append(row)
     # Whole numbers stay whole where one is missing.
@@ -190,12 +199,12 @@ def class_scores(
 
 
 def _mean_score(
-    sets: Comparison, sizes: tuple[int, int], metric: Metric, drawn: int, seed: int
+    sets: Comparison, whose: tuple[Patients, Patients], metric: Metric, drawn: int, seed: int
 ) -> float:
-    """The mean score of draws of ``drawn`` images of each of two sets of these sizes."""
+    """The mean score of draws of ``drawn`` images of each of two sets, by patients as a floor's."""
     rng = np.random.default_rng([seed, 2])
     found = [
-        sets.score(metric, *(rng.permutation(size)[:drawn] for size in sizes))
+        sets.score(metric, *(patients.draw(drawn, rng) for patients in whose))
         for _ in range(FLOOR_DRAWS)
     ]
     return float(np.mean(found))

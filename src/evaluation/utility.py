@@ -27,7 +27,7 @@ from src.evaluation.diagnosis import (
     diagnose,
     train_to_diagnose,
 )
-from src.evaluation.draws import CONFIDENCE, Patients, Places
+from src.evaluation.draws import CONFIDENCE, Places
 from src.process import begin_as_worker
 from src.settings.utility import UtilitySettings
 
@@ -310,7 +310,7 @@ def _halves(test: LabelledImages, settings: UtilitySettings) -> list[Places]:
     rng = np.random.default_rng([settings.seed, HALVES])
     classes = [np.flatnonzero(test.sick == sick) for sick in (False, True)]
     return [
-        np.concatenate([rows[Patients(test.patients.numbers[rows]).half(rng)] for rows in classes])
+        np.concatenate([rows[test.patients.of(rows).half_of_patients(rng)] for rows in classes])
         for _ in range(settings.draws)
     ]
 
@@ -379,17 +379,19 @@ def judge(differences: pd.DataFrame) -> Verdict:
     most = table["fraction"].max()
     whole, fewer = (table[(table["fraction"] == most) == same] for same in (True, False))
     # Several comparisons: each must be surer of itself (Bonferroni).
-    better = whole[(whole["difference"] > 0) & (whole["p"] < (1 - CONFIDENCE) / len(whole))]
-    shown = (whole if better.empty else better).nlargest(1, "low").iloc[0]
+    sure = whole["p"] < (1 - CONFIDENCE) / len(whole)
+    better = whole[(whole["difference"] > 0) & sure]
+    lower = int(((whole["difference"] < 0) & sure).sum())
+    shown = (whole if better.empty else better).nlargest(1, "difference").iloc[0]
     outcome = "not beaten" if better.empty else f"beaten in {len(better)} of {len(whole)} ways"
     way = "added to it, half of each batch," if shown["arm"] == TOGETHER else "in its place"
     at_best = "at best " if better.empty else ""
-    lower = int((whole["high"] < 0).sum())
     sentence = (
-        f"With all real images to learn from, classical augmentation was {outcome}: {at_best}"
+        f"With all real train images but those of the validation, which the generators saw too, "
+        f"classical augmentation was {outcome}: {at_best}"
         f"generated images {way} move the area under the ROC curve by {shown['difference']:+.3f} "
         f"(95 % interval {shown['low']:+.3f} to {shown['high']:+.3f}; {shown['network']}); "
-        f"in {lower} of {len(whole)} comparisons they lower it."
+        f"in {lower} of {len(whole)} comparisons they surely lower it."
     )
     if len(fewer):
         by_chance = len(fewer) * (1 - CONFIDENCE) / 2

@@ -41,6 +41,36 @@ def test_half_of_the_images_are_those_of_whole_patients() -> None:
     assert max(sizes) <= 7
 
 
+def test_a_draw_is_of_whole_patients_but_for_the_last_one() -> None:
+    patients = Patients.named(NAMES)
+    drawn = set()
+    for seed in range(100):
+        rows = patients.draw(4, rng(seed))
+        assert len(set(rows)) == 4
+        rest = np.setdiff1d(np.arange(10), rows)
+        assert len(owners(rows) & owners(rest)) <= 1
+        drawn |= {int(row) for row in rows}
+    assert drawn == set(range(10))
+
+
+def test_half_of_the_patients_are_drawn_whatever_images_they_have() -> None:
+    patients = Patients.named(NAMES).of(np.array([9, 1, 3, 4, 5, 7, 8]))  # f, b, c, e
+    names = [NAMES[row] for row in (9, 1, 3, 4, 5, 7, 8)]
+    chosen = set()
+    for seed in range(100):
+        half = {names[row] for row in patients.half_of_patients(rng(seed))}
+        rest = set(names) - half
+        assert len(half) == len(rest) == 2
+        chosen.add(frozenset(half))
+    assert len(chosen) == 6  # every pair of the four
+    assert len(Patients.strangers(5).half_of_patients(rng(1))) == 3
+
+
+def test_the_largest_share_is_of_the_patient_with_most_images() -> None:
+    assert Patients.named(NAMES).largest_share == 0.3
+    assert Patients.strangers(4).largest_share == 0.25
+
+
 def test_strangers_are_halved_exactly() -> None:
     assert len(Patients.strangers(10).half(rng(1))) == 5
     assert Patients.strangers(9).largest_pair == 4

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from benchmarks.plain_evaluation import plain_frechet
 from src.evaluation import frechet
+from src.evaluation.draws import Patients
 from src.evaluation.frechet import (
+    Features,
     FeatureSet,
     Moments,
     extrapolated_distance,
@@ -147,6 +149,12 @@ def test_moments_may_be_rounded(scale: float) -> None:
     Moments(np.zeros(2), np.zeros((2, 2)))
 
 
+def strangers(*sets: Features) -> tuple[Patients, Patients]:
+    """Every image of another patient."""
+    first, second = (Patients.strangers(len(part)) for part in sets)
+    return first, second
+
+
 def test_the_distance_at_infinitely_many_samples_loses_its_bias() -> None:
     """Closed form for two Gaussians with unit covariance: the squared distance of the means."""
     rng = np.random.default_rng(8)
@@ -154,7 +162,7 @@ def test_the_distance_at_infinitely_many_samples_loses_its_bias() -> None:
     for _ in range(20):
         x, y = rng.standard_normal((300, 8)), rng.standard_normal((300, 8)) + 0.5
         biased = frechet_distance(FeatureSet(x), FeatureSet(y))
-        limit = extrapolated_distance(x, y, rng)
+        limit = extrapolated_distance(x, y, strangers(x, y), rng)
         if limit is not None:
             assert limit < biased
             found.append(limit)
@@ -162,11 +170,30 @@ def test_the_distance_at_infinitely_many_samples_loses_its_bias() -> None:
     assert np.mean(found) == pytest.approx(8 * 0.5**2, rel=0.05)
 
 
+def test_images_of_one_patient_are_kept_together_in_the_extrapolation() -> None:
+    """As above; the images of a patient have nearly all in common, so patients are the samples."""
+    rng = np.random.default_rng(12)
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(20):
+        owner = np.repeat(np.arange(300), rng.integers(1, 11, 300))
+        shared = rng.standard_normal((300, 8))[owner]
+        x = np.sqrt(0.9) * shared + np.sqrt(0.1) * rng.standard_normal(shared.shape)
+        y = rng.standard_normal((2000, 8)) + 0.5
+        for known in found:
+            whose = Patients(owner) if known else Patients.strangers(len(x))
+            limit = extrapolated_distance(x, y, (whose, Patients.strangers(len(y))), rng)
+            assert limit is not None
+            found[known].append(limit)
+    assert np.mean(found[True]) == pytest.approx(8 * 0.5**2, rel=0.05)
+    # Taken for those of as many patients they keep a part of the bias.
+    assert np.mean(np.subtract(found[False], found[True])) > 0.05
+
+
 @pytest.mark.parametrize("n", [5, 40, 400])
 def test_with_few_samples_for_the_features_there_is_no_extrapolation(n: int) -> None:
     rng = np.random.default_rng(9)
     x, y = rng.standard_normal((n, 200)), rng.standard_normal((n, 200))
-    assert extrapolated_distance(x, y, rng) is None
+    assert extrapolated_distance(x, y, strangers(x, y), rng) is None
 
 
 def test_the_smallest_subsets_have_more_images_than_features() -> None:
@@ -174,7 +201,9 @@ def test_the_smallest_subsets_have_more_images_than_features() -> None:
     x = np.random.default_rng(10).standard_normal((84, 20))
     for n, told in ((80, False), (84, True)):
         for first, second in ((x[:n], x + 100), (x + 100, x[:n])):
-            limit = extrapolated_distance(first, second, np.random.default_rng(0))
+            limit = extrapolated_distance(
+                first, second, strangers(first, second), np.random.default_rng(0)
+            )
             assert (limit is not None) == told
             assert limit is None or limit == pytest.approx(20 * 100**2, rel=1e-3)
 
@@ -190,7 +219,7 @@ def test_a_bias_that_is_no_line_leaves_no_answer(monkeypatch: pytest.MonkeyPatch
             return of(len(first.features) / 1000, noise.standard_normal())
 
         monkeypatch.setattr(frechet, "frechet_distance", given)
-        return extrapolated_distance(x, x, np.random.default_rng(0))
+        return extrapolated_distance(x, x, strangers(x, x), np.random.default_rng(0))
 
     for scale in (1e-3, 1.0, 1e3):
         assert extrapolated(lambda n, _: scale * (2 + 1 / n)) == pytest.approx(2 * scale, rel=1e-3)  # noqa: B023

@@ -74,6 +74,20 @@ def test_images_of_few_patients_have_no_interval() -> None:
         assert (first.interval is not None) == told
 
 
+def test_images_that_are_mostly_of_one_patient_have_no_interval() -> None:
+    """That patient would be in nearly every half, so halves would tell of too little spread."""
+    images = gaussian(40, 1)
+    for most, told in ((11, False), (10, True)):
+        owners = Patients(np.maximum(np.arange(40) - most + 1, 0))
+        for sets in (
+            (JudgedSet(images, owners), strangers(40, 2)),
+            (strangers(40, 2), JudgedSet(images, owners)),
+        ):
+            (first, *_) = score_sets(*sets, 5, 10, 0)
+            assert (first.interval is not None) == told
+            assert first.floor is not None
+
+
 def test_the_same_seed_gives_the_same_scores_whatever_else_is_scored() -> None:
     first, again = (score_sets(strangers(30, 1), strangers(30, 2), k, 10, 0) for k in (3, 3))
     assert first == again
@@ -129,15 +143,14 @@ def test_the_excess_is_of_draws_of_one_size() -> None:
         if row["metric"] in ("frechet", "kid"):
             rng = np.random.default_rng([7, 2])
             n = int(row["floor_n"])
-            sizes = [len(test[label]) for label in test]
-            drawn = [[rng.permutation(size)[:n] for size in sizes] for _ in range(20)]
+            drawn = [[test[label].patients.draw(n, rng) for label in test] for _ in range(20)]
             other = np.mean([classes.score(row["metric"], *parts) for parts in drawn])
             assert row["other_class"] == pytest.approx(other, rel=1e-12)
             above = row["score_at_floor_n"] - row["floor"]
             assert row["excess"] == pytest.approx(above / (other - row["floor"]), rel=1e-12)
             of_train = [parts[row["class"]] for parts in (test, train)]
             rng = np.random.default_rng([7, 2])
-            drawn = [[rng.permutation(len(part))[:n] for part in of_train] for _ in range(20)]
+            drawn = [[part.patients.draw(n, rng) for part in of_train] for _ in range(20)]
             apart = Comparison(of_train[0].features, of_train[1].features, 5)
             expected = np.mean([apart.score(row["metric"], *parts) for parts in drawn])
             assert row["train_test_at_floor_n"] == pytest.approx(expected, rel=1e-12)
@@ -163,9 +176,11 @@ def test_the_table_holds_what_is_known_of_each_score() -> None:
         *("train_test_at_floor_n", "other_class", "excess", "infinite"),
     ]
     rows = table.set_index(["class", "metric"])
+    found = {(row["class"], row["metric"]): row for row in table.to_dict("records")}
     for label in test:
         for score in score_sets(test[label], fake[label], 5, 10, 7):
-            row = rows.loc[(label, score.metric)]
+            row = found[label, score.metric]
+            assert isinstance(row["floor_n"], int)
             expected = {"value": score.value, "n_real": score.n_real, "n_fake": score.n_fake}
             around, floor = score.interval, score.floor
             for key in ("standard_error", "low", "high"):
@@ -177,7 +192,7 @@ def test_the_table_holds_what_is_known_of_each_score() -> None:
                 ("score_at_floor_n", "score"),
             ):
                 expected[key] = getattr(floor, name) if floor else np.nan
-            assert row[list(expected)].to_dict() == pytest.approx(expected, nan_ok=True)
+            assert {key: row[key] for key in expected} == pytest.approx(expected, nan_ok=True)
     # With three generated images there is no interval.
     assert list(rows.loc["PNEUMONIA"].index) == ["frechet", "kid"]
     assert rows.loc["PNEUMONIA", "low"].isna().all()

@@ -223,7 +223,7 @@ def test_the_verdict_rests_on_all_real_images_and_labels_the_rest() -> None:
     assert "classical augmentation was not beaten" in verdict.sentence
     assert "added to it" in verdict.sentence
     assert "+0.010 (95 % interval -0.010 to +0.030; n)" in verdict.sentence
-    assert "in 1 of 2 comparisons they lower it." in verdict.sentence
+    assert "in 0 of 2 comparisons they surely lower it." in verdict.sentence
     assert "where the generators had learnt from all of them" in verdict.sentence
     assert "higher in 2 and lower in 1 of 3 (chance alone gives 0.1 of each)" in verdict.sentence
     alone = judge(pd.DataFrame(gaps(1.0, 0.03) + gaps(1.0, 0.05, p=0.04)))
@@ -231,6 +231,17 @@ def test_the_verdict_rests_on_all_real_images_and_labels_the_rest() -> None:
     assert "was beaten in 1 of 2 ways" in alone.sentence
     assert "+0.030" in alone.sentence  # the one that is sure, not the larger one
     assert "fewer" not in alone.sentence
+
+
+def test_the_best_of_what_does_not_help_is_the_largest_difference() -> None:
+    """Not the one whose interval is narrowest; what lowers it is as sure as what would raise it."""
+    table = pd.DataFrame(gaps(1.0, 0.03, -0.01, p=0.3) + gaps(1.0, -0.05, -0.04))
+    table.loc[table["difference"] == -0.01, "low"] = -0.011
+    sentence = judge(table).sentence
+    assert "at best generated images added to it, half of each batch, move" in sentence
+    assert "+0.030" in sentence
+    assert "in 2 of 4 comparisons they surely lower it." in sentence
+    assert "validation, which the generators saw too" in sentence
 
 
 def test_one_of_many_comparisons_that_is_only_just_sure_is_not_enough() -> None:
