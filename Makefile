@@ -141,8 +141,9 @@ real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [
 	  { echo "error: networks/$(NETWORKS): there is no such file" >&2; exit 1; }
 	@export $(IN_VENV); \
 	data=$$(realpath -e "$(DATA)") || exit 1; \
+	case "$$data" in *"'"*) echo "error: $$data: an apostrophe in the path is not possible here; rename it" >&2; exit 1;; esac; \
 	sum=$$(python3 -m pipeline.fetch --checksum "$$data") || exit 1; \
-	set -- data.source=kermany "data.path=$$data" "data.sha256=$$sum" $(foreach item,$(REAL),'$(item)'); \
+	set -- data.source=kermany "data.path='$$data'" "data.sha256=$$sum" $(foreach item,$(REAL),'$(item)'); \
 	python3 -m pipeline.estimate "$$@" || exit 1; \
 	for item; do set -- "$$@" -S "$$item"; shift; done; \
 	taken=$$(dvc exp list --name-only) || exit 1; \
@@ -159,5 +160,6 @@ clean:  ## remove models and reports; data, checkpoints, DVC's cache, the tracki
 
 distclean: clean  ## remove all else that runs and tools left: DVC's cache, MLflow's store, searches, data, .venv
 	rm -rf data .checkpoints $(VENV) .dvc/cache .dvc/tmp mlflow.db* mlartifacts .mlflow.lock .tracking
+	find . -name '.*-new-*' -not -path './.git/*' -prune -exec rm -rf {} +
 	rm -rf tune.journal* reports/tune .coverage .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

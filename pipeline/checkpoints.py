@@ -1,8 +1,8 @@
 """Where the checkpoints of a training lie: `.checkpoints/<class>/<key>`, beside DVC's outputs.
 
-The key is a hash of all that dvc.yaml says the training depends on, code, data and parameters, but
-for `epochs`; so a changed parameter never goes on from another's state, and a longer training goes
-on from a shorter one.
+The key is a hash of all that the result of a training depends on, code, data, parameters, torch and
+the kind of device, but for `epochs`; so a changed parameter never goes on from another's state, and
+a longer training goes on from a shorter one.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
 from ruamel.yaml import YAML
 
 from src.compute import Compute
@@ -39,8 +40,9 @@ def training_key(settings: Settings, name: ClassName, compute: Compute) -> str:
     parts = {
         "files": files,
         "settings": settings.train_of(name).model_dump(mode="json", exclude={"epochs"}),
+        "torch": torch.__version__,
         "compute": [
-            compute.device.type,
+            "cpu" if compute.device.type == "cpu" else torch.cuda.get_device_name(compute.device),
             compute.precision,
             compute.memory_format,
             compute.compile,
@@ -60,10 +62,11 @@ def checkpoint_folder(name: ClassName, key: str) -> Iterator[Path]:
     while True:
         folder = ROOT / name / (key if number == 1 else f"{key}-{number}")
         folder.mkdir(parents=True, exist_ok=True)
-        held = try_lock(folder / LOCK)
-        if held is not None:
-            break
-        number += 1
+        with suppress(FileNotFoundError):  # another training has just removed it as an old one
+            held = try_lock(folder / LOCK)
+            if held is not None:
+                break
+            number += 1
     with held:
         (folder / LOCK).touch()  # the time of its last use
         _prune(ROOT / name)

@@ -19,14 +19,13 @@ import torch
 from src.compute import computes_in_bf16
 from src.data.download import (
     INCEPTION_NAME,
-    KAGGLE_NAME,
-    MENDELEY_NAME,
     cache_folder,
+    downloaded_kermany,
     kaggle_token,
 )
 from src.errors import UserError, report_errors
 from src.evaluation.choice import weights_path
-from src.files import sha256_of_file
+from src.files import expanded, sha256_of_file
 from src.locks import try_lock
 from src.settings.tree import Settings, load_settings
 from src.tracking import check_store, count_waiting, has_server
@@ -153,16 +152,15 @@ def check_data(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "data: procedural phantoms, nothing is downloaded")
         return
     if data.path:
-        path = HOME / Path(data.path).expanduser()
+        path = HOME / expanded(data.path)
         if path.exists():
             yield Finding("ok", f"data: {path}")
         else:
             yield Finding("problem", f"data.path: there is no {path}")
         return
-    for name in (KAGGLE_NAME, MENDELEY_NAME):
-        if (cache_folder() / name).is_file():
-            yield Finding("ok", f"data: {cache_folder() / name}, from an earlier download")
-            return
+    if (archive := downloaded_kermany()) is not None:
+        yield Finding("ok", f"data: {archive}, from an earlier download")
+        return
     try:
         token = kaggle_token()
     except UserError as error:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from src.compute import choose_compute
 from src.data.archive import GIB
 from src.data.classes import CLASSES
+from src.data.download import downloaded_kermany
 from src.data.sources import PUBLISHED, resolve_archive, survey_archive
 from src.errors import UserError, report_errors
 from src.evaluation.choice import weights_path
@@ -56,7 +57,7 @@ def _train_images(settings: Settings) -> dict[str, int]:
     data = settings.data
     if data.source == "phantom":
         return dict.fromkeys(CLASSES, data.phantom.train_per_class)
-    if not data.path:
+    if not data.path and downloaded_kermany() is None:
         say("the archive is not here yet: counting with Kaggle's published numbers")
         return PUBLISHED["Kaggle"]["train"]
     archive = resolve_archive(data, HOME)

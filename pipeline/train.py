@@ -22,7 +22,13 @@ from src.errors import UserError, report_errors
 from src.files import folder_in_place_of, sha256_of_array, write_atomic
 from src.grids import png, tile
 from src.models.flops import forward_flops
-from src.models.networks import Origin, count_parameters, save_generator
+from src.models.networks import (
+    Discriminator,
+    Generator,
+    Origin,
+    count_parameters,
+    save_generator,
+)
 from src.process import end_with_parent
 from src.progress import Progress, say
 from src.settings.tree import ClassName, Settings, load_settings
@@ -30,7 +36,6 @@ from src.tracking import forget_work
 from src.training.checkpoint import Checkpoints
 from src.training.gan import EpochLosses, Observer, Safeguards, steps_per_epoch, train
 from src.training.group import ALONE, Group
-from src.training.trainer import Trainer
 from src.workspace import HOME, PARAMS, array_path, generator_path, model_folder, read_array
 
 ALONE_HERE = Place(rank=0, local_rank=0, local_size=1)
@@ -48,7 +53,11 @@ def start(name: ClassName, arguments: Sequence[str]) -> None:
         compute = choose_compute(settings.compute, local_size=processes)
         training_key(settings, name, compute)
         steps_per_epoch(len(read_array(array_path(name, "train"))), chosen.batch)
-        Trainer(chosen, settings.preprocess.size, compute, Group(0, processes))
+        networks = (
+            Generator(chosen.generator, settings.preprocess.size),
+            Discriminator(chosen.discriminator, settings.preprocess.size),
+        )
+        Group(0, processes).check_networks(networks)
         launch("pipeline.train", arguments, processes)
         return
     where = place or ALONE_HERE

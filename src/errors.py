@@ -2,17 +2,20 @@
 
 import errno
 import io
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from typing import TextIO
 
 # Where the disk or its rights fail, or a path of the user's goes through a file, names a folder or
 # is too long; anything else of this kind is a defect of ours.
 DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO),
-    *(errno.EMFILE, errno.ENFILE),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS),
 )
 
 
@@ -49,6 +52,12 @@ def report_errors(work: Callable[[], None]) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         work()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads(sys.stdout):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed later
+        return 128 + signal.SIGPIPE
     except UserError as error:
         message = " ".join(str(error).split())
     except KeyboardInterrupt:
@@ -71,3 +80,14 @@ def report_errors(work: Callable[[], None]) -> int:
         return 0
     print(f"error: {message}", file=sys.stderr)
     return 1
+
+
+def _nobody_reads(stream: TextIO) -> bool:
+    """Whether a stream is a pipe whose reader has gone, as `head` does."""
+    try:
+        handle = stream.fileno()
+    except (OSError, ValueError):  # none of the system's
+        return False
+    poll = select.poll()
+    poll.register(handle, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -1,13 +1,14 @@
 """Files that are either whole or absent, and the checksums that name their content."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.errors import UserError
-from src.locks import folder_lock
+from src.locks import folder_lock, try_hold
 
 BLOCK = 1 << 20  # bytes read at a time when hashing
 
@@ -26,29 +27,26 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     Text is encoded as UTF-8 with the line ends that it has. Missing parent folders are made.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-new-")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with file_in_place_of(path) as fresh:
+        fresh.write_bytes(data)
 
 
 @contextmanager
 def file_in_place_of(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` for a file that takes its place when the block ends well.
+    """Give an empty file beside ``path`` that takes its place when the block ends well.
 
-    For files that are too large for ``write_atomic``. If the block fails the new file is removed.
+    If the block fails the new file is removed. What a killed process left behind is cleared by the
+    next call, but not what another process is writing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-new-")
-    os.close(handle)
+    prefix = f".{path.name}-new-"
+    clear_left(path.parent, glob.escape(prefix) + "*")
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
+        try_hold(handle)
+        if os.fstat(handle).st_nlink:  # else another process cleared it before it was held
+            break
+        os.close(handle)
     fresh = Path(name)
     try:
         yield fresh
@@ -59,6 +57,19 @@ def file_in_place_of(path: Path) -> Iterator[Path]:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
+
+
+def clear_left(folder: Path, names: str = ".*-new-*") -> None:
+    """Remove files of such names that killed processes left, but not what another one is writing.
+
+    Where the file system has no locks all of them stay.
+    """
+    for left in folder.glob(names):
+        with suppress(OSError), left.open("rb") as file:  # another process may be faster
+            if try_hold(file.fileno()):
+                left.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -75,13 +86,17 @@ def folder_in_place_of(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}-new-"
-    for stale in path.parent.glob(f"{prefix}*"):
+    for stale in path.parent.glob(f"{glob.escape(prefix)}*"):
         with suppress(FileNotFoundError), folder_lock(stale) as free:
             if free:
                 remove_folder(stale)
-    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
-    fresh.chmod(0o777 & ~_umask())
-    with folder_lock(fresh):
+    with ExitStack() as held:
+        while True:
+            fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
+            with suppress(FileNotFoundError):  # another process cleared it before it was held
+                held.enter_context(folder_lock(fresh))
+                fresh.chmod(0o777 & ~_umask())
+                break
         try:
             yield fresh
             if path.exists():
@@ -133,6 +148,13 @@ def sha256_of_path(path: Path) -> str:
             name = file.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
             digest.update(name + b"\0" + sha256_of_file(file).encode("ascii") + b"\n")
     return digest.hexdigest()
+
+
+def expanded(path: str) -> Path:
+    """A user's path with its home folder written out, if there is one of that name."""
+    with suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def _umask() -> int:

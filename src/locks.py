@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+# What network file systems answer that have no locks, or not here.
+NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
+
 
 def lock(path: Path) -> IO[str]:
     """The lock of a file, waited for, and held until it is closed or the process ends.
@@ -50,14 +53,19 @@ def folder_lock(path: Path) -> Iterator[bool]:
     """
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        free = True
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            free = False
-        except OSError as error:
-            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-                raise
-        yield free
+        yield try_hold(folder) is not False
     finally:
         os.close(folder)
+
+
+def try_hold(handle: int) -> bool | None:
+    """Lock an open file or folder; whether that went, or None where there are no such locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return None
+    return True

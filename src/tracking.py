@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 import uuid
 import warnings
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.errors import UserError
-from src.files import file_in_place_of, write_json
+from src.files import write_atomic, write_json
 from src.locks import lock
 from src.spool import Event, Spool, now, prune, spools
 
@@ -799,11 +800,11 @@ def _make_sqlite(uri: str) -> None:
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # it takes a second
 
-    for left in file.parent.glob(f".{file.name}-new-*"):  # by a process that was killed
-        left.unlink()
-    with file_in_place_of(file) as new:
+    with tempfile.TemporaryDirectory(prefix="mlflow-") as place:
+        new = Path(place, file.name)
         store = SqlAlchemyStore(f"sqlite:///{new}", _artifacts(file.parent))
         store.engine.dispose()
+        write_atomic(file, new.read_bytes())
 
 
 @contextmanager

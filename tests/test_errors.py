@@ -1,8 +1,22 @@
+import subprocess
+import sys
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from src.errors import UserError, report_errors
+from tests.conftest import ROOT
+
+PRINTS = """
+import sys
+from src.errors import report_errors
+
+def work():
+    for number in range(int(sys.argv[1])):
+        print(number, flush=len(sys.argv) > 2)
+sys.stdin.readline()
+sys.exit(report_errors(work))
+"""
 
 
 @pytest.mark.parametrize(
@@ -49,4 +63,26 @@ def test_a_defect_of_ours_is_not_hidden(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)):
+        report_errors(work)
+
+
+@pytest.mark.parametrize("arguments", [["9"], ["9", "at once"], ["99999"]])
+def test_who_reads_may_go(arguments: list[str]) -> None:
+    """As `head` does, before or after the last line was written."""
+    command = [sys.executable, "-c", PRINTS, *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=ROOT) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, said = process.communicate(b"\n", timeout=60)
+    assert said == b""
+    assert process.returncode == 141
+
+
+def test_a_connection_that_breaks_is_no_reader_that_went() -> None:
+    def work() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
         report_errors(work)

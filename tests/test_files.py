@@ -1,11 +1,22 @@
 import json
 import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from src.errors import UserError
-from src.files import folder_in_place_of, remove_folder, sha256_of_path, write_atomic, write_json
+from src.files import (
+    clear_left,
+    expanded,
+    file_in_place_of,
+    folder_in_place_of,
+    remove_folder,
+    sha256_of_path,
+    write_atomic,
+    write_json,
+)
 
 
 def test_a_write_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +60,73 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     with folder_in_place_of(tmp_path / "out"):
         pass
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_that_a_killed_process_left_is_cleared_and_no_other(tmp_path: Path) -> None:
+    names = (".[a]*.json-new-k", ".[a]*.json-new-l", ".b.json-new-k", "[a]*.json-new-k")
+    for name in names:
+        (tmp_path / name).write_text("half")
+    write_atomic(tmp_path / "[a]*.json", "whole")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        ".b.json-new-k",
+        "[a]*.json",
+        "[a]*.json-new-k",
+    ]
+    clear_left(tmp_path)
+    assert not (tmp_path / ".b.json-new-k").exists()
+    assert (tmp_path / "[a]*.json-new-k").exists()
+
+
+def test_a_file_that_another_process_writes_is_not_cleared(tmp_path: Path) -> None:
+    path = tmp_path / "out.bin"
+    with file_in_place_of(path) as first:
+        first.write_text("1")
+        with file_in_place_of(path) as second:
+            second.write_text("2")
+            clear_left(tmp_path)
+            assert first.read_text() == "1"
+        assert path.read_text() == "2"
+    assert path.read_text() == "1"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_cleared_before_it_is_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if another process began to write the same at this very moment."""
+    make_file, make_folder = tempfile.mkstemp, tempfile.mkdtemp
+    raced: list[str] = []
+
+    def made_file(**options: Any) -> tuple[int, str]:
+        handle, name = make_file(**options)
+        if not raced:
+            raced.append(name)
+            Path(name).unlink()
+        return handle, name
+
+    def made_folder(**options: Any) -> str:
+        name = make_folder(**options)
+        if len(raced) == 1:
+            raced.append(name)
+            Path(name).rmdir()
+        return name
+
+    monkeypatch.setattr(tempfile, "mkstemp", made_file)
+    monkeypatch.setattr(tempfile, "mkdtemp", made_folder)
+    write_atomic(tmp_path / "file", "whole")
+    with folder_in_place_of(tmp_path / "folder") as folder:
+        (folder / "a").write_text("1")
+    assert len(raced) == 2
+    assert (tmp_path / "file").read_text() == "whole"
+    assert (tmp_path / "folder" / "a").read_text() == "1"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_home_folder_is_written_out_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert expanded("~/x.zip") == Path("/home/someone/x.zip")
+    assert expanded("~nobody-of-that-name/x.zip") == Path("~nobody-of-that-name/x.zip")
+    assert expanded("data/x.zip") == Path("data/x.zip")
 
 
 def test_what_another_process_writes_is_not_cleared(tmp_path: Path) -> None:

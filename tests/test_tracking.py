@@ -82,22 +82,24 @@ with start_run("train_normal", root, {}, {}):
 def test_a_store_whose_making_is_killed_is_made_by_the_next(tmp_path: Path) -> None:
     for hundredths in (10, 30, 60):
         root = tmp_path / str(hundredths)
-        root.mkdir()
+        (root / "tmp").mkdir(parents=True)
         making = subprocess.Popen(
             [sys.executable, "-c", MAKES_A_STORE, str(root)],
             stdout=subprocess.PIPE,
             cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(root / "tmp")},
         )
         assert making.stdout is not None
         making.stdout.readline()
-        while making.poll() is None and not any(root.glob(".mlflow.db-new-*")):
+        while making.poll() is None and not any(root.glob("tmp/mlflow-*")):
             time.sleep(0.001)
         time.sleep(hundredths / 100)
         making.kill()
         making.communicate()
-        assert (root / "mlflow.db").exists() or any(root.glob(".mlflow.db-new-*"))
+        assert (root / "mlflow.db").exists() or any(root.glob("tmp/mlflow-*"))
         with start_run("train_normal", root, {}, {}):
             pass
+        assert (root / "mlflow.db").exists()
         assert not any(root.glob(".mlflow.db-new-*"))
 
 

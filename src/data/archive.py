@@ -13,6 +13,7 @@ from src.errors import UserError
 
 GIB = 1 << 30
 MAX_FILES = 1_000_000  # of an archive or a folder; each takes some of the memory
+MAX_FILE_BYTES = 512 << 20  # of one that is read; it is in memory as a whole
 MAX_NAME_BYTES = 255  # what file systems allow for one name
 ENCRYPTED = 0x1  # bit 0 of a zip entry's general purpose flag
 
@@ -62,8 +63,13 @@ def read_entry(entry: Entry) -> bytes:
     """The content of an entry, which must be of the size that the archive states.
 
     Raises:
-        UserError: if it is damaged, longer than stated (as in a bomb), or cannot be read.
+        UserError: if it is damaged, longer than stated (as in a bomb), cannot be read, or is larger
+            than any image would be.
     """
+    if entry.size > MAX_FILE_BYTES:
+        raise UserError(
+            f"{entry.path} is of {entry.size / GIB:.2f} GiB, more than an image takes; leave it out"
+        )
     try:
         with entry.open() as stream:
             content = stream.read(entry.size + 1)

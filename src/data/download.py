@@ -3,15 +3,18 @@
 import json
 import logging
 import os
+import time
 import zipfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pooch
 import requests
 
 from src.errors import UserError
-from src.progress import Progress
+from src.locks import folder_lock
+from src.progress import Progress, say
 
 KAGGLE_URL = (
     "https://www.kaggle.com/api/v1/datasets/download/paultimothymooney/chest-xray-pneumonia"
@@ -29,6 +32,7 @@ KAGGLE_NAME, MENDELEY_NAME = "kaggle-chest-xray-pneumonia.zip", "mendeley-chest-
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 TIMEOUT = 60.0  # seconds without a byte before a connection counts as stalled
 RETRIES = 4
+SECONDS_BETWEEN_LOOKS = 1.0  # at another process's download
 MB = 1_000_000
 
 
@@ -73,8 +77,11 @@ def download(
     )
     pooch.get_logger().setLevel(logging.INFO)  # says where from, where to, and each retry
     try:
-        fetcher = pooch.HTTPDownloader(progressbar=_Meter(name), timeout=timeout, auth=auth)
-        return Path(source.fetch(name, downloader=fetcher))
+        with ExitStack() as held:
+            if not (folder / name).is_file():
+                held.enter_context(_alone_in(folder))
+            fetcher = pooch.HTTPDownloader(progressbar=_Meter(name), timeout=timeout, auth=auth)
+            return Path(source.fetch(name, downloader=fetcher))
     except requests.exceptions.HTTPError as error:
         status = error.response.status_code if error.response is not None else "unknown"
         raise UserError(f"{_host(url)} answered with HTTP status {status} for {name}") from error
@@ -87,6 +94,24 @@ def download(
         raise UserError(f"{name} from {_host(url)} has another SHA-256 than {sha256}") from error
     except OSError as error:
         raise UserError(f"{folder / name} cannot be written: {error}") from error
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait for the downloads of other processes; remove what killed ones left of theirs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = False
+    while True:
+        with folder_lock(folder) as free:
+            if free:
+                for left in folder.glob("tmp*"):  # as pooch names them
+                    left.unlink()
+                yield
+                return
+        if not told:
+            say(f"waiting for another process's download to {folder}")
+            told = True
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def kaggle_token() -> tuple[str, str] | None:
@@ -109,11 +134,20 @@ def kaggle_token() -> tuple[str, str] | None:
         raise UserError(f"{file} is not a Kaggle token; download a new one from Kaggle") from error
 
 
+def downloaded_kermany() -> Path | None:
+    """The chest X-ray archive of an earlier download, if there was one."""
+    places = (cache_folder() / name for name in (KAGGLE_NAME, MENDELEY_NAME))
+    return next((place for place in places if place.is_file()), None)
+
+
 def download_kermany() -> Path:
     """The chest X-ray archive: Kaggle's with the user's token, else Mendeley's public file.
 
-    Neither publisher states a checksum for these archives, so none is checked here.
+    One that was downloaded before stays the one, whether or not there is a token now. Neither
+    publisher states a checksum for these archives, so none is checked here.
     """
+    if (archive := downloaded_kermany()) is not None:
+        return archive
     token = kaggle_token()
     if token:
         archive = download(KAGGLE_URL, KAGGLE_NAME, auth=token)

@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from src.data.classes import CLASSES, SPLITS
 from src.data.tables import (
@@ -22,7 +22,7 @@ from src.data.tables import (
     rows_of,
     table_in_place_of,
 )
-from src.errors import UserError
+from src.errors import DISK_ERRORS, UserError
 from src.parallel import map_in_order
 from src.progress import progress
 from src.settings.data import PreprocessSettings
@@ -44,6 +44,18 @@ Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 IMAGES_AHEAD = 32  # of each worker that are at work or wait to be used
 LEAST_TOP = 4096  # below it the largest value of a 16-bit image is one of 12 bits or fewer
+# Of Pillow's formats only those of images that people have: others start programs, as EPS does.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+ORIENTATION = ExifTags.Base.Orientation
+UPRIGHT: dict[object, Image.Transpose] = {  # what turns an image as its EXIF says
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, MemoryError)
 
 
@@ -151,9 +163,11 @@ def decode_grey(
     Raises:
         ValueError: if the image cannot be decoded, is too small or large, or if its values of more
             than 8 bits end so low that they are on another scale.
+        UserError: if it is not there.
+        OSError: if the disk or its rights fail.
     """
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
             if min(image.size) < min_side:
@@ -162,13 +176,18 @@ def decode_grey(
                 )
             if size is not None:
                 image.draft("L", (DRAFT_MARGIN * size, DRAFT_MARGIN * size))
-            grey = _grey(ImageOps.exif_transpose(image))
+            turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
+            grey = _grey(image if turn is None else image.transpose(turn))
             if size is not None:
                 grey = grey.resize((size, size), resampling)
             return np.asarray(grey, dtype=np.uint8)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from error
+    except FileNotFoundError as error:
+        raise UserError(f"{source} is missing; `dvc repro` fetches the images again") from error
     except DECODE_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise  # it is not the image that is bad
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 

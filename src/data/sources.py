@@ -19,7 +19,7 @@ from src.data.download import download_kermany
 from src.data.patients import patient_of
 from src.data.phantoms import draw_phantoms
 from src.errors import UserError
-from src.files import sha256_of_path
+from src.files import expanded, sha256_of_path
 from src.progress import progress, say
 from src.settings.data import DataSettings, PhantomSettings
 
@@ -119,7 +119,7 @@ def survey_archive(path: Path, max_bytes: int) -> Survey:
 def resolve_archive(settings: DataSettings, root: Path) -> Path:
     """The archive or folder that ``data.path`` names, or the downloaded one; checksum checked."""
     if settings.path:
-        path = root / Path(settings.path).expanduser()
+        path = root / expanded(settings.path)
         if not path.exists():
             raise UserError(f"data.path: {path}: there is no such file or folder")
     else:

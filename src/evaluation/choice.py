@@ -13,7 +13,7 @@ from src.errors import UserError
 from src.evaluation.classifier import train_classifier
 from src.evaluation.extractors import load_extractor
 from src.evaluation.features import FeatureExtractor
-from src.files import sha256_of_file
+from src.files import expanded, sha256_of_file
 from src.progress import say
 from src.settings.fid import FidSettings
 
@@ -27,7 +27,7 @@ def weights_path(settings: FidSettings, root: Path) -> Path | None:
         settings: name it.
         root: what a relative path is relative to.
     """
-    return root / Path(settings.weights).expanduser() if settings.weights else None
+    return root / expanded(settings.weights) if settings.weights else None
 
 
 def weights_checksum(settings: FidSettings, path: Path) -> str:

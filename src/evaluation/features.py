@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src.errors import UserError
-from src.files import file_in_place_of
+from src.files import clear_left, file_in_place_of
 from src.progress import warn
 
 LARGEST_CACHE = 2 << 30  # bytes; what was used longest ago goes first
@@ -159,6 +159,7 @@ class FeatureCache:
 
     def _prune(self) -> None:
         """Remove the files used longest ago until the rest is small enough."""
+        clear_left(self._folder)
         files = []
         for path in self._folder.glob("*.npy"):
             with suppress(FileNotFoundError):  # another process has just removed it

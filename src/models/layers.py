@@ -152,7 +152,7 @@ class Dropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self._dropped = round(rate * 65536)
+        self._dropped = min(round(rate * 65536), 65535)  # some stay
         self.random: torch.Generator | None = None
         self.part = (0, 1)  # x is this one of so many equal parts of a batch
 

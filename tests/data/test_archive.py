@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from src.data import archive as archive_module
 from src.data.archive import list_entries, read_entry
 from src.errors import UserError
 from tests.conftest import kaggle_files
@@ -67,6 +68,18 @@ def test_more_bytes_than_allowed_are_refused_before_unpacking(tmp_path: Path) ->
     assert path.stat().st_size < 10_000
     with pytest.raises(UserError, match="max_unpacked_gib"):
         list_entries(path, 4_000_000)
+
+
+def test_an_entry_that_is_too_large_for_an_image_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others beside it can be, since not every file of an archive is."""
+    path = write_zip(tmp_path / "a.zip", {"train/NORMAL/a.jpeg": bytes(101), "b": bytes(100)})
+    monkeypatch.setattr(archive_module, "MAX_FILE_BYTES", 100)
+    small, large = list_entries(path, LIMIT)
+    assert read_entry(small) == bytes(100)
+    with pytest.raises(UserError, match=r"a\.jpeg is of 0\.00 GiB, more than an image takes"):
+        read_entry(large)
 
 
 def test_an_entry_longer_than_it_says_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from src.data import download as module
 from src.data.download import download, download_kermany, kaggle_token
 from src.errors import UserError
+from src.locks import folder_lock
 from src.progress import Progress
 
 CONTENT = b"0123456789" * 5000
@@ -140,10 +143,17 @@ def test_kaggle_is_asked_with_the_users_token_and_mendeley_without(
     server.content = buffer.getvalue()
     monkeypatch.setattr(module, "KAGGLE_URL", server.url)
     monkeypatch.setattr(module, "MENDELEY_URL", server.url)
-    assert download_kermany().name.startswith("mendeley")
+    archive = download_kermany()
+    assert archive.name.startswith("mendeley")
     monkeypatch.setenv("KAGGLE_USERNAME", "someone")
     monkeypatch.setenv("KAGGLE_KEY", "secret")
-    assert download_kermany().name.startswith("kaggle")
+    assert download_kermany() == archive  # what is there stays the source, and nobody is asked
+    assert len(server.requests) == 1
+    archive.unlink()
+    kaggle = download_kermany()
+    assert kaggle.name.startswith("kaggle")
+    monkeypatch.delenv("KAGGLE_KEY")
+    assert download_kermany() == kaggle
     assert server.requests[0] is None
     assert str(server.requests[1]).startswith("Basic ")
 
@@ -153,6 +163,23 @@ def test_what_is_no_archive_is_not_kept(server: Server, monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="no zip archive and was removed"):
         download_kermany()
     assert not list(module.cache_folder().iterdir())
+
+
+def test_what_a_killed_download_left_is_removed_and_another_is_waited_for(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tmpleft").write_bytes(b"half")
+    with ExitStack() as held, ThreadPoolExecutor(1) as pool:
+        assert held.enter_context(folder_lock(tmp_path))
+        waiting = pool.submit(download, server.url, "file.bin", SHA256, folder=tmp_path)
+        while "waiting for another process's download" not in capsys.readouterr().out:
+            assert not waiting.done()
+            time.sleep(0.01)
+        assert (tmp_path / "tmpleft").exists()
+        assert server.requests == []
+        held.close()
+        assert waiting.result(timeout=60).read_bytes() == CONTENT
+    assert not (tmp_path / "tmpleft").exists()
 
 
 def test_a_token_file_is_read_and_a_broken_one_is_named(

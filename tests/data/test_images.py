@@ -1,16 +1,20 @@
+import errno
 import io
+import os
+import struct
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from src.data import images as module
-from src.data.images import decode_image
+from src.data.images import decode_grey, decode_image
 from src.errors import UserError
 from src.files import sha256_of_path
 from src.settings.data import PreprocessSettings
@@ -41,6 +45,51 @@ def test_values_of_another_scale_than_16_bits_are_refused(
     path = saved(tmp_path / "a.tif", Image.fromarray(values))
     with pytest.raises(ValueError, match=f"its values end at {top}, where white would be 65535"):
         decode_image(path, settings())
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_an_image_is_turned_as_its_exif_says(tmp_path: Path, orientation: int) -> None:
+    image = ramp()
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / "a.png", image, exif=exif)
+    with Image.open(path) as read:
+        expected = ImageOps.exif_transpose(read)
+    np.testing.assert_array_equal(decode_grey(path), np.asarray(expected))
+
+
+@pytest.mark.parametrize("tag", [b"\x00\x01", b"\x01\x0f"])
+def test_an_odd_tag_of_the_exif_does_not_matter(tmp_path: Path, tag: bytes) -> None:
+    """Pillow's own way of turning writes all tags again, and breaks at those of another type."""
+    number = int.from_bytes(tag, "big")
+    entries = [(number, 4, 1, 0xFFFFFFFF), (0x0112, 3, 1, 6 << 16)]
+    block = b"MM\x00*" + struct.pack(">I", 8) + struct.pack(">H", len(entries))
+    block += b"".join(struct.pack(">HHII", *entry) for entry in sorted(entries))
+    path = saved(tmp_path / "a.jpeg", ramp(), exif=b"Exif\x00\x00" + block + bytes(4), quality=100)
+    turned = np.rot90(np.asarray(ramp()), -1)
+    np.testing.assert_allclose(decode_grey(path), turned, atol=8)
+
+
+def test_a_format_that_starts_a_program_is_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    ramp().save(path, format="EPS")
+    with pytest.raises(ValueError, match="cannot identify image file"):
+        decode_image(path, settings())
+
+
+def test_where_the_disk_fails_the_image_is_not_taken_for_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be left out where bad ones may be, and be missing ever after."""
+    with pytest.raises(UserError, match=r"a\.png is missing; `dvc repro` fetches"):
+        decode_image(tmp_path / "a.png", settings())
+    path = saved(tmp_path / "a.png", ramp())
+    for number in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES):
+        error = OSError(number, os.strerror(number), str(path))
+        monkeypatch.setattr(Image, "open", Mock(side_effect=error))
+        with pytest.raises(OSError, match=os.strerror(number)) as raised:
+            decode_image(path, settings())
+        assert raised.value.errno == number
 
 
 def test_an_image_is_accepted_up_to_its_limit_of_pixels(

@@ -89,6 +89,14 @@ def test_the_parts_of_a_batch_drop_what_the_whole_one_does() -> None:
     assert torch.equal(torch.cat(parts), whole)
 
 
+def test_dropout_of_nearly_everything_keeps_a_little() -> None:
+    layer = Dropout(1 - 1e-9).train()
+    layer.random = torch.Generator().manual_seed(1)
+    found = layer(torch.ones(1 << 20))
+    assert 0 < int((found > 0).sum()) < 64
+    assert found.max() == 65536
+
+
 def test_dropout_does_nothing_in_eval_mode_and_refuses_to_train_without_a_source() -> None:
     layer = Dropout(0.4)
     x = torch.ones(3)

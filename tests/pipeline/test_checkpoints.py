@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline import checkpoints
 from pipeline.checkpoints import checkpoint_folder, training_key
@@ -75,6 +76,40 @@ def test_data_code_and_precision_name_it(
         code.write("# changed\n")
     keys.add(key(tiny, compute))
     assert len(keys) == 4
+
+
+@pytest.mark.usefixtures("project")
+def test_torch_and_the_kind_of_device_name_it(
+    tiny: dict[str, Any], compute: Compute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {key(tiny, compute)}
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: names[device.index or 0])
+    names = ["one", "one", "another"]
+    for index in range(3):
+        device = torch.device("cuda", index)
+        keys.add(key(tiny, Compute(device, "fp32", "contiguous", compile=False)))
+    assert len(keys) == 3  # two alike make no difference
+    monkeypatch.setattr("torch.__version__", "0.0")
+    keys.add(key(tiny, compute))
+    assert len(keys) == 4
+
+
+def test_a_folder_that_is_removed_at_this_moment_is_made_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = checkpoints.try_lock
+    removed: list[Path] = []
+
+    def raced(path: Path) -> Any:
+        if not removed:
+            removed.append(path)
+            path.parent.rmdir()
+        return take(path)
+
+    monkeypatch.setattr(checkpoints, "try_lock", raced)
+    with checkpoint_folder("normal", "key") as folder:
+        assert folder == project / ".checkpoints" / "normal" / "key"
+    assert removed == [folder / checkpoints.LOCK]
 
 
 def test_missing_data_are_named(tiny: dict[str, Any], compute: Compute, project: Path) -> None:

@@ -9,6 +9,8 @@ import torch
 
 from pipeline import doctor
 from pipeline.doctor import Check, Finding, examine
+from src.data import download
+from src.data.download import MENDELEY_NAME
 from src.errors import UserError
 from src.settings.tree import Settings
 
@@ -20,7 +22,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's folder under git."""
     for name in ("HOME", "PROJECT"):
         monkeypatch.setattr(doctor, name, tmp_path)
-    monkeypatch.setattr(doctor, "cache_folder", lambda: tmp_path / "cache")
+    for module in (doctor, download):
+        monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text("")
@@ -116,7 +119,7 @@ def test_the_data_and_tokens_are_looked_for(
     assert "Kaggle's archive with your token" in one(check, asked).text
     assert "secret" not in one(check, asked).text
     (home / "cache").mkdir()
-    (home / "cache" / doctor.MENDELEY_NAME).touch()
+    (home / "cache" / MENDELEY_NAME).touch()
     assert one(check, asked).kind == "ok"
 
 
