@@ -66,14 +66,14 @@ MODULES ?=
 bench-evaluation: setup  ## measure distances and the FID network against the plain way: reports/benchmarks (5 minutes)
 	@$(IN_VENV) python3 -m benchmarks.evaluation
 
-bench: setup  ## measure training speed against a plain loop: reports/benchmarks [DEVICE=cuda] (6 minutes)
+bench: setup  ## measure training speed against a plain loop: reports/benchmarks [DEVICE=cuda] (10 minutes)
 	@$(IN_VENV) python3 -m benchmarks.train_throughput --device $(DEVICE)
 DEVICE ?= cpu
 
 bench-processes: setup  ## measure training in 1, 2 and 4 processes: reports/benchmarks (5 minutes)
 	@$(IN_VENV) python3 -m benchmarks.processes
 
-bench-tuning: setup  ## measure how many trials a minute a search's storage bears: reports/benchmarks (2 minutes)
+bench-tuning: setup  ## measure how many trials a minute a search's storage bears: reports/benchmarks [STORAGE=URL] (2 minutes)
 	@$(IN_VENV) python3 -m benchmarks.tuning $(if $(STORAGE),--storage "$(STORAGE)")
 
 bench-large: setup  ## measure memory and time as the data grow: reports/benchmarks (15 minutes)
@@ -135,7 +135,7 @@ REAL = preprocess.size=64 utility.steps=1000 $(if $(NETWORKS),,$(HALF_LIFE)) \
   $(call settings_of,normal) $(call settings_of,pneumonia) $(addprefix train.normal.epochs=,$(EPOCHS_NORMAL)) \
   $(addprefix train.pneumonia.epochs=,$(EPOCHS_PNEUMONIA)) $(SET)
 
-real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [NAME=..] [SET="key=value .."]
+real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [NAME=..] [SET="key=value .."], values without blanks
 	@test -n "$(DATA)" || { echo 'error: name the real images: make real DATA=<zip or folder>' >&2; exit 1; }
 	@test -z "$(NETWORKS)" || test -f "networks/$(NETWORKS)" || \
 	  { echo "error: networks/$(NETWORKS): there is no such file" >&2; exit 1; }
@@ -161,5 +161,5 @@ clean:  ## remove models and reports; data, checkpoints, DVC's cache, the tracki
 distclean: clean  ## remove all else that runs and tools left: DVC's cache, MLflow's store, searches, data, .venv
 	rm -rf data .checkpoints $(VENV) .dvc/cache .dvc/tmp mlflow.db* mlartifacts .mlflow.lock .tracking
 	find . -name '.*-new-*' -not -path './.git/*' -prune -exec rm -rf {} +
-	rm -rf tune.journal* reports/tune .coverage .mypy_cache .ruff_cache .pytest_cache
+	rm -rf tune.journal* reports/tune .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

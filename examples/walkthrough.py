@@ -1,9 +1,9 @@
 """The library without the pipeline: load images, train, generate, judge.
 
-Run it with `python -m examples.walkthrough [FOLDER]`, or open it as a notebook: `# %%` begins a
-cell. FOLDER has images of one kind (or is a zip archive or .npy file of them); without it those
-that the pipeline collected are taken. A minute on one core; raise EPOCHS for images worth looking
-at.
+Run it with `python -m examples.walkthrough [FOLDER]`, or open it as a notebook whose working
+folder is the checkout: `# %%` begins a cell. FOLDER has images of one kind (or is a zip archive or
+.npy file of them); without it those that the pipeline collected are taken. A minute on one core;
+raise EPOCHS for images worth looking at.
 """
 
 # %% Choose

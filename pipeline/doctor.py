@@ -177,7 +177,7 @@ def check_data(settings: Settings) -> Iterator[Finding]:
 def check_weights(settings: Settings) -> Iterator[Finding]:
     """Weights of the network that judges."""
     fid = settings.fid
-    if fid.extractor in ("classifier", "pixels"):
+    if fid.extractor not in ("inception", "module"):
         yield Finding("ok", f"features: {fid.extractor}, which needs no weights")
         return
     given = weights_path(fid, HOME)
@@ -229,9 +229,11 @@ def check_helpers(settings: Settings) -> Iterator[Finding]:
     """Programs that only some tests and pictures need."""
     for names, use in (
         (("chromium", "chromium-browser"), "tests of the pages, `make pictures`"),
-        (("psql",), "test of searches on PostgreSQL"),
+        (("initdb",), "tests of searches on PostgreSQL"),
     ):
-        if not any(shutil.which(name) for name in names):
+        installed = [*Path("/usr/lib/postgresql").glob("*/bin")]  # where Debian has servers
+        path = os.pathsep.join([os.environ.get("PATH", ""), *map(str, installed)])
+        if not any(shutil.which(name, path=path) for name in names):
             yield Finding("note", f"{names[0]} is not installed: left out are the {use}")
 
 

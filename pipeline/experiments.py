@@ -12,11 +12,10 @@ from typing import Any
 from src.errors import UserError, report_errors
 from src.files import write_atomic
 from src.progress import say
-from src.report.experiments import Experiment, compare, render_experiments
+from src.report.experiments import SHORT, Experiment, compare, render_experiments
 from src.workspace import PROJECT
 
-METRICS = ("fid", "privacy", "utility")
-SHORT = 9  # letters of a revision, or of "workspace"
+STAGES = ("fid", "privacy", "utility")  # by the names of their metrics
 
 
 def known_experiments(shown: Iterable[Mapping[str, Any]]) -> list[Experiment]:
@@ -46,7 +45,7 @@ def _experiment(name: str, state: Mapping[str, Any]) -> Experiment | None:
     parameters = (data["params"].get("params.yaml") or {}).get("data") or {}
     metrics = {
         stage: found["data"]
-        for stage in METRICS
+        for stage in STAGES
         if (found := data["metrics"].get(f"reports/metrics/{stage}.json")) and "data" in found
     }
     return Experiment(name, state["rev"], dict(_flat(parameters)), metrics)

@@ -56,9 +56,9 @@ def fid_eval(stage: Stage) -> None:
     }
 
     def fake(name: str, iteration: int) -> NDArray[np.float32]:
-        label = ("FN", "FP").index(name)
+        number = ("FN", "FP").index(name)
         images = _new_images(
-            generators[label], settings, label, iteration, device, settings.sample_size
+            generators[number], settings, number, iteration, device, settings.sample_size
         )
         return extract_features(extractor, images, settings.batch, device)
 
@@ -149,13 +149,13 @@ def _scores(
 def _new_images(
     generator: Generator,
     settings: FidSettings,
-    label: int,
+    number: int,
     draw: int,
     device: torch.device,
     count: int,
 ) -> NDArray[np.uint8]:
-    """The generated images of one draw; class and draw name their noise."""
-    return new_images(generator, count, device, settings.seed, NOISE, label, draw)
+    """The generated images of one draw; the class's number and the draw's name their noise."""
+    return new_images(generator, count, device, settings.seed, NOISE, number, draw)
 
 
 def _known(row: dict[str, Any]) -> dict[str, int | float]:

@@ -6,7 +6,7 @@ from pipeline.stage import Stage, run_stage
 from src.data.images import prepare_images
 from src.files import folder_in_place_of
 from src.progress import say
-from src.workspace import PROJECT, unusable
+from src.workspace import PROJECT, table_path, unusable
 
 
 def preprocess(stage: Stage) -> None:
@@ -31,7 +31,7 @@ def preprocess(stage: Stage) -> None:
             "bad": prepared.bad,
         },
     )
-    stage.run.log_file(data / "arrays" / "table.csv")
+    stage.run.log_file(table_path())
     for name, reason in prepared.bad.items():
         say(f"skipped {name}: {reason}")
     say(

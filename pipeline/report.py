@@ -44,7 +44,7 @@ from src.workspace import (
 
 
 def report(stage: Stage) -> None:
-    """Write reports/figures and reports/index.html."""
+    """Write reports/figures, the model card and reports/index.html; hand the generators on."""
     settings = stage.settings
     reports = PROJECT / "reports"
     distances = read_table(reports / "fid" / "distances.csv")

@@ -33,6 +33,12 @@ if _WORKER:  # a core for each, since threads in one another's way are slow
 TORTURE = bool(os.environ.get("TORTURE"))  # `make torture` tries more than CI does
 
 
+def is_the_users(name: str) -> bool:
+    """Whether an environment variable would lead a test to a user's server, account or DVC."""
+    known = ("KAGGLE_USERNAME", "KAGGLE_KEY", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+    return name in (*known, "TUNE_STORAGE") or name.startswith("DVC_")
+
+
 @pytest.fixture
 def params() -> dict[str, Any]:
     """The committed params.yaml, to be changed at will."""
@@ -79,10 +85,8 @@ def _no_user_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the tests from the user's cache, tokens and tracking server."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "kaggle"))
-    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
     for name in list(os.environ):
-        if name.startswith("DVC_"):
+        if is_the_users(name):
             monkeypatch.delenv(name)
 
 

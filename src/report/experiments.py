@@ -9,6 +9,8 @@ import pandas as pd
 from src.data.classes import CLASSES
 from src.report.templates import as_score, pages
 
+SHORT = 9  # letters of a revision, or of "workspace"
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -17,9 +19,7 @@ class Experiment:
     name: str
     revision: str
     parameters: Mapping[str, str]  # by dotted name
-    metrics: Mapping[
-        str, Any
-    ]  # of fid_eval, privacy_eval and utility_eval, as far as they are known
+    metrics: Mapping[str, Any]  # of fid, privacy and utility, as far as they are known
 
 
 def compare(experiments: Sequence[Experiment]) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def compare(experiments: Sequence[Experiment]) -> pd.DataFrame:
     ]
     rows = []
     for found in experiments:
-        row = {"experiment": found.name, "revision": found.revision[:9]}
+        row = {"experiment": found.name, "revision": found.revision[:SHORT]}
         row |= {name: found.parameters.get(name, "") for name in differing}
         rows.append(row | _scores(found.metrics))
     return pd.DataFrame(rows).fillna("")

@@ -72,7 +72,6 @@ def render(
         metric_names=METRIC_NAMES,
         metric_titles=CLASSIFIER_METRICS,
         disturbances=list(DISTURBANCES),
-        quantile=findings.quantile,
         colours=COLOURS,
         sections=SECTIONS,
         samples={

@@ -12,7 +12,7 @@ from typing import Any, Self
 from ruamel.yaml import YAML
 
 from benchmarks.workspace import copy_project
-from tests.conftest import shrink
+from tests.conftest import is_the_users, shrink
 from tests.servers import empty_store
 
 STAGES = [
@@ -124,8 +124,8 @@ def runs(folder: Path, stage: str) -> list[tuple[str, str]]:
 
 
 def _environment() -> dict[str, str]:
-    """With this interpreter first on the path, and nothing of a surrounding DVC."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+    """With this interpreter first on the path, and nothing of the user's."""
+    clean = {name: value for name, value in os.environ.items() if not is_the_users(name)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return clean | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
 

@@ -178,3 +178,16 @@ def test_a_problem_ends_with_an_error_and_a_note_does_not(
     monkeypatch.setattr(doctor, "CHECKS", (check("problem"), check("ok")))
     with pytest.raises(UserError, match="1 of these would stop"):
         examine()
+
+
+def test_programs_of_some_tests_are_looked_for_where_the_tests_find_them(
+    tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(home))
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: iter([home / "15" / "bin"]))
+    notes = [finding.text.partition(" ")[0] for finding in doctor.check_helpers(tiny_settings)]
+    assert notes == ["chromium", "initdb"]
+    (home / "15" / "bin").mkdir(parents=True)
+    for program in (home / "15" / "bin" / "initdb", home / "chromium"):
+        program.touch(0o755)
+    assert list(doctor.check_helpers(tiny_settings)) == []

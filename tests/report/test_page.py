@@ -208,6 +208,8 @@ def test_the_extractor_is_named_with_its_bias() -> None:
     assert "a weak baseline" in text(page(extractor={"name": "pixels", "dims": 64}))
     module = {"name": "module", "dims": 9, "weights_sha256": "abc"}
     assert "given as a file, SHA-256 abc" in text(page(extractor=module))
+    own = {"name": "my features", "dims": 9}
+    assert "The features (9) are those of my features." in text(page(extractor=own))
 
 
 def test_every_score_stands_beside_its_interval_size_and_floor() -> None:
