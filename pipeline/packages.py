@@ -14,17 +14,12 @@ from src.models.networks import load_generator
 from src.report.findings import Findings
 from src.settings.fid import FidSettings
 from src.settings.tree import Settings
-from src.tracking import EXPERIMENT, Package
+from src.tracking import Package, registered_name
 from src.workspace import PROJECT, array_path, generator_path, read_array
 
 # Tags of a version, by which `make promote` compares it.
 DISTANCE, PRIVACY, JUDGED_BY = "frechet", "privacy", "judged_by"
 REQUIRES = ("torch", "numpy", "pandas", "pillow")
-
-
-def registered_name(label: str) -> str:
-    """The registered model of a class."""
-    return f"{EXPERIMENT}-{label.lower()}"
 
 
 def package_of(label: str, findings: Findings, settings: Settings, card: str) -> Package:

@@ -9,11 +9,11 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipeline.packages import DISTANCE, JUDGED_BY, PRIVACY, registered_name
+from pipeline.packages import DISTANCE, JUDGED_BY, PRIVACY
 from src.data.classes import CLASSES
 from src.errors import UserError, report_errors
 from src.progress import say
-from src.tracking import CANDIDATE, CHAMPION, Version, model_version, set_alias
+from src.tracking import CANDIDATE, CHAMPION, Version, model_version, registered_name, set_alias
 from src.workspace import HOME
 
 

@@ -41,7 +41,7 @@ from src.workspace import HOME, PARAMS, array_path, generator_path, model_folder
 ALONE_HERE = Place(rank=0, local_rank=0, local_size=1)
 
 
-def start(name: ClassName, arguments: Sequence[str]) -> None:
+def start(name: ClassName) -> None:
     """Train a class in this process, or in several that it starts or is one of."""
     settings = load_settings(PARAMS)
     place = place_in_torchrun()
@@ -58,7 +58,7 @@ def start(name: ClassName, arguments: Sequence[str]) -> None:
             Discriminator(chosen.discriminator, settings.preprocess.size),
         )
         Group(0, processes).check_networks(networks)
-        launch("pipeline.train", arguments, processes)
+        launch("pipeline.train", [name], processes)
         return
     where = place or ALONE_HERE
     compute = choose_compute(settings.compute, where.local_rank, where.local_size)
@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.train", description=__doc__)
     parser.add_argument("name", choices=get_args(ClassName), help="the class to train")
     name: ClassName = parser.parse_args(argv).name
-    return report_errors(lambda: start(name, [name]))
+    return report_errors(lambda: start(name))
 
 
 if __name__ == "__main__":

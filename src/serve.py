@@ -16,7 +16,7 @@ import uvicorn
 
 from src.errors import UserError, report_errors
 from src.settings.tree import ClassName
-from src.tracking import CANDIDATE, CHAMPION, EXPERIMENT, scoring_app
+from src.tracking import CANDIDATE, CHAMPION, registered_name, scoring_app
 from src.workspace import HOME
 
 MOST_BYTES = 64 * 1024  # of a request; up to some 16,000 images
@@ -140,7 +140,7 @@ def serve(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: if there is no such model, or the address cannot be had.
     """
-    address = f"models:/{EXPERIMENT}-{arguments.label}@{arguments.alias}"
+    address = f"models:/{registered_name(arguments.label)}@{arguments.alias}"
     app = Guarded(scoring_app(HOME, address))
     settings = uvicorn.Config(
         app,

@@ -739,12 +739,25 @@ def _experiment(client: mlflow.MlflowClient, root: Path, name: str) -> str:
     else:
         local = tracking_uri(root).startswith("sqlite:")
         place = _artifacts(root) if local else None
-        number = str(client.create_experiment(name, artifact_location=place))
+        number = _made_experiment(client, name, place)
     if _remembered(root, name) != number:
         stores = _stores(root)
         stores.setdefault(_without_password(tracking_uri(root)), {})[name] = number
         write_json(root / SPOOLS / REACHED, stores)
     return number
+
+
+def _made_experiment(client: mlflow.MlflowClient, name: str, place: str | None) -> str:
+    """Make an experiment; its id, whoever was first where another host makes it at this moment."""
+    try:
+        return str(client.create_experiment(name, artifact_location=place))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
 
 
 def _artifacts(folder: Path) -> str:
@@ -818,6 +831,11 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+def registered_name(label: str) -> str:
+    """The registered model of a class."""
+    return f"{EXPERIMENT}-{label.lower()}"
 
 
 def _log_model(

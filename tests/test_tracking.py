@@ -594,6 +594,25 @@ def test_a_run_that_somebody_deletes_while_it_works_is_made_anew_with_all_of_it(
     assert spooled(tmp_path) == []
 
 
+def test_an_experiment_that_another_host_makes_at_this_moment_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two users who begin at once on a new server: the second one asks before the first has it."""
+    made = client(tmp_path).create_experiment(tracking.EXPERIMENT)
+    ask = mlflow.MlflowClient.get_experiment_by_name
+    answers: list[object] = [None]
+
+    def late(self: mlflow.MlflowClient, name: str) -> object:
+        return answers.pop() if answers else ask(self, name)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", late)
+    with start_run("fetch", tmp_path, {}, {}):
+        pass
+    assert answers == []
+    (run,) = client(tmp_path).search_runs([made])
+    assert run.info.status == "FINISHED"
+
+
 def test_an_experiment_that_somebody_deleted_is_named_with_the_way_out(tmp_path: Path) -> None:
     with start_run("a", tmp_path, {}, {}):
         pass

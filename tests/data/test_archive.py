@@ -1,3 +1,4 @@
+import os
 import stat
 import zipfile
 from pathlib import Path
@@ -129,3 +130,56 @@ def test_a_damaged_entry_is_named(tmp_path: Path) -> None:
 def test_a_missing_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"absent\.zip"):
         list_entries(tmp_path / "absent.zip", LIMIT)
+
+
+def test_entries_of_folders_hide_nothing_after_them(tmp_path: Path) -> None:
+    files = {"a/": b"", "a/1.png": b"1", "b/": b"", "b/2.png": b"22"}
+    packed = list_entries(write_zip(tmp_path / "a.zip", files), LIMIT)
+    plain = {name: content for name, content in files.items() if content}
+    unpacked = list_entries(write_folder(tmp_path / "a", plain | {"3.png": b"333"}), LIMIT)
+    assert [(entry.path.as_posix(), entry.size) for entry in packed] == [
+        ("a/1.png", 1),
+        ("b/2.png", 2),
+    ]
+    assert [entry.path.as_posix() for entry in unpacked] == ["3.png", "a/1.png", "b/2.png"]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_as_many_files_as_are_allowed_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    path = (write_zip if packed else write_folder)(
+        tmp_path / "a", {f"{number}.png": b"1" for number in range(5)}
+    )
+    monkeypatch.setattr(archive_module, "MAX_FILES", 5)
+    assert len(list_entries(path, LIMIT)) == 5
+    monkeypatch.setattr(archive_module, "MAX_FILES", 4)
+    with pytest.raises(UserError, match="holds more than 4 files"):
+        list_entries(path, LIMIT)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its images would be missing without a word."""
+    path = write_folder(tmp_path / "a", {"1.png": b"1", "closed/2.png": b"2"})
+    scan = os.scandir
+
+    def refused(place: str) -> object:
+        if str(place).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match="closed: Permission denied"):
+        list_entries(path, LIMIT)
+
+
+def test_a_pipe_in_a_zip_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        info = zipfile.ZipInfo("train/NORMAL/a.png")
+        info.external_attr = (stat.S_IFIFO | 0o644) << 16
+        archive.writestr(info, b"")
+    with pytest.raises(UserError, match="is a link or no plain file"):
+        list_entries(path, LIMIT)

@@ -101,3 +101,19 @@ def test_what_is_no_set_of_images_is_refused_by_name(tmp_path: Path) -> None:
     refused(tmp_path / "object.npy", "the array cannot be read")
     (tmp_path / "broken.png").write_bytes(files()["a/grey.png"][:50])
     refused(tmp_path, r"broken\.png is no usable image")
+
+
+def test_arrays_are_resized_as_files_are(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", GREY[None])
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(png(Image.fromarray(GREY)))
+    found = [read_images(tmp_path / name, size=4).images[0] for name in ("a.npy", "a")]
+    assert found[0].shape == (4, 4)
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_an_array_of_no_images_is_refused(tmp_path: Path) -> None:
+    for number, array in enumerate((GREY[None].astype(float), GREY, np.empty((0, 4, 4), np.uint8))):
+        np.save(tmp_path / f"{number}.npy", array)
+        with pytest.raises(UserError, match="an array of images must be uint8"):
+            read_images(tmp_path / f"{number}.npy")

@@ -210,6 +210,25 @@ def test_a_bad_image_is_named_and_refused_or_skipped(tmp_path: Path, kind: str) 
     assert "train/NORMAL/bad-1.png" not in set(kept["file"])
 
 
+def test_a_bad_image_does_not_hide_those_after_it(tmp_path: Path) -> None:
+    files = {"train/NORMAL/0bad-1.png": b"hello"} | good_files()
+    arrays, _, _ = prepared_from(table_of(tmp_path, files), tmp_path, settings(on_bad_image="skip"))
+    assert [len(images) for images in arrays.values()] == [3, 3, 3, 3]
+
+
+def test_sixteen_bits_become_eight_exactly(tmp_path: Path) -> None:
+    values = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    path = saved(tmp_path / "a.png", Image.fromarray(values))
+    np.testing.assert_array_equal(decode_grey(path, min_side=16), values // 257)
+    with pytest.raises(ValueError, match="16 x 16 is smaller than 17 pixels"):
+        decode_grey(path, min_side=17)
+
+
+def test_what_is_transparent_is_black(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (40, 40), (200, 100, 50, 0))
+    assert not decode_grey(saved(tmp_path / "a.png", clear)).any()
+
+
 def test_the_table_tells_which_row_shows_which_file(tmp_path: Path) -> None:
     files = good_files()
     arrays, kept, found = prepared_from(table_of(tmp_path, files), tmp_path, settings())

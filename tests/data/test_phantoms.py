@@ -140,3 +140,28 @@ def test_without_noise_and_scatter_the_film_follows_beer_and_lambert(
     assert depth.min() >= 0
     assert depth.max() > 1
     np.testing.assert_allclose(films[0], depth, atol=2e-3)
+
+
+LOOKS = {  # means and standard deviations over 160 images, of squares of 16 pixels a side
+    "NORMAL": (
+        [[76.1, 162.7, 161.9, 76.1], [71.7, 138.1, 139.0, 71.4],
+         [66.1, 147.3, 165.3, 66.0], [91.6, 202.6, 197.1, 86.5]],
+        [[44.2, 49.1, 48.7, 43.6], [42.7, 57.0, 57.1, 42.4],
+         [44.2, 64.0, 59.5, 44.0], [64.3, 34.1, 38.8, 60.5]],
+    ),
+    "PNEUMONIA": (
+        [[74.0, 160.3, 160.8, 73.8], [73.0, 143.6, 148.8, 74.8],
+         [70.4, 157.1, 175.4, 72.3], [92.0, 202.5, 195.2, 85.2]],
+        [[43.0, 48.8, 48.7, 43.1], [44.2, 55.2, 53.9, 44.9],
+         [47.1, 59.7, 52.1, 47.7], [63.6, 32.1, 38.3, 59.6]],
+    ),
+}  # fmt: skip
+
+
+def test_phantoms_look_as_they_did(many: dict[Place, NDArray[np.uint8]]) -> None:
+    """Whoever changes how they are drawn changes every result on them, and should mean to."""
+    for label, (means, spreads) in LOOKS.items():
+        images = [v for (split, c, _), v in many.items() if (split, c) == ("train", label)]
+        squares = np.stack(images).reshape(-1, 4, 16, 4, 16).astype(float)
+        np.testing.assert_allclose(squares.mean((0, 2, 4)), means, atol=0.15)
+        np.testing.assert_allclose(squares.std((0, 2, 4)), spreads, atol=0.15)

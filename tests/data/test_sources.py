@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from src.data.patients import patient_of
 from src.data.sources import count_table, survey_archive
 from src.errors import UserError
 from src.files import sha256_of_path
@@ -70,9 +71,10 @@ def test_what_is_left_aside_is_counted(tmp_path: Path) -> None:
     files = kaggle_files()
     for change in ("doubled", "with val", "with strays"):
         files = LAYOUTS[change](files) | files
+    files["chest_xray/val/PNEUMONIA/b.jpeg"] = png_bytes(8)
     survey = survey_archive(write_zip(tmp_path / "a.zip", files), LIMIT)
     # val was there before the strays, and doubled only once
-    assert (survey.repeated, survey.held_out, survey.other) == (8, 1, 5)
+    assert (survey.repeated, survey.held_out, survey.other) == (8, 2, 5)
 
 
 def test_one_name_with_two_contents_is_refused(tmp_path: Path) -> None:
@@ -140,3 +142,10 @@ def test_the_real_archive_has_the_published_counts(archive: Path) -> None:
         "test": {"NORMAL": 234, "PNEUMONIA": 390},
     }
     assert "3883" in count_table(survey.counts())  # Mendeley's
+
+
+def test_phantoms_come_with_their_patients(params: dict[str, Any], tmp_path: Path) -> None:
+    params["data"]["phantom"].update(train_per_class=4, test_per_class=2, size=32)
+    table = collected(parse_settings(params).data, tmp_path, tmp_path)
+    assert [patient_of(Path(file).name) for file in table["file"]] == table["patient"].tolist()
+    assert table["patient"].nunique() < len(table)

@@ -3,7 +3,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from src.compute import random_stream
 from src.errors import UserError
+from src.evaluation import classifier
 from src.evaluation.classifier import TrainedClassifier, _held_out, train_classifier
 from src.settings.fid import ClassifierSettings
 
@@ -55,3 +57,32 @@ def test_held_out_images_are_of_whole_patients() -> None:
 def test_one_patient_alone_cannot_be_held_out() -> None:
     with pytest.raises(UserError, match="two patients"):
         _held_out(["p"] * 9, 0.2, (1,))
+
+
+def test_what_is_told_of_unseen_patients_is_of_unseen_ones(cpu: torch.device) -> None:
+    """Labels without meaning: what was seen is learnt by heart, what was not is guessed."""
+    rng = np.random.default_rng(3)
+    images = tuple(rng.integers(0, 256, (40, 16, 16), dtype=np.uint8) for _ in range(2))
+    patients = [f"a{i}" for i in range(40)], [f"b{i}" for i in range(40)]
+    told: list[tuple[int, float]] = []
+    found = train_classifier(
+        (images[0], images[1]), patients, settings(60), 16, 1, cpu, lambda *now: told.append(now)
+    )
+    assert [epoch for epoch, _ in told] == list(range(1, 61))
+    assert told[-1][1] < told[0][1]
+    assert 0.2 < found.held_out_accuracy < 0.8
+
+
+def test_every_stream_of_randomness_has_the_seed_and_a_number_of_its_own(
+    cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[tuple[int, ...]] = []
+
+    def noting(device: torch.device, *key: int) -> torch.Generator:
+        keys.append(key)
+        return random_stream(device, *key)
+
+    monkeypatch.setattr(classifier, "random_stream", noting)
+    trained(cpu, 1)
+    assert [seed for seed, _ in keys] == [1, 1, 1]
+    assert len(set(keys)) == 3

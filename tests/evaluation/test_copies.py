@@ -40,3 +40,10 @@ def test_too_few_patients_are_refused_rather_than_let_every_copy_pass() -> None:
     spaces = make_spaces(PixelExtractor(64), 50, torch.device("cpu"))
     with pytest.raises(UserError, match="the train images are of fewer than 4 patients"):
         CopyFilter(few, spaces, SETTINGS, key=0)
+
+
+def test_the_same_seed_and_key_give_the_same_limits() -> None:
+    real = phantoms(2021, train=120, test=2)["train"]
+    spaces = {PIXELS: make_spaces(PixelExtractor(64), 50, torch.device("cpu"))[PIXELS]}
+    limits = [CopyFilter(real, spaces, SETTINGS, key)._spaces[0][1] for key in (0, 0, 1)]
+    assert limits[0] == limits[1] != limits[2]

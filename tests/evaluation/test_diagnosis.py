@@ -1,5 +1,7 @@
 """The classifiers learn what there is to learn, repeatably, and by one recipe."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,11 @@ from sklearn.metrics import log_loss
 from src.errors import UserError
 from src.evaluation import diagnosis
 from src.evaluation.diagnosis import (
+    EXPOSURE,
     NETWORKS,
+    ROTATION,
+    SCALE,
+    TRANSLATION,
     LabelledImages,
     balanced_loss,
     diagnose,
@@ -123,3 +129,25 @@ def test_no_chance_leaves_an_image_as_it_is_and_chance_changes_it_a_little() -> 
     moved = disturb(images, torch.tensor([[0.5, 0.5 + 0.625 / 2, 0.5, 0.5, 0.5, 0.5]] * 4))
     # A shift of 0.1 * 0.625 of the half side of 32 pixels is one pixel.
     assert torch.allclose(moved[..., :-1], images[..., 1:], atol=1e-4)
+
+
+def test_an_image_is_turned_scaled_and_moved_as_the_formula_says() -> None:
+    """A ramp shows from where each pixel comes; beyond the edge its last value goes on."""
+    size = 33
+    line = (torch.arange(size) * 2 + 1) / size - 1  # centres of pixels, as grid_sample counts
+    chance = torch.tensor([[0.9, 0.7, 0.2, 0.8, 0.5, 0.5]])
+    angle, right, down, scale = (2 * chance[0, :4] - 1).tolist()
+    cosine = math.cos(ROTATION * angle) * (1 + SCALE * scale)
+    sine = math.sin(ROTATION * angle) * (1 + SCALE * scale)
+    x, y = line.view(1, -1), line.view(-1, 1)
+    inner = slice(6, -6)
+    for ramp, expected in (
+        (x.expand(size, size), cosine * x - sine * y + TRANSLATION * right),
+        (y.expand(size, size), sine * x + cosine * y + TRANSLATION * down),
+    ):
+        found = disturb(ramp[None, None], chance)[0, 0]
+        torch.testing.assert_close(found[inner, inner], expected[inner, inner], atol=1e-5, rtol=0)
+    constant = torch.full((1, 1, size, size), 0.7)
+    torch.testing.assert_close(disturb(constant, chance), constant)
+    brighter = disturb(constant, torch.tensor([[0.5, 0.5, 0.5, 0.5, 1.0, 0.75]]))
+    torch.testing.assert_close(brighter, constant * (1 + EXPOSURE / 2) + EXPOSURE)

@@ -88,6 +88,21 @@ def test_files_that_are_no_weights_are_refused(
         load_inception(path, 64, cpu)
 
 
+class _Hostile:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("touched"),)
+
+
+def test_code_in_a_file_of_weights_is_not_run(
+    tmp_path: Path, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"Conv2d_1a_3x3.conv.weight": _Hostile()}, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match="no file of weights"):
+        load_inception(tmp_path / "weights.pth", 64, cpu)
+    assert not (tmp_path / "touched").exists()
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path, cpu: torch.device) -> None:
     path = tmp_path / "weights.pth"
     state = {name: torch.zeros(1) for name in InceptionExtractor(64).state_dict()}

@@ -20,6 +20,7 @@ from src.evaluation.utility import (
     Exams,
     Outcome,
     Trial,
+    _interval,
     area,
     balanced_accuracy,
     calibration_error,
@@ -106,6 +107,12 @@ def test_validation_patients_are_no_patients_to_learn_from() -> None:
     assert not set(fit.patients.numbers) & set(validation.patients.numbers)
     for sick in (False, True):
         assert (validation.sick == sick).sum() == pytest.approx(40, abs=2)
+    again = split_off_validation(images, SETTINGS)[1]
+    np.testing.assert_array_equal(again.patients.numbers, validation.patients.numbers)
+    other = SETTINGS.model_copy(update={"seed": SETTINGS.seed + 1})
+    assert set(split_off_validation(images, other)[1].patients.numbers) != set(
+        validation.patients.numbers
+    )
 
 
 def test_a_subset_is_of_whole_patients_as_large_as_asked_and_another_one_each_time() -> None:
@@ -253,3 +260,28 @@ def test_a_test_split_of_one_patient_is_refused() -> None:
     one = LabelledImages(images.images, images.sick, Patients(images.sick.astype(int)))
     with pytest.raises(UserError, match="the test images of NORMAL are of too few patients"):
         summarize([], one, SETTINGS)
+
+
+@pytest.mark.parametrize("patients", [3, 99])
+def test_an_interval_is_of_the_variances_of_trainings_and_of_patients(patients: int) -> None:
+    """By hand: three trainings, four halves; Welch and Satterthwaite's degrees of freedom."""
+    found = np.array(
+        [[0.80, 0.7, 0.9, 0.8, 0.6], [0.84, 0.8, 0.8, 0.7, 0.7], [0.9, 0.9, 1, 0.6, 1]]
+    )
+    by_training = ((0.80 - 0.84667) ** 2 + (0.84 - 0.84667) ** 2 + (0.9 - 0.84667) ** 2) / 2 / 3
+    halves = [0.8, 0.9, 0.7, 2.3 / 3]
+    middle = sum(halves) / 4
+    by_patients = sum((half - middle) ** 2 for half in halves) / 3
+    error = math.sqrt(by_training + by_patients)
+    degrees = error**4 / (by_training**2 / 2 + by_patients**2 / (min(4, patients) - 1))
+    reach = scipy.stats.t.ppf(0.975, degrees) * error
+    mean = 2.54 / 3
+    assert _interval(found, patients) == pytest.approx(
+        {
+            "standard_error": error,
+            "low": mean - reach,
+            "high": mean + reach,
+            "p": 2 * scipy.stats.t.sf(mean / error, degrees),
+        },
+        rel=1e-4,
+    )

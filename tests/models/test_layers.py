@@ -196,3 +196,15 @@ def test_a_spectral_norm_keeps_its_precision_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert isinstance(layer.weight, torch.Tensor)
         assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["xavier", "dcgan"])
+@pytest.mark.parametrize("normalization", ["none", "spectral"])
+def test_weights_come_from_the_stream_alone(kind: str, normalization: str) -> None:
+    found = []
+    for number in range(2):
+        torch.manual_seed(number)
+        layer = normalize(nn.Linear(5, 6), normalization)
+        initialize(nn.Sequential(layer), kind, torch.Generator().manual_seed(3))
+        found.append(layer.eval()(torch.eye(5)))
+    assert torch.equal(found[0], found[1])

@@ -184,7 +184,7 @@ class _Hostile:
 
 
 @pytest.mark.parametrize(
-    "kind", ["missing", "truncated", "hostile", "other", "huge", "wide", "repeated"]
+    "kind", ["missing", "truncated", "hostile", "within", "other", "huge", "wide", "repeated"]
 )
 def test_what_is_no_generator_is_refused_without_running_its_code(
     tmp_path: Path, cpu: torch.device, kind: str
@@ -197,6 +197,8 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
         path.write_bytes(path.read_bytes()[:1000])
     elif kind == "hostile":
         path.write_bytes(pickle.dumps(_Hostile()))
+    elif kind == "within":  # a file as torch writes it
+        torch.save({"settings": _Hostile(), "weights": {}}, path)
     elif kind == "huge":  # it would take terabytes
         network = Generator(generator_settings(base_channels=8, channels=[8, 4, 4]), 64)
         save_generator(path, network, ORIGIN)
@@ -221,3 +223,38 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
     if kind in ("huge", "wide", "repeated"):
         assert "weights and holds" in str(raised.value)
     assert not Path("/tmp/hostile-was-here").exists()
+
+
+def test_the_discriminator_sees_images_turned_and_its_slope_counts(cpu: torch.device) -> None:
+    """Turned, "same" padding has its odd pixel where Keras has it."""
+    random = torch.Generator().manual_seed(1)
+    images = torch.rand(2, 1, 32, 32, generator=random) * 2 - 1
+    networks = {
+        slope: initialize(
+            Discriminator(discriminator_settings(channels=[4, 4, 4, 8], slope=slope), 32).eval(),
+            "xavier",
+            torch.Generator().manual_seed(2),
+        )
+        for slope in (0.2, 0.3)
+    }
+    network = networks[0.2]
+    x = torch.rot90(images, 2, (2, 3))
+    for layer in network.convolutions:
+        x = layer(x)
+        x = torch.where(x > 0, x, 0.2 * x)
+    expected = network.dense(x.permute(0, 2, 3, 1).flatten(1)).squeeze(1)
+    torch.testing.assert_close(network(images), expected)
+    assert not torch.allclose(networks[0.3](images), expected)
+
+
+def test_the_generators_slope_counts() -> None:
+    noise = torch.randn(2, 100, generator=torch.Generator().manual_seed(1))
+    drawn = [
+        initialize(
+            Generator(generator_settings(base_channels=8, channels=[8, 4, 4], slope=slope), 64),
+            "xavier",
+            torch.Generator().manual_seed(2),
+        ).eval()(noise)
+        for slope in (0.2, 0.3)
+    ]
+    assert not torch.allclose(drawn[0], drawn[1])

@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import promote
-from pipeline.packages import registered_name
 from pipeline.promote import main, reason_against
-from src.tracking import CANDIDATE, CHAMPION, model_version, start_run
+from src.tracking import CANDIDATE, CHAMPION, model_version, registered_name, start_run
 from tests.test_tracking import package
 
 GOOD = {"frechet": "0.5", "privacy": "no sign of copying", "judged_by": "a"}

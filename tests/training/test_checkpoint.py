@@ -100,3 +100,23 @@ def test_code_in_a_file_is_not_run(checkpoints: Checkpoints) -> None:
     assert content is not None
     with pytest.raises(pickle.UnpicklingError):
         decode(content)
+
+
+def test_the_newest_is_the_one_of_most_batches_whatever_its_kind(
+    checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    checkpoints.save(9, {"value": 9})
+    checkpoints.finish()
+    later = Checkpoints(tmp_path)
+    later.save(5, {"value": 5})
+    assert value(later.load(20)) == 9
+    assert later.continues_finished
+    assert value(later.load(9)) == 5  # as many batches as were finished would change nothing
+    assert not later.continues_finished
+
+
+def test_of_finished_trainings_the_last_stays(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    for step in (9, 5):
+        checkpoints.save(step, {"value": step})
+        checkpoints.finish()
+    assert names(tmp_path) == ["finished_000000000005.pt"]

@@ -3,10 +3,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src.compute import Compute
+from src.compute import Compute, random_stream
 from src.errors import UserError
 from src.settings.train import TrainSettings
 from src.settings.tree import Settings
+from src.training import gan, trainer
 from src.training.gan import EpochLosses, Observer, steps_per_epoch, train
 
 
@@ -74,3 +75,23 @@ def test_training_learns_a_simple_distribution(settings: TrainSettings, compute:
 
     assert gap(60) > 80
     assert gap(60) > 2 * abs(gap(1))
+
+
+def test_every_stream_of_randomness_has_the_seed_and_a_number_of_its_own(
+    settings: TrainSettings,
+    images: NDArray[np.uint8],
+    compute: Compute,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys: list[tuple[int, ...]] = []
+
+    def noting(device: torch.device, *key: int) -> torch.Generator:
+        keys.append(key)
+        return random_stream(device, *key)
+
+    for module in (gan, trainer):
+        monkeypatch.setattr(module, "random_stream", noting)
+    train(images, settings.model_copy(update={"seed": 77, "epochs": 1}), compute, Observer())
+    assert len(keys) >= 6  # weights, order, noise, dropout, augmentation, penalty, samples
+    assert {seed for seed, _ in keys} == {77}
+    assert len(set(keys)) == len(keys)
