@@ -18,6 +18,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from mutmut.stats import status_by_exit_code
+
 from benchmarks.workspace import ROOT, copy_project
 from src.errors import report_errors
 from src.files import write_json
@@ -25,15 +27,16 @@ from src.files import write_json
 RESULT = ROOT / "reports" / "benchmarks" / "mutants.json"
 NAME = "science"  # of the copied package
 MODULES = {
-    "data": ("images", "patients", "tables"),
+    "data": ("archive", "image_sets", "images", "patients", "phantoms", "sources", "tables"),
     "evaluation": (
-        *("classifier", "comparison", "diagnosis", "draws", "features", "frechet", "neighbours"),
-        *("protocol", "resizing", "scores", "statistics_file", "verdict"),
+        *("classifier", "comparison", "copies", "diagnosis", "draws", "features", "frechet"),
+        *("inception", "neighbours", "privacy", "protocol", "resizing", "scores"),
+        *("statistics_file", "utility", "verdict"),
     ),
     "models": ("flops", "layers", "networks", "portable", "sampling"),
     "training": (
-        *("augmentation", "average", "batches", "checkpoint", "divergence", "losses"),
-        *("optimizers", "trainer"),
+        *("augmentation", "average", "batches", "checkpoint", "divergence", "gan"),
+        *("losses", "optimizers", "trainer"),
     ),
 }
 SETTINGS = f"""
@@ -44,6 +47,7 @@ also_copy = ["params.yaml", "networks", "benchmarks", "pipeline", "dvc.yaml", "R
 pytest_add_cli_args_test_selection = [{{tests}}]
 pytest_add_cli_args = ["-k", "not without_the_project"]
 process_isolation = "forkserver"
+timeout_constant = 4.0
 """
 
 
@@ -84,7 +88,8 @@ def _report(copy: Path) -> None:
     for file in sorted((copy / "mutants" / NAME).rglob("*.py.meta")):
         module = file.relative_to(copy / "mutants" / NAME).as_posix().removesuffix(".py.meta")
         for mutant, status in json.loads(file.read_text())["exit_code_by_key"].items():
-            kind = "survived" if status == 0 else "untested" if status in (None, 33) else "killed"
+            said = status_by_exit_code[status]
+            kind = "untested" if said in ("no tests", "not checked") else said
             counts.setdefault(module, Counter())[kind] += 1
             if kind == "survived":
                 command = [sys.executable, "-m", "mutmut", "show", mutant]
