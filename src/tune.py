@@ -309,6 +309,8 @@ def _report(found: Found, run: Run) -> None:
     write_json(folder / f"{stem}.json", found.summary())
     for name in (*written, f"{stem}.json"):
         run.log_file(folder / name, "tune")
+    if found.repeated:  # so that studies stand side by side in MLflow
+        run.log_metrics({"excess": found.repeated[0].mean})
     run.set_tag("tune.result", found.sentence())
     say(f"{search.label}: written to {folder / stem}.html, .csv and .json")
 

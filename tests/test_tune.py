@@ -241,6 +241,8 @@ def test_a_search_is_reported_tracked_gone_on_with_and_adopted(
     assert set(tracked["status"]) == {"FINISHED"}
     assert tracked[nested]["metrics.excess"].notna().all()
     assert tracked[nested]["params.generator.latent"].notna().all()
+    assert tracked[~nested]["metrics.excess"].tolist() == pytest.approx([means[0]])
+    assert tracked[~nested]["tags.tune.result"].tolist() == [found["sentence"]]
 
     again = project.run(*SEARCH)
     assert "trial 0" not in again.replace("Trial 0", "")
