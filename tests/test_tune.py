@@ -292,7 +292,7 @@ def test_both_classes_are_searched_in_turn_and_a_front_has_two_aims(
     page = (project.path / "reports" / "tune" / "pneumonia-pareto.html").read_text()
     assert "MFLOP an image" in page
     refused = project.run(*SEARCH, "--pareto", "--apply", good=False)
-    assert "name it with --trial" in refused
+    assert "name it with --class and --trial" in refused
 
 
 def until(ready: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
