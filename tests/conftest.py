@@ -5,6 +5,7 @@ import os
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from ruamel.yaml import YAML
 
-from src.compute import Compute, choose_compute
+from src.compute import Compute, choose_compute, random_stream
 from src.data.classes import CLASSES, SPLITS
 from src.data.images import Prepared, prepare_images
 from src.data.sources import collect_images
@@ -37,6 +38,19 @@ def is_the_users(name: str) -> bool:
     """Whether an environment variable would lead a test to a user's server, account or DVC."""
     known = ("KAGGLE_USERNAME", "KAGGLE_KEY", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
     return name in (*known, "TUNE_STORAGE") or name.startswith("DVC_")
+
+
+def noted_streams(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> list[tuple[int, ...]]:
+    """The keys of the streams of randomness that some modules will ask for, as they do."""
+    keys: list[tuple[int, ...]] = []
+
+    def noting(device: torch.device, *key: int) -> torch.Generator:
+        keys.append(key)
+        return random_stream(device, *key)
+
+    for module in modules:
+        monkeypatch.setattr(module, "random_stream", noting)
+    return keys
 
 
 @pytest.fixture

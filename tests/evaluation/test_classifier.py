@@ -3,11 +3,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src.compute import random_stream
 from src.errors import UserError
 from src.evaluation import classifier
 from src.evaluation.classifier import TrainedClassifier, _held_out, train_classifier
 from src.settings.fid import ClassifierSettings
+from tests.conftest import noted_streams
 
 
 def settings(epochs: int = 12) -> ClassifierSettings:
@@ -76,13 +76,7 @@ def test_what_is_told_of_unseen_patients_is_of_unseen_ones(cpu: torch.device) ->
 def test_every_stream_of_randomness_has_the_seed_and_a_number_of_its_own(
     cpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys: list[tuple[int, ...]] = []
-
-    def noting(device: torch.device, *key: int) -> torch.Generator:
-        keys.append(key)
-        return random_stream(device, *key)
-
-    monkeypatch.setattr(classifier, "random_stream", noting)
+    keys = noted_streams(monkeypatch, classifier)
     trained(cpu, 1)
     assert [seed for seed, _ in keys] == [1, 1, 1]
     assert len(set(keys)) == 3

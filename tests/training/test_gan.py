@@ -3,12 +3,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src.compute import Compute, random_stream
+from src.compute import Compute
 from src.errors import UserError
 from src.settings.train import TrainSettings
 from src.settings.tree import Settings
 from src.training import gan, trainer
 from src.training.gan import EpochLosses, Observer, steps_per_epoch, train
+from tests.conftest import noted_streams
 
 
 @pytest.fixture
@@ -83,14 +84,7 @@ def test_every_stream_of_randomness_has_the_seed_and_a_number_of_its_own(
     compute: Compute,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    keys: list[tuple[int, ...]] = []
-
-    def noting(device: torch.device, *key: int) -> torch.Generator:
-        keys.append(key)
-        return random_stream(device, *key)
-
-    for module in (gan, trainer):
-        monkeypatch.setattr(module, "random_stream", noting)
+    keys = noted_streams(monkeypatch, gan, trainer)
     train(images, settings.model_copy(update={"seed": 77, "epochs": 1}), compute, Observer())
     assert len(keys) >= 6  # weights, order, noise, dropout, augmentation, penalty, samples
     assert {seed for seed, _ in keys} == {77}
