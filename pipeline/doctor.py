@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from src.compute import computes_in_bf16
 from src.data.download import (
@@ -139,10 +141,26 @@ def check_git(settings: Settings) -> Iterator[Finding]:
             "git: no branch is checked out, as a `dvc exp run` that is killed leaves it; "
             "`git switch main` goes back",
         )
+    if _is_cut(HOME / "dvc.lock"):
+        yield Finding(
+            "problem",
+            "dvc.lock was cut as a dvc was killed: `git checkout dvc.lock`; `dvc repro` then takes "
+            "the finished stages from its cache",
+        )
     if not (HOME / ".dvc" / "config").is_file():
         yield Finding("problem", ".dvc/config is missing: `git checkout .dvc`")
     elif (HOME / ".dvc" / "tmp" / "lock").exists() and _locked(HOME / ".dvc" / "tmp" / "lock"):
         yield Finding("note", "a DVC command is running here; another one waits or is refused")
+
+
+def _is_cut(lock: Path) -> bool:
+    """Whether DVC refuses its file of results, which it does not write in one step."""
+    if not lock.exists():
+        return False
+    try:
+        return "stages" not in (YAML(typ="safe").load(lock) or {})
+    except YAMLError:
+        return True
 
 
 def check_data(settings: Settings) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Stage fid_eval: the Fréchet distances of real and generated images, and the verdict."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -62,7 +63,9 @@ def fid_eval(stage: Stage) -> None:
         )
         return extract_features(extractor, images, settings.batch, device)
 
-    scores = _scores(extractor, settings, device, generators)
+    scores = _scores(
+        {labels[name]: test[name] for name in labels}, extractor, settings, device, generators
+    )
     draws = compare_sets(real, fake, settings.iterations, settings.sample_size, settings.seed)
     rows: list[dict[str, object]] = []
     for part in progress(draws, "comparing draws", settings.iterations, "draws"):
@@ -105,12 +108,13 @@ def fid_eval(stage: Stage) -> None:
 
 
 def _scores(
+    splits: Mapping[str, tuple[NDArray[np.uint8], list[str]]],
     extractor: FeatureExtractor,
     settings: FidSettings,
     device: torch.device,
     generators: list[Generator],
 ) -> pd.DataFrame:
-    """Every score of each class's test split against as many generated images."""
+    """Every score of each class's test split, images and patients, against as many generated."""
     cache = FeatureCache(cache_folder() / "features")
 
     def real(images: NDArray[np.uint8], whose: list[str], split: str, most: int) -> JudgedSet:
@@ -119,7 +123,7 @@ def _scores(
         features = cache.features(extractor, images, settings.batch, device, rows)
         return JudgedSet(features, Patients.named(whose).of(rows))
 
-    test = {label: real(*test_split(label), "test", settings.scores.images) for label in CLASSES}
+    test = {label: real(*splits[label], "test", settings.scores.images) for label in CLASSES}
     train = {
         label: real(
             read_array(array_path(label, "train")),

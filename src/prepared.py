@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +16,17 @@ from src.workspace import array_path, read_array, table_path, unusable
 
 def patients_of(label: str, split: str) -> list[str]:
     """The patient of each prepared image of a class and split, in their order."""
-    return _column("patient", label, split)
+    return [name for name, _ in _named(label, split)]
 
 
-def _column(column: str, label: str, split: str) -> list[str]:
+def _named(label: str, split: str) -> Iterator[tuple[str, str]]:
+    """Patient and checksum of each prepared image of a class and split, in their order."""
     table = table_path()
     wanted = (label.lower(), split)
     try:
-        return [
-            sys.intern(row[column])
-            for row in rows_of(table)
-            if (row["label"].lower(), row["split"]) == wanted
-        ]
+        for row in rows_of(table):
+            if (row["label"].lower(), row["split"]) == wanted:
+                yield sys.intern(row["patient"]), row["sha256"]
     except (OSError, ValueError, KeyError) as error:
         raise unusable(table, error) from error
 
@@ -38,18 +38,16 @@ def test_split(label: str) -> tuple[NDArray[np.uint8], list[str]]:
     files are among the train images under another name.
     """
     images = read_array(array_path(label, "test"))
-    names = patients_of(label, "test")
-    known = set(patients_of(label, "train"))
-    seen = set(_column("sha256", label, "train"))
-    checksums = _column("sha256", label, "test")
-    apart = [
-        row
-        for row, (name, checksum) in enumerate(zip(names, checksums, strict=True))
-        if name not in known and checksum not in seen
-    ]
-    if len(apart) == len(images):
-        return images, names  # without a copy
-    return images[apart], [names[row] for row in apart]
+    known, seen = set(), set()
+    for name, checksum in _named(label, "train"):
+        known.add(name)
+        seen.add(checksum)
+    rows, names = [], []
+    for row, (name, checksum) in enumerate(_named(label, "test")):
+        if name not in known and checksum not in seen:
+            rows.append(row)
+            names.append(name)
+    return (images if len(rows) == len(images) else images[rows]), names  # no copy for nothing
 
 
 def train_split() -> tuple[

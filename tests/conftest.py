@@ -34,6 +34,16 @@ if _WORKER:  # a core for each, since threads in one another's way are slow
 TORTURE = bool(os.environ.get("TORTURE"))  # `make torture` tries more than CI does
 
 
+class Hostile:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
 def is_the_users(name: str) -> bool:
     """Whether an environment variable would lead a test to a user's server, account or DVC."""
     known = ("KAGGLE_USERNAME", "KAGGLE_KEY", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")

@@ -33,7 +33,7 @@ from src.errors import report_errors
 from src.models.layers import initialize
 from src.models.networks import Generator, Origin, save_generator
 from src.settings.tree import Settings, load_settings
-from tests.conftest import ROOT, kaggle_files, png_bytes
+from tests.conftest import ROOT, Hostile, kaggle_files, png_bytes
 
 GOOD = "good"  # the outcome of a case that must work
 HIT = Path("/tmp/corpus-was-hit")  # what hostile content would write
@@ -46,13 +46,6 @@ def _nothing_is_run() -> Iterator[None]:
     HIT.unlink(missing_ok=True)
     yield
     assert not HIT.exists()
-
-
-class Hostile:
-    """Runs a command where it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (open, (str(HIT), "w"))
 
 
 def refused(capsys: pytest.CaptureFixture[str], work: Callable[[], object]) -> str:
@@ -546,8 +539,8 @@ GENERATORS: dict[str, Callable[[dict[str, Any]], object]] = {
 FILES: dict[str, Write] = {
     "an empty file": lambda path: path.write_bytes(b""),
     "a text": lambda path: path.write_text("weights"),
-    "a pickle that runs something": lambda path: path.write_bytes(pickle.dumps(Hostile())),
-    "torch's file that runs something": lambda path: torch.save(Hostile(), path),
+    "a pickle that runs something": lambda path: path.write_bytes(pickle.dumps(Hostile(HIT))),
+    "torch's file that runs something": lambda path: torch.save(Hostile(HIT), path),
     "a packed file": packed,
     "numbers alone": lambda path: torch.save(torch.zeros(3), path),
     "a list": lambda path: torch.save([1, 2], path),
@@ -635,7 +628,7 @@ SETS: dict[str, tuple[str, Write]] = {
     "endless numbers": (".npz", npz(mu=np.zeros(64), sigma=np.full((64, 64), np.inf))),
     "texts": (".npz", npz(mu=np.array(["a"] * 64), sigma=np.eye(64))),
     "complex numbers": (".npz", npz(mu=np.zeros(64), sigma=np.eye(64) * 1j)),
-    "objects": (".npz", npz(mu=np.array([Hostile()], dtype=object), sigma=np.eye(64))),
+    "objects": (".npz", npz(mu=np.array([Hostile(HIT)], dtype=object), sigma=np.eye(64))),
     "an archive for an array": (".npy", renamed(npz(a=np.eye(3)))),
     "damaged statistics": (
         ".npz",
@@ -647,7 +640,7 @@ SETS: dict[str, tuple[str, Write]] = {
     ),
     "no archive": (".npz", lambda path: path.with_suffix(".npz").write_bytes(b"x")),
     "empty statistics": (".npz", lambda path: path.with_suffix(".npz").write_bytes(b"")),
-    "an array of objects": (".npy", npy(np.array([Hostile()], dtype=object))),
+    "an array of objects": (".npy", npy(np.array([Hostile(HIT)], dtype=object))),
     "an array of floats": (".npy", npy(np.full((20, 16, 16), np.nan))),
     "an array of one image": (".npy", npy(np.zeros((1, 16, 16), dtype=np.uint8))),
     "an array of no image": (".npy", npy(np.zeros((0, 16, 16), dtype=np.uint8))),

@@ -32,7 +32,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: Sett
             path = workspace.array_path(label, split)
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, images)
-            rows += [{"split": split, "label": label, "patient": f"{label}{i}"} for i in range(40)]
+            named = {"split": split, "label": label, "sha256": ""}
+            rows += [named | {"patient": f"{label}{i}"} for i in range(40)]
         random = torch.Generator().manual_seed(number)
         network = Generator(tiny_settings.train.normal.generator, 16)
         origin = Origin(label, "kermany", 40, sha256_of_array(images), {"batch": 8})

@@ -46,14 +46,19 @@ class Patients:
         return len(np.unique(self.numbers))
 
     @cached_property
+    def _most(self) -> int:
+        """Images of the patient who has most."""
+        return int(np.bincount(self.numbers).max())
+
+    @property
     def largest_share(self) -> float:
         """Of all images, those of the patient who has most."""
-        return float(np.bincount(self.numbers).max() / len(self))
+        return self._most / len(self)
 
-    @cached_property
+    @property
     def largest_pair(self) -> int:
         """Images of each of two draws that surely exist side by side without a common patient."""
-        return (len(self) - int(np.bincount(self.numbers).max())) // 2
+        return (len(self) - self._most) // 2
 
     def draw(self, size: int, rng: np.random.Generator) -> Places:
         """So many images of random patients, all of each but maybe the last one."""

@@ -16,7 +16,7 @@ from src.evaluation.frechet import FeatureSet, frechet_distance
 from src.evaluation.inception import InceptionExtractor, _average, load_inception
 from src.evaluation.resizing import RESIZES
 from src.settings.tree import parse_settings
-from tests.conftest import collected
+from tests.conftest import Hostile, collected
 
 
 def test_the_average_pool_leaves_padding_out_of_the_count() -> None:
@@ -88,16 +88,9 @@ def test_files_that_are_no_weights_are_refused(
         load_inception(path, 64, cpu)
 
 
-class _Hostile:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (Path("touched"),)
-
-
-def test_code_in_a_file_of_weights_is_not_run(
-    tmp_path: Path, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"Conv2d_1a_3x3.conv.weight": _Hostile()}, tmp_path / "weights.pth")
+def test_code_in_a_file_of_weights_is_not_run(tmp_path: Path, cpu: torch.device) -> None:
+    hostile = Hostile(tmp_path / "touched")
+    torch.save({"Conv2d_1a_3x3.conv.weight": hostile}, tmp_path / "weights.pth")
     with pytest.raises(UserError, match="no file of weights"):
         load_inception(tmp_path / "weights.pth", 64, cpu)
     assert not (tmp_path / "touched").exists()

@@ -1,5 +1,4 @@
 import hashlib
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from src.models.networks import (
     save_generator,
 )
 from src.settings.train import DiscriminatorSettings, GeneratorSettings
+from tests.conftest import Hostile
 
 THESIS_G: dict[str, Any] = {
     "latent": 100,
@@ -178,11 +178,6 @@ def test_a_saved_generator_draws_the_same_images(
     assert saved.sha256 == hashlib.sha256((tmp_path / "a.pt").read_bytes()).hexdigest()
 
 
-class _Hostile:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, ("touch /tmp/hostile-was-here",)
-
-
 @pytest.mark.parametrize(
     "kind", ["missing", "truncated", "hostile", "within", "other", "huge", "wide", "repeated"]
 )
@@ -196,9 +191,9 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
         save_generator(path, network, ORIGIN)
         path.write_bytes(path.read_bytes()[:1000])
     elif kind == "hostile":
-        path.write_bytes(pickle.dumps(_Hostile()))
+        path.write_bytes(pickle.dumps(Hostile(tmp_path / "touched")))
     elif kind == "within":  # a file as torch writes it
-        torch.save({"settings": _Hostile(), "weights": {}}, path)
+        torch.save({"settings": Hostile(tmp_path / "touched"), "weights": {}}, path)
     elif kind == "huge":  # it would take terabytes
         network = Generator(generator_settings(base_channels=8, channels=[8, 4, 4]), 64)
         save_generator(path, network, ORIGIN)
@@ -217,12 +212,11 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
         torch.save(content, path)
     elif kind == "other":
         torch.save({"weights": {}}, path)
-    Path("/tmp/hostile-was-here").unlink(missing_ok=True)
     with pytest.raises(UserError, match=r"generator\.pt") as raised:
         load_generator(path, cpu)
     if kind in ("huge", "wide", "repeated"):
         assert "weights and holds" in str(raised.value)
-    assert not Path("/tmp/hostile-was-here").exists()
+    assert not (tmp_path / "touched").exists()
 
 
 def test_the_discriminator_sees_images_turned_and_its_slope_counts(cpu: torch.device) -> None:

@@ -93,10 +93,15 @@ def test_git_is_looked_at(
     subprocess.run(["git", "checkout", "-q", "--detach"], cwd=home, check=True)
     assert "no branch is checked out" in found(doctor.check_git, tiny_settings)[1].text
     (home / ".gitignore").unlink()
-    (home / "dvc.lock").write_text("")
+    (home / "dvc.lock").write_text("stages: {}")
     changed, _ = doctor.check_git(tiny_settings)
     assert changed.kind == "note"
     assert "dvc.lock" in changed.text
+    for cut in ("", "sche", "stages:\n  fetch:\n    cmd: 'exec", "schema: '2.0'\n"):
+        (home / "dvc.lock").write_text(cut)
+        *_, last = doctor.check_git(tiny_settings)
+        assert last.kind == "problem"
+        assert "`git checkout dvc.lock`" in last.text
     shutil.rmtree(home / ".git")
     assert "not the top of a git repository" in one(doctor.check_git, tiny_settings).text
     monkeypatch.setenv("PATH", "")

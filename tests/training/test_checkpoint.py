@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from src.training.checkpoint import Checkpoints, decode
+from tests.conftest import Hostile
 
 
 @pytest.fixture
@@ -90,16 +91,13 @@ def test_a_shorter_training_leaves_a_longer_one_its_state(
     assert value(checkpoints.load(40)) == 30
 
 
-def test_code_in_a_file_is_not_run(checkpoints: Checkpoints) -> None:
-    class Hostile:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return print, ("run",)
-
-    checkpoints.save(1, {"value": Hostile()})
+def test_code_in_a_file_is_not_run(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    checkpoints.save(1, {"value": Hostile(tmp_path / "touched")})
     content = checkpoints.load(1)
     assert content is not None
     with pytest.raises(pickle.UnpicklingError):
         decode(content)
+    assert not (tmp_path / "touched").exists()
 
 
 def test_the_newest_is_the_one_of_most_batches_whatever_its_kind(
