@@ -10,9 +10,11 @@ from src.compute import Compute
 from src.models.layers import Dropout
 from src.settings.train import TrainSettings
 from src.settings.tree import Settings, parse_settings
+from src.training import trainer as trainer_module
 from src.training.augmentation import augment
 from src.training.losses import LOSSES
-from src.training.trainer import CPU, Trainer
+from src.training.trainer import CPU, Trainer, sample_noise
+from tests.conftest import noted_streams
 from tests.pipeline.project import set_value
 
 
@@ -159,6 +161,33 @@ def test_in_bfloat16_an_update_uses_the_weights_that_the_one_before_left(
     monkeypatch.setattr(Compute, "autocast", lambda self: uncached)
     found.append(Trainer(settings, 16, compute).step(REAL))
     assert torch.equal(*found)
+
+
+def test_every_stream_of_randomness_has_the_seed_and_a_number_of_its_own(
+    settings: TrainSettings, compute: Compute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = noted_streams(monkeypatch, trainer_module)
+    Trainer(settings, 16, compute)
+    sample_noise(settings, CPU)
+    assert [seed for seed, _ in keys] == [settings.seed] * 6
+    assert len(set(keys)) == 6
+
+
+def test_apart_real_images_are_judged_by_their_smoothed_label_and_the_penalty(
+    tiny: dict[str, Any], compute: Compute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny["train"]["normal"].update(label_smoothing=0.1, gradient_penalty=3.0)
+    tiny["train"]["normal"]["discriminator"]["dropout"] = 0.0
+    trainer = Trainer(parse_settings(tiny).train.normal, 16, compute)
+    place = REAL.clone().requires_grad_(True)
+    logits = trainer.discriminator(place)
+    (gradient,) = torch.autograd.grad(logits.sum(), place)
+    expected = F.binary_cross_entropy(torch.sigmoid(logits), torch.full((8,), 0.9))
+    expected = expected + 3 / 2 * gradient.square().sum((1, 2, 3)).mean()  # R1
+    found: list[Tensor] = []
+    monkeypatch.setattr(Trainer, "_update", lambda self, *arguments: found.append(arguments[-1]))
+    trainer.step(REAL)
+    torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_together_the_discriminator_takes_one_step_down_the_sum(
