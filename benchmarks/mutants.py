@@ -39,6 +39,7 @@ MODULES = {
         *("losses", "optimizers", "trainer"),
     ),
 }
+FURTHER = {"training/gan.py": ("tests/training/test_resume.py",)}  # beside a module's own tests
 SETTINGS = f"""
 [tool.mutmut]
 source_paths = ["{NAME}"]
@@ -64,6 +65,7 @@ def try_mutants(modules: Sequence[str], workers: int) -> None:
         copy_project(copy)
         _rename(copy)
         tests = [f"tests/{Path(file).with_name('test_' + Path(file).name)}" for file in files]
+        tests += [test for file in files for test in FURTHER.get(file, ())]
         settings = SETTINGS.format(
             files=", ".join(f'"{NAME}/{file}"' for file in sorted(files)),
             tests=", ".join(f'"{test}"' for test in sorted(tests) if (copy / test).is_file()),
