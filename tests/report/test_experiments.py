@@ -1,6 +1,6 @@
 from typing import Any
 
-from pipeline.experiments import known_experiments
+from pipeline.experiments import known_experiments, with_experiments
 from src.report.experiments import Experiment, compare, render_experiments
 
 
@@ -26,7 +26,6 @@ def shown() -> list[dict[str, Any]]:
     return [
         state("workspace", 32, 0.5) | {"name": None, "experiments": None},
         state("a" * 40, 32, 0.5) | {"name": "main", "experiments": None},
-        state("e" * 40, 8, 9.0) | {"name": None, "experiments": None},
         state("b" * 40, 16, 0.7) | {"name": None, "experiments": [wider, queued, failed]},
     ]
 
@@ -34,6 +33,18 @@ def shown() -> list[dict[str, Any]]:
 def test_experiments_stand_after_what_they_started_from() -> None:
     names = [found.name for found in known_experiments(shown())]
     assert names == ["workspace", "main", "b" * 9, "wider"]
+
+
+def test_only_commits_are_shown_that_experiments_began_from() -> None:
+    first, second = ("a" * 40, "b" * 40)
+    names = [f"{commit[:2]}/{commit[2:]}" for commit in (first, second)]
+    references = [
+        f"refs/exps/{names[1]}/wider",
+        "refs/exps/exec/EXEC_HEAD",
+        f"refs/exps/{names[0]}/deeper",
+        f"refs/exps/{names[1]}/real",
+    ]
+    assert with_experiments(references) == [second, first]
 
 
 def test_what_differs_stands_beside_the_scores() -> None:
