@@ -117,6 +117,8 @@ def test_what_was_seen_before_is_told_again(
     assert epochs == result.history
     assert [losses.epoch for losses in epochs] == [1, 2, 3]
     assert sorted(drawn) == [1, 3]
+    for epoch, grid in drawn.items():
+        np.testing.assert_array_equal(grid, result.samples[epoch])
 
 
 def test_a_longer_training_goes_on_from_a_finished_one_and_is_the_same(
