@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from src.compute import Compute
 from src.errors import UserError
+from src.models.networks import Generator
 from src.settings.train import TrainSettings
 from src.settings.tree import Settings
 from src.training import gan, trainer
@@ -53,6 +54,28 @@ def test_observers_see_every_step_and_epoch_and_the_chosen_samples(
     assert samples[3].shape == (6, 16, 16)
     assert samples[3].dtype == np.uint8
     assert not np.array_equal(samples[1], samples[3])
+
+
+def test_an_epochs_losses_are_the_means_of_its_steps_losses(
+    settings: TrainSettings,
+    images: NDArray[np.uint8],
+    compute: Compute,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[torch.Tensor] = []
+    step = trainer.Trainer.step
+
+    def noting(self: trainer.Trainer, real: torch.Tensor) -> torch.Tensor:
+        steps.append(step(self, real))
+        return steps[-1]
+
+    monkeypatch.setattr(trainer.Trainer, "step", noting)
+    drawing: list[Generator] = []
+    result = train(images, settings, compute, Observer(on_generator=drawing.append))
+    assert drawing == [result.generator] * 6
+    for epoch, losses in enumerate(result.history):
+        mean = torch.stack(steps[2 * epoch : 2 * epoch + 2]).double().mean(0)
+        assert [losses.g, losses.d1, losses.d2] == pytest.approx(mean.tolist(), rel=1e-12)
 
 
 def test_a_batch_larger_than_the_set_is_refused() -> None:

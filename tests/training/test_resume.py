@@ -104,6 +104,15 @@ def test_killed_it_goes_on_from_the_last_checkpoint(
     same(train(images, settings, compute, Observer(), kept), whole)
 
 
+def test_a_checkpoint_is_not_made_sooner_than_asked(
+    settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
+) -> None:
+    kept = Safeguards(Checkpoints(tmp_path), checkpoint_seconds=1e6)
+    with pytest.raises(KilledError):
+        train(images, settings, compute, killed_after(5), kept)
+    assert list(tmp_path.rglob("*.pt")) == []
+
+
 def test_what_was_seen_before_is_told_again(
     settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
 ) -> None:
