@@ -136,7 +136,9 @@ def compare(arguments: argparse.Namespace) -> None:
     write_json(
         FOLDER / f"{stem}.json",
         {
-            "command": "python -m benchmarks.search_gain " + " ".join(sys.argv[1:]),
+            # Without the storage, whose URL may hold a password.
+            "command": f"python -m benchmarks.search_gain --class {label} "
+            f"--workers {arguments.workers}",
             "processor": processor(),
             "budget": settings.tune.budget,
             "unit": settings.tune.unit,
