@@ -12,6 +12,7 @@ from tqdm import tqdm
 T = TypeVar("T")
 # Else tqdm takes a lock of the system's, for processes that share a terminal line; none do here.
 tqdm.set_lock(threading.RLock())
+SCALED = 100_000  # from here on 100k is shown; megabytes are fractions, and scaled too
 SECONDS_BETWEEN_LINES = 10.0  # at first; later a twentieth of the time that has passed
 
 
@@ -30,7 +31,7 @@ class Progress:
                 total=total or None,
                 unit=f" {unit}",
                 dynamic_ncols=True,
-                unit_scale=True,
+                unit_scale=not (isinstance(total, int) and 0 < total < SCALED),
             )
         self._done = 0.0
         self._start = self._last = time.monotonic()
