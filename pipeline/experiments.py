@@ -16,6 +16,7 @@ from src.progress import say
 from src.report.experiments import SHORT, Experiment, compare, render_experiments
 from src.workspace import PROJECT
 
+WIDEST = 24  # letters of a cell in the terminal, where checksums would push scores away
 STAGES = ("fid", "privacy", "utility")  # by the names of their metrics
 
 
@@ -79,7 +80,7 @@ def write_comparison() -> None:
     commits = [f"--rev={commit}" for commit in ("HEAD", *with_experiments(references))]
     shown = _output(sys.executable, "-m", "dvc", "exp", "show", "--json", *commits)
     table = compare(known_experiments(json.loads(shown)))
-    print(table.to_string(index=False))
+    print(table.to_string(index=False, max_colwidth=WIDEST))
     page = PROJECT / "reports" / "experiments.html"
     write_atomic(page, render_experiments(table))
     say(f"the comparison is {page}")
