@@ -173,6 +173,16 @@ def test_every_stream_of_randomness_has_the_seed_and_a_number_of_its_own(
     assert len(set(keys)) == 6
 
 
+def test_the_noise_of_the_sample_grids_is_the_seeds_alone(settings: TrainSettings) -> None:
+    noise = sample_noise(settings, CPU)
+    shown = settings.samples
+    assert noise.shape == (shown.rows * shown.columns, settings.generator.latent)
+    torch.manual_seed(1)
+    assert torch.equal(sample_noise(settings, CPU), noise)
+    other = settings.model_copy(update={"seed": settings.seed + 1})
+    assert not torch.equal(sample_noise(other, CPU), noise)
+
+
 def test_apart_real_images_are_judged_by_their_smoothed_label_and_the_penalty(
     tiny: dict[str, Any], compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
