@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from src.errors import UserError
@@ -52,6 +53,69 @@ def test_held_out_images_are_of_whole_patients() -> None:
     kept = {name for name, inside in zip(patients, held, strict=True) if not inside}
     assert len(outside) == 2
     assert not outside & kept
+
+
+@pytest.mark.parametrize(
+    ("patients", "share", "expected"), [(2, 0.5, 1), (2, 0.01, 1), (10, 0.01, 1), (3, 0.99, 2)]
+)
+def test_at_least_one_patient_is_held_out_and_one_kept(
+    patients: int, share: float, expected: int
+) -> None:
+    assert _held_out([f"p{i}" for i in range(patients)], share, (1,)).sum() == expected
+
+
+def test_both_classes_weigh_the_same_and_an_epochs_loss_is_the_mean(
+    cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, torch.Tensor, torch.Tensor]] = []
+    cross_entropy = F.binary_cross_entropy_with_logits
+
+    def noting(logits: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        loss = cross_entropy(logits, y, weight)
+        seen.append((loss.item(), y, weight))
+        return loss
+
+    monkeypatch.setattr(F, "binary_cross_entropy_with_logits", noting)
+    told: list[float] = []
+    images = easy_images(60, False), easy_images(30, True)
+    patients = [f"a{i}" for i in range(60)], [f"b{i}" for i in range(30)]
+    shown = settings(1).model_copy(update={"batch": 17})  # 45 and 22 are kept: three of 17, 16
+    train_classifier(images, patients, shown, 6, 1, cpu, lambda _, loss: told.append(loss))
+    y, weight = (torch.cat([part[i] for part in seen]) for i in (1, 2))
+    assert (len(y), int(y.sum())) == (67, 22)
+    assert float(weight[y > 0].sum()) == pytest.approx(33.5)
+    assert float(weight[y == 0].sum()) == pytest.approx(33.5)
+    assert told == [pytest.approx(sum(loss * len(part) for loss, part, _ in seen) / 67)]
+
+
+def test_training_images_are_mirrored_and_of_other_exposure_and_grain() -> None:
+    """Halves of 78 and 178 grey levels: their middle, gap and spread tell what was done."""
+    images = torch.full((2000, 64, 64), 78, dtype=torch.uint8)
+    images[:, :, 32:] = 178
+    found = classifier._disturbed(images, torch.Generator().manual_seed(1)).double()
+    left, right = found[:, :, :32], found[:, :, 32:]
+    gap = right.mean((1, 2)) - left.mean((1, 2))
+    assert float((gap < 0).double().mean()) == pytest.approx(0.5, abs=0.03)
+    assert [float(gap.abs().min()), float(gap.abs().max())] == pytest.approx([80, 120], abs=1)
+    middle = found.mean((1, 2)) - 128
+    assert [float(middle.min()), float(middle.max())] == pytest.approx([-20, 20], abs=1)
+    spread = left.std((1, 2))
+    assert [float(spread.min()), float(spread.max())] == pytest.approx([0, 20], abs=1)
+    bright = classifier._disturbed(
+        torch.full((99, 8, 8), 250, dtype=torch.uint8), torch.Generator()
+    )
+    dark = classifier._disturbed(torch.zeros((99, 8, 8), dtype=torch.uint8), torch.Generator())
+    assert int(bright.max()) == 255
+    assert int(bright.min()) > 150  # nothing runs over
+    assert int(dark.min()) == 0
+    assert int(dark.max()) < 130
+
+
+def test_each_layer_halves_the_image(cpu: torch.device) -> None:
+    extractor = classifier.ClassifierExtractor(settings(), 6)
+    assert extractor.dims == 6
+    assert extractor.convolutions(torch.zeros(1, 1, 16, 16)).shape == (1, 8, 4, 4)
+    assert [p.numel() for p in extractor.convolutions.parameters()] == [72, 8, 8, 576, 8, 8]
 
 
 def test_one_patient_alone_cannot_be_held_out() -> None:
