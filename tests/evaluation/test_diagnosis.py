@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
@@ -17,6 +18,8 @@ from src.evaluation.diagnosis import (
     SCALE,
     TRANSLATION,
     LabelledImages,
+    LeNet,
+    ResidualNetwork,
     balanced_loss,
     diagnose,
     disturb,
@@ -68,6 +71,34 @@ def test_a_network_learns_a_spot_and_does_so_repeatably(network: str, augmented:
     assert accuracy(models[0], spots(200, 2)) > 0.85
     first, again = (diagnose(model, validation.images, CPU) for model in models)
     assert np.array_equal(first, again)
+
+
+def test_the_networks_are_those_of_their_descriptions() -> None:
+    """LeCun et al. (1998) with padding; a stem and three blocks, each of which halves the side."""
+    lenet, residual = (NETWORKS[name](32) for name in ("LeNet-5", "residual"))
+    assert isinstance(lenet, LeNet)
+    assert isinstance(residual, ResidualNetwork)
+    image = torch.zeros(1, 1, 32, 32)
+    assert lenet.conv2(torch.zeros(1, 6, 16, 16)).shape == (1, 16, 16, 16)
+    assert lenet.conv1(image).shape == (1, 6, 32, 32)
+    assert [p.numel() for p in lenet.parameters()][:4] == [150, 6, 2400, 16]
+    assert residual.stem(image).shape == (1, 16, 16, 16)
+    assert residual.blocks(torch.zeros(1, 16, 16, 16)).shape == (1, 64, 2, 2)
+    halves = ((16, 32), (32, 64), (64, 64))
+    expected = [9 * 16, 16, 16]  # the stem and its norm
+    for inputs, outputs in halves:
+        expected += [9 * inputs * outputs, 9 * outputs**2, *[outputs] * 4]
+        expected += [inputs * outputs, outputs]  # the shortcut
+    assert [p.numel() for p in residual.parameters()] == [*expected, 64, 1]
+
+
+def test_a_residual_block_adds_to_its_shortcut() -> None:
+    block = ResidualNetwork(32).blocks[0].eval()
+    x = torch.rand(2, 16, 8, 8)
+    with torch.no_grad():
+        inner = block.norm2(block.conv2(F.relu(block.norm1(block.conv1(x)))))
+        assert torch.equal(block(x), F.relu(block.shortcut(x) + inner))
+        assert not torch.equal(block(x), F.relu(block.shortcut(x)))
 
 
 def test_labels_without_meaning_teach_nothing() -> None:
