@@ -204,6 +204,36 @@ def test_a_gain_is_told_with_its_size_and_no_gain_is_not_invented() -> None:
     assert judge(differences).beaten
 
 
+def test_scores_and_differences_are_of_the_whole_test_set_and_the_mean_of_the_repeats() -> None:
+    test = spots(400, 5)
+    found = made(test, 1.0, 3, 0)
+    scores, differences = summarize(found, test, SETTINGS)
+    means = {}
+    for arm in (BASELINE, CHALLENGERS[0]):
+        areas = [roc_auc_score(test.sick, made.test) for made in found if made.trial.arm == arm]
+        means[arm] = float(np.mean(areas))
+        row = scores[(scores["arm"] == arm) & (scores["metric"] == "roc_auc")].iloc[0]
+        assert row["value"] == pytest.approx(means[arm])
+        assert row["low"] < row["value"] < row["high"]
+    row = differences[differences["metric"] == "roc_auc"].iloc[0]
+    assert row["difference"] == pytest.approx(means[CHALLENGERS[0]] - means[BASELINE])
+
+
+@pytest.mark.parametrize(("strength", "edge"), [(-300, "low"), (300, "high")])
+def test_intervals_of_scores_end_at_0_and_1(strength: int, edge: str) -> None:
+    test = spots(60, 5)
+    rng = np.random.default_rng(0)
+    found = [
+        Outcome(Trial("n", BASELINE, 1.0, repeat), logits, logits)
+        for repeat in range(2)
+        for logits in [rng.normal(0, 100, len(test)) + strength * test.sick]
+    ]
+    scores, _ = summarize(found, test, SETTINGS)
+    row = scores[scores["metric"] == "roc_auc"].iloc[0]
+    assert row["standard_error"] > 0
+    assert row[edge] == (1 if edge == "high" else 0)
+
+
 def test_the_intervals_cover_the_truth() -> None:
     settings = SETTINGS.model_copy(update={"draws": 30})
     inside = []
@@ -238,6 +268,10 @@ def test_the_verdict_rests_on_all_real_images_and_labels_the_rest() -> None:
     assert "was beaten in 1 of 2 ways" in alone.sentence
     assert "+0.030" in alone.sentence  # the one that is sure, not the larger one
     assert "fewer" not in alone.sentence
+    assert "at best" not in alone.sentence
+    instead = pd.DataFrame(gaps(1.0, -0.01)).assign(arm="real + generated")
+    assert "at best generated images in its place move" in judge(instead).sentence
+    assert "surely lower it" in judge(instead).sentence
 
 
 def test_the_best_of_what_does_not_help_is_the_largest_difference() -> None:
