@@ -27,6 +27,7 @@ from src.evaluation.diagnosis import (
 )
 from src.evaluation.draws import Patients
 from src.settings.utility import UtilitySettings
+from tests.conftest import noted_streams
 
 SETTINGS = UtilitySettings(
     fractions=(0.5, 1.0),
@@ -99,6 +100,32 @@ def test_a_residual_block_adds_to_its_shortcut() -> None:
         inner = block.norm2(block.conv2(F.relu(block.norm1(block.conv1(x)))))
         assert torch.equal(block(x), F.relu(block.shortcut(x) + inner))
         assert not torch.equal(block(x), F.relu(block.shortcut(x)))
+
+
+def test_it_takes_the_asked_steps_looks_at_most_ten_times_and_draws_by_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = noted_streams(monkeypatch, diagnosis)
+    done: list[str] = []
+    cross_entropy = F.binary_cross_entropy_with_logits
+
+    def step(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        assert len(y) == SETTINGS.batch
+        done.append("step")
+        return cross_entropy(logits, y)
+
+    def look(sick: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
+        done.append("look")
+        return 1.0
+
+    monkeypatch.setattr(F, "binary_cross_entropy_with_logits", step)
+    monkeypatch.setattr(diagnosis, "balanced_loss", look)
+    settings = SETTINGS.model_copy(update={"steps": 25})
+    train_to_diagnose("LeNet-5", [spots(40, 0)], spots(40, 1), True, settings, (7, 3), CPU)
+    assert done == [*["step", "step", "step", "look"] * 8, "step", "look"]
+    assert {key[:2] for key in keys} == {(7, 3)}
+    assert {len(key) for key in keys} == {3}
+    assert len(set(keys)) == 3
 
 
 def test_labels_without_meaning_teach_nothing() -> None:
