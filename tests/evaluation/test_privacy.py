@@ -28,6 +28,7 @@ from src.evaluation.privacy import (
     fisher,
     judge,
     roc_auc,
+    shared_level,
 )
 from src.models.layers import initialize
 from src.models.networks import Generator
@@ -271,6 +272,10 @@ def test_what_is_caught_no_more_often_than_others_is_never_detectable() -> None:
     assert detectable_share(0.01, 200, base, 0.01) is None
     assert detectable_share(0.02, 200, base, 0.01) is None
     assert detectable_share(1.0, 2, Baseline(1000, 500), 0.01) is None
+
+
+def test_several_tests_share_the_level_of_false_alarms() -> None:
+    assert shared_level(SETTINGS, 2) == SETTINGS.level / 2
 
 
 def test_false_alarms_are_as_rare_as_the_level_says() -> None:
