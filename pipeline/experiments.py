@@ -75,22 +75,21 @@ def write_comparison() -> None:
         UserError: if git or DVC cannot tell of the experiments.
     """
     newest_first = ["--sort=-creatordate", "--format=%(refname)", "refs/exps"]
-    references = _output("git", "for-each-ref", *newest_first).splitlines()
+    references = _output("git for-each-ref", ["git", "for-each-ref", *newest_first]).splitlines()
     # Not --all-commits, since DVC takes half a second for each of a long history.
     commits = [f"--rev={commit}" for commit in ("HEAD", *with_experiments(references))]
-    shown = _output(sys.executable, "-m", "dvc", "exp", "show", "--json", *commits)
-    table = compare(known_experiments(json.loads(shown)))
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *commits]
+    table = compare(known_experiments(json.loads(_output("dvc exp show", command))))
     print(table.to_string(index=False, max_colwidth=WIDEST))
     page = PROJECT / "reports" / "experiments.html"
     write_atomic(page, render_experiments(table))
     say(f"the comparison is {page}")
 
 
-def _output(*command: str) -> str:
+def _output(name: str, command: list[str]) -> str:
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip() or "it failed without a word"
-        raise UserError(f"{' '.join(command[:4])}: {said}")
+        raise UserError(f"{name}: {done.stderr.strip() or 'it failed without a word'}")
     return done.stdout
 
 
