@@ -46,14 +46,20 @@ source_paths = ["{NAME}"]
 only_mutate = [{{files}}]
 also_copy = ["params.yaml", "networks", "benchmarks", "pipeline", "dvc.yaml", "README.md"]
 pytest_add_cli_args_test_selection = [{{tests}}]
-pytest_add_cli_args = ["-k", "not without_the_project"]
+pytest_add_cli_args = ["-k", "not ({without})"]
 process_isolation = "forkserver"
 timeout_constant = 4.0
 """
 
 
-def try_mutants(modules: Sequence[str], workers: int) -> None:
-    """Try all mutants of some modules; print the survivors and record how many there are."""
+def try_mutants(modules: Sequence[str], workers: int, without: str) -> None:
+    """Try all mutants of some modules; print the survivors and record how many there are.
+
+    Args:
+        modules: their names; none are all.
+        workers: how many are tried at once.
+        without: tests that are left out besides, as pytest's ``-k`` names them.
+    """
     files = {
         f"{folder}/{module}.py"
         for folder, names in MODULES.items()
@@ -69,6 +75,7 @@ def try_mutants(modules: Sequence[str], workers: int) -> None:
         settings = SETTINGS.format(
             files=", ".join(f'"{NAME}/{file}"' for file in sorted(files)),
             tests=", ".join(f'"{test}"' for test in sorted(tests) if (copy / test).is_file()),
+            without=" or ".join(filter(None, ("without_the_project", without))),
         )
         with (copy / "pyproject.toml").open("a") as stream:
             stream.write(settings)
@@ -109,8 +116,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as frechet; else all")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--without", default="", metavar="EXPRESSION", help="tests left out (-k)")
     arguments = parser.parse_args(argv)
-    return report_errors(lambda: try_mutants(arguments.modules, arguments.workers))
+    return report_errors(
+        lambda: try_mutants(arguments.modules, arguments.workers, arguments.without)
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The test for copies: it catches a copying generator, passes an honest one, knows its limits."""
 
 import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from src.data.phantoms import draw_phantoms
 from src.errors import UserError
 from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.draws import Patients
-from src.evaluation.neighbours import FeatureSpace, MakeSpace, Nearest, PixelSpace
+from src.evaluation.neighbours import FeatureSpace, Images, MakeSpace, Nearest, PixelSpace
 from src.evaluation.privacy import (
     Baseline,
     RealImages,
@@ -24,6 +25,7 @@ from src.evaluation.privacy import (
     c_t,
     closest,
     detectable_share,
+    draw_baseline,
     find_copies,
     fisher,
     judge,
@@ -80,6 +82,18 @@ def honest() -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def findings(real: dict[str, RealImages], honest: NDArray[np.uint8]) -> SpaceFindings:
     return find_copies(real["train"], real["test"], honest, PixelSpace, SETTINGS, 0.01, 0)
+
+
+@pytest.fixture(scope="module")
+def harmless() -> SpaceFindings:
+    """What is found where all images are noise, within a fraction of a second."""
+    rng = np.random.default_rng(8)
+    train, test, generated = (
+        rng.integers(0, 256, (count, 16, 16), dtype=np.uint8) for count in (240, 100, 150)
+    )
+    patients = Patients(np.arange(240) // 2)
+    real = (RealImages(train, patients), RealImages(test, Patients.strangers(100)))
+    return find_copies(*real, generated, PixelSpace, SETTINGS, 0.01, 0)
 
 
 def test_an_honest_generator_shows_no_sign_of_copying(findings: SpaceFindings) -> None:
@@ -214,16 +228,16 @@ def test_where_disturbed_train_images_are_not_noticed_there_is_no_verdict(
 
 
 def test_an_attack_that_succeeds_without_copies_forbids_the_all_clear(
-    findings: SpaceFindings,
+    harmless: SpaceFindings,
 ) -> None:
-    interval = replace(findings.attack.interval, standard_error=0.01)
-    leaking = replace(findings, attack=replace(findings.attack, auc=0.7, interval=interval))
+    interval = replace(harmless.attack.interval, standard_error=0.01)
+    leaking = replace(harmless, attack=replace(harmless.attack, auc=0.7, interval=interval))
     verdict = judge({"pixels": leaking}, SETTINGS)
     assert verdict.kind == "can't tell"
     assert "pixels 0.70" in verdict.sentence
     # A control below a guess adds no doubt to it, however vague.
-    vague = replace(findings.attack_control.interval, standard_error=0.2)
-    control = replace(findings.attack_control, auc=0.45, interval=vague)
+    vague = replace(harmless.attack_control.interval, standard_error=0.2)
+    control = replace(harmless.attack_control, auc=0.45, interval=vague)
     unsure = replace(leaking, attack_control=control)
     assert judge({"pixels": unsure}, SETTINGS).kind == "can't tell"
     above = replace(leaking, attack_control=replace(control, auc=0.55))
@@ -242,6 +256,127 @@ def test_the_draws_are_repeatable_and_those_of_another_seed_differ(
     other = SETTINGS.model_copy(update={"seed": 5})
     changed = find_copies(real["train"], real["test"], honest, PixelSpace, other, 0.01, 0)
     assert changed.attack != findings.attack
+
+
+def plainly_nearest(
+    images: Images, train: RealImages, own: NDArray[np.int64] | None = None
+) -> list[tuple[int, float, float]]:
+    """For each image its nearest train image, how far that is, and the same of the second patient.
+
+    The images of its own patient, if it has one, are left out.
+    """
+    found = []
+    for row, image in enumerate(images.astype(float)):
+        far = [math.dist(image.ravel(), other.ravel()) for other in train.images.astype(float)]
+        whose = train.patients.numbers.tolist()
+        ranked = sorted(
+            (distance, place)
+            for place, distance in enumerate(far)
+            if own is None or whose[place] != own[row]
+        )
+        first, place = ranked[0]
+        second = next(d for d, other in ranked if whose[other] != whose[place])
+        found.append((place, first, first / second))
+    return found
+
+
+def test_what_is_found_in_a_space_is_what_a_plain_computation_finds() -> None:
+    rng = np.random.default_rng(11)
+    train = RealImages(
+        rng.integers(0, 256, (120, 4, 4), dtype=np.uint8), Patients(np.arange(120) // 2)
+    )
+    test = RealImages(
+        rng.integers(0, 256, (80, 4, 4), dtype=np.uint8), Patients(np.arange(80) // 2)
+    )
+    fake = rng.integers(0, 256, (70, 4, 4), dtype=np.uint8)
+    fake[:6] = train.images[[7, 7, 30, 31, 64, 99]]
+    fake[:6, 0, 0] ^= 16
+    test.images[9] = train.images[40]
+    settings = SETTINGS.model_copy(update={"controls": 20, "quantile": 0.05})
+    found = find_copies(
+        train,
+        test,
+        fake,
+        lambda references: FeatureSpace(grey_values, references),
+        settings,
+        0.03,
+        2,
+    )
+
+    # One image of each patient, of both splits.
+    chosen = draw_baseline(train, settings, np.random.default_rng([settings.seed, 2]))
+    assert sorted(train.patients.numbers[chosen]) == list(range(60))
+    assert sorted(test.patients.numbers[found.held_out_rows]) == list(range(40))
+    members, others = train.images[chosen], test.images[found.held_out_rows]
+    own = plainly_nearest(train.images, train, train.patients.numbers)
+    expected = {
+        "train": [own[row] for row in chosen],
+        "held_out": plainly_nearest(others, train),
+        "generated": plainly_nearest(fake, train),
+    }
+    for name, images in expected.items():
+        nearest = getattr(found, name)
+        for part, values in zip(
+            ("place", "distance", "ratio"), zip(*images, strict=True), strict=True
+        ):
+            np.testing.assert_allclose(getattr(nearest, part), values, atol=1e-4)
+
+    reach = np.median([distance for _, distance, _ in expected["train"]])
+    ratios = sorted(r if d <= reach else math.inf for _, d, r in expected["train"])
+    threshold = ratios[math.ceil(0.05 * 60) - 1]
+    assert (found.limits.reach, found.limits.threshold) == pytest.approx((reach, threshold))
+    near = {
+        name: [place for place, d, r in images if d <= reach and r <= threshold + 1e-9]
+        for name, images in expected.items()
+    }
+    below = {name: len(places) for name, places in near.items()}
+    assert below["generated"] >= 6
+    assert found.copied == len(set(near["generated"])) < below["generated"]
+
+    # Two train images count as one, the nearer ones rounded up; then the held-out ones beside them.
+    base = (30, math.ceil(below["train"] / 2))
+    joined = (30 + 40, base[1] + below["held_out"])
+    for name, count, (images, few) in (("held_out", 40, base), ("generated", 70, joined)):
+        caught = found.caught[name]
+        assert (caught.images, caught.below) == (count, below[name])
+        tail = scipy.stats.hypergeom(images + count, few + below[name], count)
+        assert caught.p == pytest.approx(tail.sf(below[name] - 1))
+    assert set(found.caught) == {"held_out", "generated", *DISTURBANCES}
+    for name in DISTURBANCES:
+        caught = found.caught[name]
+        disturbed = found.disturbed[name]
+        assert caught.images == len(disturbed) == 20
+        few = sum((disturbed.distance <= reach) & (disturbed.ratio <= threshold + 1e-9))
+        assert caught.below == few
+        assert found.detectable[name] == detectable_share(few / 20, 70, Baseline(*joined), 0.03)
+
+    # Authentic is what lies farther from its neighbour than that one from other patients' images.
+    for name in ("held_out", "generated"):
+        authentic = [distance > own[place][1] for place, distance, _ in expected[name]]
+        assert found.authentic[name] == pytest.approx(np.mean(authentic))
+
+    # With so few held-out images all are in one cell.
+    for sign, name in ((found.c_t, "generated"), (found.c_t_control, "train")):
+        x, y = (np.array([d for _, d, _ in expected[part]]) for part in (name, "held_out"))
+        n, m = len(x), len(y)
+        u = (x[:, None] > y).sum() + 0.5 * (x[:, None] == y).sum()
+        assert sign == pytest.approx((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12), abs=0.02)
+
+    def scores(images: Images, nearest: list[tuple[int, float, float]]) -> NDArray[np.float64]:
+        published = fake.reshape(70, -1).astype(float)
+        least = [np.linalg.norm(published - image.ravel(), axis=1).min() for image in images]
+        return -np.log(np.maximum(least, 1e-6) / np.maximum([d for _, d, _ in nearest], 1e-6))
+
+    score = [scores(members, expected["train"]), scores(others, expected["held_out"])]
+    labels = np.repeat([1, 0], [60, 40])
+    auc = roc_auc_score(labels, np.concatenate(score).round(4))
+    assert (found.attack.auc, found.attack.members, found.attack.others) == (
+        pytest.approx(auc, abs=1e-3),
+        60,
+        40,
+    )
+    assert (found.attack_control.members, found.attack_control.others) == (30, 40)
+    assert 0.2 < found.attack_control.auc < 0.8
 
 
 def test_too_few_patients_are_refused_by_name(honest: NDArray[np.uint8]) -> None:
