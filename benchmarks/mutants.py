@@ -46,7 +46,7 @@ source_paths = ["{NAME}"]
 only_mutate = [{{files}}]
 also_copy = ["params.yaml", "networks", "benchmarks", "pipeline", "dvc.yaml", "README.md"]
 pytest_add_cli_args_test_selection = [{{tests}}]
-pytest_add_cli_args = ["-k", "not ({without})"]
+pytest_add_cli_args = ["-k", "not ({{without}})"]
 process_isolation = "forkserver"
 timeout_constant = 4.0
 """
