@@ -7,15 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+GAP = 1  # pixels between images
 
-def tile(images: NDArray[np.uint8], columns: int, gap: int = 1) -> NDArray[np.uint8]:
+
+def tile(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     """Arrange uint8 images (n, h, w) in rows of ``columns``, black between and in empty places."""
     count, height, width = images.shape
     rows = -(-count // columns)
-    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap), dtype=np.uint8)
+    sheet = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP), dtype=np.uint8)
     for index, image in enumerate(images):
-        top = index // columns * (height + gap)
-        left = index % columns * (width + gap)
+        top = index // columns * (height + GAP)
+        left = index % columns * (width + GAP)
         sheet[top : top + height, left : left + width] = image
     return sheet
 

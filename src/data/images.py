@@ -2,7 +2,6 @@
 
 import csv
 import os
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from src.data.classes import CLASSES, SPLITS
+from src.data.image_files import DECODE_ERRORS, open_image
 from src.data.tables import (
     ArrayWriter,
     Fingerprints,
@@ -27,25 +27,12 @@ from src.parallel import map_in_order
 from src.progress import progress
 from src.settings.data import PreprocessSettings
 
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "hamming": Image.Resampling.HAMMING,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 # A JPEG may be decoded at a half, quarter or eighth of its size; twice the target keeps what the
 # resize filter needs.
 DRAFT_MARGIN = 2
-LARGEST_PIXELS = 100_000_000  # of one original; more is taken for a decompression bomb
-# Pillow warns beyond its limit and refuses twice as much; what is between is refused below.
-Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 IMAGES_AHEAD = 32  # of each worker that are at work or wait to be used
-LEAST_TOP = 4096  # below it the largest value of a 16-bit image is one of 12 bits or fewer
-# Of Pillow's formats only those of images that people have: others start programs, as EPS does.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+WHITE = 65535  # of an image of 16 bits
+LEAST_TOP = 4096  # below it the largest value of such an image is one of 12 bits or fewer
 ORIENTATION = ExifTags.Base.Orientation
 UPRIGHT: dict[object, Image.Transpose] = {  # what turns an image as its EXIF says
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,7 +43,6 @@ UPRIGHT: dict[object, Image.Transpose] = {  # what turns an image as its EXIF sa
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -144,7 +130,7 @@ def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
         ValueError: if the image cannot be decoded, is too small or large, or is constant.
     """
     size = settings.size
-    array = decode_grey(path, settings.min_side, size, FILTERS[settings.filter])
+    array = decode_grey(path, settings.min_side, size, Image.Resampling[settings.filter.upper()])
     if array.min() == array.max():
         raise ValueError("every pixel has the same value")
     return array
@@ -162,27 +148,24 @@ def decode_grey(
 
     Raises:
         ValueError: if the image cannot be decoded, is too small or large, or if its values of more
-            than 8 bits end so low that they are on another scale.
+            than 8 bits end so low or high that they are on another scale.
         UserError: if it is not there.
         OSError: if the disk or its rights fail.
     """
     try:
-        with Image.open(source, formats=FORMATS) as image:
-            if image.width * image.height > LARGEST_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels are too many")
+        with open_image(source) as image:
             if min(image.size) < min_side:
                 raise ValueError(
                     f"{image.width} x {image.height} is smaller than {min_side} pixels"
                 )
             if size is not None:
                 image.draft("L", (DRAFT_MARGIN * size, DRAFT_MARGIN * size))
+            image.load()  # a TIFF is turned by this, and then has no tag that tells of it
             turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
             grey = _grey(image if turn is None else image.transpose(turn))
             if size is not None:
                 grey = grey.resize((size, size), resampling)
             return np.asarray(grey, dtype=np.uint8)
-    except Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from error
     except FileNotFoundError as error:
         raise UserError(f"{source} is missing; `dvc repro` fetches the images again") from error
     except DECODE_ERRORS as error:
@@ -215,12 +198,12 @@ def _grey(image: Image.Image) -> Image.Image:
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
             raise ValueError("it holds values that are not finite")
-        if values.max() < LEAST_TOP:
+        if not LEAST_TOP <= values.max() <= WHITE:
             raise ValueError(
-                f"its values end at {values.max():g}, where white would be 65535: bring them to 8 "
-                "bits, or to the whole range of 16"
+                f"its values end at {values.max():g}, where white would be {WHITE}: bring them to "
+                "8 bits, or to the whole range of 16"
             )
-        return Image.fromarray(np.clip(values / 257, 0, 255).astype(np.uint8))
+        return Image.fromarray(np.clip(values // 256, 0, 255).astype(np.uint8))
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))

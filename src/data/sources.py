@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from src.data.archive import GIB, Entry, is_hidden, list_entries, read_entry
 from src.data.classes import CLASSES, SPLITS
 from src.data.download import download_kermany
+from src.data.image_files import DECODE_ERRORS, open_image
 from src.data.patients import patient_of
 from src.data.phantoms import draw_phantoms
 from src.errors import UserError
@@ -41,7 +40,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One row of the images' table. An unreadable header gives width and height 0, mode ""."""
+    """One row of the images' table. One that cannot be opened has width and height 0, mode ""."""
 
     file: str
     split: str
@@ -171,9 +170,9 @@ def _write(folder: Path, split: str, label: str, name: str, content: bytes) -> I
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             width, height, mode = image.width, image.height, image.mode
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except DECODE_ERRORS:
         width, height, mode = 0, 0, ""  # preprocess names it and does as on_bad_image says
     return ImageRecord(
         file=f"{split}/{label}/{name}",

@@ -28,6 +28,10 @@ from src.models.layers import (
 )
 from src.settings.train import DiscriminatorSettings, GeneratorSettings
 
+# What the file of a generator may ask for; `preprocess.size` is no larger.
+LARGEST_SIDE = 512
+LARGEST_MAP = 1 << 26  # values of a map of one image
+
 
 class Generator(nn.Module):
     """From latent noise to grey images.
@@ -196,11 +200,21 @@ def _check_entries(data: bytes) -> None:
 
 
 def _check_size(settings: GeneratorSettings, image_size: int, size: int) -> None:
-    """Refuse a file whose description asks for more memory than a file of its size holds.
+    """Refuse a description that asks for more memory than a file of its size, or any, is worth.
 
     Raises:
         ValueError: with both numbers of values.
     """
+    if not 0 < image_size <= LARGEST_SIDE:
+        raise ValueError(f"it draws images of {image_size} pixels a side")
+    side = settings.base_size(image_size)
+    largest = side**2 * settings.base_channels
+    channels = pairwise((settings.base_channels, *settings.channels))
+    for stride, both in zip(settings.strides, channels, strict=True):
+        side *= stride
+        largest = max(largest, side**2 * max(both))  # an enlarged map has the channels of before
+    if largest > LARGEST_MAP:
+        raise ValueError(f"a map of {largest} values is too large; {LARGEST_MAP} are the most")
     held = size // torch.float32.itemsize
     widths = (settings.base_channels, *settings.channels, 1)
     kernels = (*settings.kernels, settings.output_kernel)

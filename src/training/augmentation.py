@@ -26,7 +26,7 @@ class Augmentation:
 
 
 def _brightness(images: Tensor, chance: Tensor) -> Tensor:
-    """Add a grey of up to half of the range of tanh to each image."""
+    """Add a grey of up to a quarter of the range of tanh, or take it away, for each image."""
     return images + (chance.view(-1, 1, 1, 1) - 0.5)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from src.files import write_atomic
+from src.files import clear_left, write_atomic
 from src.progress import warn
 
 KEPT = 2  # the newest, and the one before it should the newest be damaged
@@ -47,8 +47,7 @@ class Checkpoints:
         A finished training's serves only one that goes beyond it, so that a finished one that is
         asked for again starts anew. Damaged ones are named on stderr and passed over.
         """
-        for torn in self.folder.glob(".*.pt-*"):  # what a killed process was writing
-            torn.unlink()
+        clear_left(self.folder)
         usable = self._files("step", last) + self._files("finished", last - 1)
         for path in sorted(usable, key=_step_of, reverse=True):
             content = path.read_bytes()

@@ -130,8 +130,7 @@ class Group:
         """Refuse to go on where ``text`` is not the same in every process.
 
         Raises:
-            UserError: in each process whose ``what`` differs from the first one's, and in the
-                first.
+            UserError: in every process, if any differs from the first one.
         """
         mine = text.encode()
         differs = self.from_first(mine) != mine

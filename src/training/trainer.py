@@ -223,9 +223,11 @@ class Trainer:
         if not weight:
             return real.new_zeros(())
         between = self._uniform("penalty", len(real), 1).squeeze(1)
-        # In float32, since gradients of gradients lose too much in bfloat16.
+        # In float32, since gradients of gradients lose too much in bfloat16, and by the network
+        # that was not compiled, since a compiled one has none.
+        network = self.discriminator
         with torch.autocast(real.device.type, enabled=False):
-            return weight * gradient_penalty(self._loss, self._d, real, fake.float(), between)
+            return weight * gradient_penalty(self._loss, network, real, fake.float(), between)
 
     def _update_discriminator(self, loss: Tensor) -> None:
         self._update(self._optimizer_d, self.discriminator, loss)

@@ -1,9 +1,11 @@
 import errno
 import io
 import os
+import re
 import struct
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -13,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from src.data import images as module
+from src.data import image_files
 from src.data.images import decode_grey, decode_image
 from src.errors import UserError
 from src.files import sha256_of_path
@@ -35,26 +37,35 @@ def saved(path: Path, image: Image.Image, **options: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("top", [1, 255, 4095])
-@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize(
+    ("top", "kind"),
+    [
+        *product((1, 255, 4095), (np.uint16, np.int32, np.float32)),
+        *product((65536, 1 << 20), (np.int32, np.float32)),
+    ],
+)
 def test_values_of_another_scale_than_16_bits_are_refused(
     tmp_path: Path, top: int, kind: type
 ) -> None:
-    """Their upper 8 bits would be black, or a few greys."""
+    """Their upper 8 bits would be black, a few greys, or white."""
     values = np.linspace(0, top, 40 * 40).reshape(40, 40).astype(kind)
     path = saved(tmp_path / "a.tif", Image.fromarray(values))
-    with pytest.raises(ValueError, match=f"its values end at {top}, where white would be 65535"):
+    message = re.escape(f"its values end at {top:g}, where white would be 65535")
+    with pytest.raises(ValueError, match=message):
         decode_image(path, settings())
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
 @pytest.mark.parametrize("orientation", range(10))
-def test_an_image_is_turned_as_its_exif_says(tmp_path: Path, orientation: int) -> None:
+def test_an_image_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, name: str) -> None:
     image = ramp()
     exif = image.getexif()
     exif[0x0112] = orientation
-    path = saved(tmp_path / "a.png", image, exif=exif)
-    with Image.open(path) as read:
-        expected = ImageOps.exif_transpose(read)
+    path = saved(tmp_path / name, image, exif=exif)
+    untagged = saved(tmp_path / f"plain-{name}", image)
+    image = Image.open(untagged).convert("L")
+    image.getexif()[0x0112] = orientation
+    expected = ImageOps.exif_transpose(image)
     np.testing.assert_array_equal(decode_grey(path), np.asarray(expected))
 
 
@@ -100,9 +111,9 @@ def test_an_image_is_accepted_up_to_its_limit_of_pixels(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2400)
     with warnings.catch_warnings(), ThreadPoolExecutor(4) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        monkeypatch.setattr(module, "LARGEST_PIXELS", 2500)
+        monkeypatch.setattr(image_files, "LARGEST_PIXELS", 2500)
         assert len(list(pool.map(lambda _: decode_image(path, settings()), range(40)))) == 40
-        monkeypatch.setattr(module, "LARGEST_PIXELS", 2499)
+        monkeypatch.setattr(image_files, "LARGEST_PIXELS", 2499)
         with pytest.raises(ValueError, match="50 x 50 pixels are too many"):
             decode_image(path, settings())
 
@@ -216,10 +227,11 @@ def test_a_bad_image_does_not_hide_those_after_it(tmp_path: Path) -> None:
     assert [len(images) for images in arrays.values()] == [3, 3, 3, 3]
 
 
-def test_sixteen_bits_become_eight_exactly(tmp_path: Path) -> None:
-    values = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+@pytest.mark.parametrize("factor", [256, 257])  # the upper 8 bits alone, or repeated
+def test_sixteen_bits_become_eight_exactly(tmp_path: Path, factor: int) -> None:
+    values = np.arange(256, dtype=np.uint16).reshape(16, 16) * factor
     path = saved(tmp_path / "a.png", Image.fromarray(values))
-    np.testing.assert_array_equal(decode_grey(path, min_side=16), values // 257)
+    np.testing.assert_array_equal(decode_grey(path, min_side=16), values // 256)
     with pytest.raises(ValueError, match="16 x 16 is smaller than 17 pixels"):
         decode_grey(path, min_side=17)
 

@@ -1,7 +1,10 @@
+import io
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from src.data.patients import patient_of
 from src.data.sources import count_table, survey_archive
@@ -122,11 +125,19 @@ def test_a_missing_archive_never_becomes_phantoms(tmp_path: Path, params: dict[s
     assert not list(out.iterdir())
 
 
+ODD_DDS = b"DDS " + struct.pack("<7I", 124, 0x1007, 8, 8, 0, 0, 1) + bytes(44)
+ODD_DDS += struct.pack("<8I", 32, 0x8000, 0, 0, 0, 0, 0, 0) + bytes(20)
+
+
+@pytest.mark.parametrize("content", [b"not an image", ODD_DDS], ids=["text", "dds"])
 def test_an_undecodable_image_is_kept_for_preprocess_to_name(
-    tmp_path: Path, params: dict[str, Any]
+    tmp_path: Path, params: dict[str, Any], content: bytes
 ) -> None:
+    """A format that nobody has X-rays in is not opened, whatever Pillow would raise."""
+    with pytest.raises(Exception, match="pixel format" if content == ODD_DDS else "identify"):
+        Image.open(io.BytesIO(content))
     files = kaggle_files()
-    files["chest_xray/train/NORMAL/IM-0009-0001.jpeg"] = b"not an image"
+    files["chest_xray/train/NORMAL/IM-0009-0001.jpeg"] = content
     out = tmp_path / "out"
     out.mkdir()
     path = write_zip(tmp_path / "a.zip", files)

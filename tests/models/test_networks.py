@@ -219,6 +219,28 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
     assert not (tmp_path / "touched").exists()
 
 
+@pytest.mark.parametrize(
+    ("described", "image_size", "reason"),
+    [
+        ({"strides": [4] * 3, "channels": [4] * 3, "kernels": [4] * 3}, 4096, "4096 pixels a side"),
+        ({}, 0, "0 pixels a side"),
+        ({}, -64, "-64 pixels a side"),
+        ({"base_channels": 2, "channels": [1, 1, 40_000]}, 64, "a map of 163840000 values"),
+    ],
+)
+def test_a_small_file_that_would_draw_huge_maps_is_refused(
+    tmp_path: Path, cpu: torch.device, described: dict[str, Any], image_size: int, reason: str
+) -> None:
+    network = Generator(generator_settings(base_channels=8, channels=[8, 4, 4]), 64)
+    save_generator(tmp_path / "generator.pt", network, ORIGIN)
+    content = torch.load(tmp_path / "generator.pt", weights_only=True)
+    content["settings"].update(described)
+    content["image_size"] = image_size
+    torch.save(content, tmp_path / "generator.pt")
+    with pytest.raises(UserError, match=rf"generator\.pt .*{reason}"):
+        load_generator(tmp_path / "generator.pt", cpu)
+
+
 def test_the_discriminator_sees_images_turned_and_its_slope_counts(cpu: torch.device) -> None:
     """Turned, "same" padding has its odd pixel where Keras has it."""
     random = torch.Generator().manual_seed(1)

@@ -58,7 +58,7 @@ def test_a_damaged_one_falls_back_to_the_one_before_with_a_warning(
 def test_what_a_killed_process_was_writing_is_cleared(
     checkpoints: Checkpoints, tmp_path: Path
 ) -> None:
-    (tmp_path / ".step_000000000007.pt-x1y2").write_bytes(b"half")
+    (tmp_path / ".step_000000000007.pt-new-x1y2").write_bytes(b"half")
     assert checkpoints.load(100) is None
     assert names(tmp_path) == []
 

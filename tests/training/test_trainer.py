@@ -1,4 +1,5 @@
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -161,6 +162,25 @@ def test_in_bfloat16_an_update_uses_the_weights_that_the_one_before_left(
     monkeypatch.setattr(Compute, "autocast", lambda self: uncached)
     found.append(Trainer(settings, 16, compute).step(REAL))
     assert torch.equal(*found)
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it traces
+@pytest.mark.parametrize(
+    "choices",
+    [{}, {"loss": "wasserstein", "gradient_penalty": 10.0, "discriminator_updates": "together"}],
+)
+def test_compiled_networks_train_as_the_others_do(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, choices: dict[str, Any]
+) -> None:
+    """Traced for forward and backward as always, and then run without a compiler."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    tiny["train"]["normal"].update(choices)
+    plain, compiled = (
+        losses(tiny, Compute(CPU, "fp32", "channels_last", compile=choice))
+        for choice in (False, True)
+    )
+    torch.testing.assert_close(compiled, plain)
 
 
 def test_every_stream_of_randomness_has_the_seed_and_a_number_of_its_own(
