@@ -128,7 +128,7 @@ EPOCHS_NORMAL ?= $(or $(EPOCHS),$(if $(OWN_EPOCHS),,320))
 EPOCHS_PNEUMONIA ?= $(or $(EPOCHS),$(if $(OWN_EPOCHS),,110))
 NAME ?= $(or $(NETWORKS),real)
 SET ?=
-settings_of = $(if $(NETWORKS),$(shell sed -e '/^#/d' -e 's/^/train.$(1)./' networks/$(NETWORKS)))
+settings_of = $(if $(NETWORKS),$(shell sed -e '/^#/d' -e 's/^/train.$(1)./' networks/$(NETWORKS) 2>/dev/null))
 # Learning rates that fall more slowly than in the short demo.
 HALF_LIFE = $(addsuffix .optimizer.half_life=200000,train.normal train.pneumonia)
 REAL = preprocess.size=64 utility.steps=1000 $(if $(NETWORKS),,$(HALF_LIFE)) \

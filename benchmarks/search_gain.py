@@ -29,6 +29,7 @@ from benchmarks.workspace import ROOT
 from src.compute import choose_compute
 from src.data.classes import CLASSES
 from src.errors import UserError, report_errors
+from src.evaluation.choice import weights_name
 from src.files import write_atomic, write_json
 from src.grids import png, tile
 from src.prepared import train_checksum, train_split
@@ -38,8 +39,8 @@ from src.settings.tree import ClassName, Settings, load_settings
 from src.tune import positive
 from src.tuning.objective import Budget, Check, Split, run_trial
 from src.tuning.result import collect
-from src.tuning.search import FIRST, Search, ended, weights_name
-from src.tuning.storage import open_store, original
+from src.tuning.search import FIRST, Search, ended
+from src.tuning.storage import STORAGE, open_store, original, storage_place
 from src.tuning.worker import judged_by, shares
 from src.workspace import HOME, PARAMS, array_path, read_array
 
@@ -99,11 +100,11 @@ def compare(arguments: argparse.Namespace) -> None:
     settings = load_settings(PARAMS)
     label: ClassName = arguments.label
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    search = Search(settings, label, "search", train_checksum(), weights_name(settings, HOME))
+    search = Search(settings, label, "search", train_checksum(), weights_name(settings.fid, HOME))
     reported = ROOT / "reports" / "tune" / f"{label}.json"
     if not reported.is_file() or json.loads(reported.read_text())["study"] != search.name:
         raise UserError(f"{search.name}: search first: `python -m src.tune --class {label}`")
-    place = arguments.storage or os.environ.get("TUNE_STORAGE") or str(HOME / "tune.journal")
+    place = storage_place(arguments.storage)
     with closing(open_store(place, 0, settings.tune.lease_seconds)) as store:
         study = ended(search, store)
         repetition = search.repetition(search.account(study))
@@ -160,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search_gain", description=__doc__)
     parser.add_argument("--class", dest="label", choices=get_args(ClassName), required=True)
-    parser.add_argument("--storage", help="of the search; else tune.journal")
+    parser.add_argument("--storage", help=f"of the search; else ${STORAGE} or tune.journal")
     parser.add_argument("--workers", type=positive, default=1)
     arguments = parser.parse_args(argv)
     return report_errors(lambda: compare(arguments))

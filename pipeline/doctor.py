@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from src.compute import computes_in_bf16
+from src.data.archive import GIB
 from src.data.download import (
     INCEPTION_NAME,
     cache_folder,
@@ -26,14 +27,13 @@ from src.data.download import (
     kaggle_token,
 )
 from src.errors import UserError, report_errors
-from src.evaluation.choice import weights_path
-from src.files import expanded, sha256_of_file
+from src.evaluation.choice import weights_checksum, weights_path
+from src.files import expanded
 from src.locks import try_lock
 from src.settings.tree import Settings, load_settings
 from src.tracking import check_store, count_waiting, has_server
 from src.workspace import HOME, PARAMS, PROJECT
 
-GIB = 1 << 30
 FREE_GIB = {"phantom": 1.0, "kermany": 6.0}  # that a run needs beside what is there
 MEMORY_GIB = 3.0
 
@@ -116,8 +116,15 @@ def check_git(settings: Settings) -> Iterator[Finding]:
     if shutil.which("git") is None:
         yield Finding("problem", "git is not installed: DVC's experiments need it")
         return
-    inside = _output("git", "rev-parse", "--show-toplevel")
-    if inside is None or Path(inside).resolve() != HOME.resolve():
+    asked = _asked("git", "rev-parse", "--show-toplevel")
+    if "dubious ownership" in asked.stderr:
+        yield Finding(
+            "problem",
+            f"{HOME} is another user's, so git does not touch it: `git config --global --add "
+            f"safe.directory {HOME}` if you trust it",
+        )
+        return
+    if asked.returncode or Path(asked.stdout.rstrip("\n")).resolve() != HOME.resolve():
         yield Finding(
             "problem",
             f"{HOME} is not the top of a git repository: clone the project, or `git init` here "
@@ -200,17 +207,17 @@ def check_weights(settings: Settings) -> Iterator[Finding]:
         return
     given = weights_path(fid, HOME)
     path = given or cache_folder() / INCEPTION_NAME
-    if not path.is_file():
-        if given is not None:
-            yield Finding("problem", f"fid.weights: there is no {path}")
-        else:
-            yield Finding(
-                "note",
-                "features: inception's weights (91 MiB) will be downloaded; fid.weights names a "
-                "file that you have",
-            )
-    elif fid.weights_sha256 not in ("", sha256_of_file(path)):
-        yield Finding("problem", f"fid.weights_sha256: {path} has another checksum")
+    if given is None and not path.is_file():
+        yield Finding(
+            "note",
+            "features: inception's weights (91 MiB) will be downloaded; fid.weights names a file "
+            "that you have",
+        )
+        return
+    try:
+        weights_checksum(fid, path)
+    except UserError as error:
+        yield Finding("problem", str(error))
     else:
         yield Finding("ok", f"features: {fid.extractor} with {path}")
 
@@ -234,7 +241,7 @@ def check_results(settings: Settings) -> Iterator[Finding]:
         yield Finding("note", "nothing has run here yet: `make demo`")
         return
     command = [sys.executable, "-m", "dvc", "status", "--quiet"]
-    status = subprocess.run(command, cwd=HOME, capture_output=True).returncode
+    status = _asked(*command).returncode
     if status == 0:
         yield Finding("ok", "the results are those of the present parameters: reports/index.html")
     elif status == 1:
@@ -289,8 +296,14 @@ def examine() -> None:
 
 def _output(*command: str) -> str | None:
     """What a command prints, without the last line end; None if it fails."""
-    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True)
+    done = _asked(*command)
     return None if done.returncode else done.stdout.rstrip("\n")
+
+
+def _asked(*command: str) -> "subprocess.CompletedProcess[str]":
+    """What a command prints and says, in English."""
+    language = os.environ | {"LC_ALL": "C.UTF-8"}
+    return subprocess.run(command, cwd=HOME, capture_output=True, text=True, env=language)
 
 
 def _locked(file: Path) -> bool:

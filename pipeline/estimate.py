@@ -12,11 +12,12 @@ from src.data.archive import GIB
 from src.data.classes import CLASSES
 from src.data.download import downloaded_kermany
 from src.data.sources import PUBLISHED, resolve_archive, survey_archive
-from src.errors import UserError, report_errors
-from src.evaluation.choice import weights_path
+from src.errors import report_errors
+from src.evaluation.choice import weights_name
+from src.evaluation.disturbances import DISTURBANCES
 from src.progress import duration, say
 from src.settings.tree import Settings, load_settings
-from src.timing import seconds_per_fake, seconds_per_image
+from src.timing import seconds_per_feature, seconds_per_image
 from src.training.gan import steps_per_epoch
 from src.workspace import HOME, PARAMS
 
@@ -28,9 +29,7 @@ def estimate(overrides: Sequence[str]) -> None:
     settings = load_settings(PARAMS, overrides)
     compute = choose_compute(settings.compute)
     device = compute.device
-    weights = weights_path(settings.fid, HOME)
-    if settings.fid.extractor == "inception" and weights is not None and not weights.is_file():
-        raise UserError(f"fid.weights: {weights}: there is no such file")
+    weights_name(settings.fid, HOME)  # refused here, and not after hours
     counts = _train_images(settings)
     total = 0.0
     for label, train in zip(
@@ -45,11 +44,19 @@ def estimate(overrides: Sequence[str]) -> None:
             f"{1 / each:.3g} images a second on {device}: about {duration(each * images)}"
         )
     if settings.fid.extractor == "inception":
-        fakes = len(CLASSES) * settings.fid.iterations * settings.fid.sample_size
-        judging = fakes * seconds_per_fake(settings.fid, settings.preprocess.size, PROBE, device)
+        judged, size = _judged(settings, counts), settings.preprocess.size
+        judging = judged * seconds_per_feature(settings.fid, size, PROBE, device)
         total += judging
-        say(f"fid_eval: {fakes} generated images through inception: about {duration(judging)}")
+        say(f"judging: some {judged} images through inception: about {duration(judging)}")
     say(f"in all about {duration(total)}, and some minutes for the other stages")
+
+
+def _judged(settings: Settings, train: dict[str, int]) -> int:
+    """Images that are described by features, but for the few of the test split."""
+    fid, privacy = settings.fid, settings.privacy
+    generated = fid.iterations * fid.sample_size + privacy.images
+    disturbed = len(DISTURBANCES) * privacy.controls
+    return len(CLASSES) * (generated + disturbed) + sum(train.values())
 
 
 def _train_images(settings: Settings) -> dict[str, int]:

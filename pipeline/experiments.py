@@ -87,7 +87,10 @@ def write_comparison() -> None:
 
 
 def _output(name: str, command: list[str]) -> str:
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError(f"{name}: {command[0]} is not installed") from None
     if done.returncode:
         raise UserError(f"{name}: {done.stderr.strip() or 'it failed without a word'}")
     return done.stdout

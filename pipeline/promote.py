@@ -50,7 +50,8 @@ def promote(labels: Sequence[str]) -> None:
         name = registered_name(label)
         candidate = model_version(HOME, name, CANDIDATE)
         if candidate is None:
-            raise UserError(f"{name}: it has no candidate; `dvc repro` with this store makes one")
+            refused.append(f"{name}: it has no candidate; `dvc repro` with this store makes one")
+            continue
         champion = model_version(HOME, name, CHAMPION)
         if champion is not None and champion.number == candidate.number:
             say(f"{name}: version {champion.number} is the champion already")

@@ -4,9 +4,11 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from src.errors import UserError
 
 # What network file systems answer that have no locks, or not here.
 NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
@@ -20,6 +22,7 @@ def lock(path: Path) -> IO[str]:
 
     Raises:
         FileNotFoundError: if its folder is not there.
+        UserError: if the file system has no locks.
     """
     return _locked(path, fcntl.LOCK_EX)
 
@@ -33,13 +36,27 @@ def try_lock(path: Path) -> IO[str] | None:
 
 
 def _locked(path: Path, operation: int) -> IO[str]:
-    file = path.open("a")
-    try:
-        fcntl.flock(file, operation)
-    except BaseException:
-        file.close()
-        raise
-    return file
+    while True:
+        file = path.open("a")
+        try:
+            fcntl.flock(file, operation)
+            if _lies_at(file, path):
+                return file
+        except BaseException as error:
+            file.close()
+            if isinstance(error, OSError) and error.errno in NO_LOCKS:
+                raise UserError(
+                    f"{path}: its file system has no locks; keep the project on one that has"
+                ) from error
+            raise
+        file.close()  # who held it has removed or moved it: what lies there now is another
+
+
+def _lies_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file still has its path."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
 
 
 @contextmanager

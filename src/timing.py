@@ -14,7 +14,7 @@ from src.training.trainer import Trainer
 def seconds_per_image(
     settings: TrainSettings, image_size: int, batch: int, compute: Compute
 ) -> float:
-    """Seconds that the three updates take for one image, measured on one batch of noise."""
+    """Seconds that the updates of a step take for one image, measured on one batch of noise."""
     device = compute.device
     trainer = Trainer(settings, image_size, compute)
     images = torch.rand(batch, 1, image_size, image_size, device=device) * 2 - 1
@@ -28,7 +28,7 @@ def seconds_per_image(
 
 
 @torch.no_grad()
-def seconds_per_fake(
+def seconds_per_feature(
     settings: FidSettings, image_size: int, batch: int, device: torch.device
 ) -> float:
     """Seconds that the Inception network takes for one image; its weights do not matter."""

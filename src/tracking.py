@@ -209,9 +209,7 @@ class Delivery:
         uri = tracking_uri(self._root)
         try:
             with _quiet():
-                if _is_missing(uri):  # somebody has deleted it
-                    with _one_at_a_time(self._root):
-                        _make_sqlite(uri)
+                _ensure_sqlite(self._root)  # somebody may have deleted it
                 client = mlflow.MlflowClient(uri)
                 run_id = self._made(client)
                 while self._spool.waiting and time.monotonic() < deadline:
@@ -488,8 +486,8 @@ def forget_work(root: Path, resume: str) -> None:
 
 def _put_aside(spool: Spool) -> None:
     """Let a spool wait for its delivery only."""
-    spool.change_header(goes_on=False)
     spool.move(spool.folder.with_name(uuid.uuid4().hex))
+    spool.change_header(goes_on=False)
     _tidy(spool)
 
 
@@ -803,6 +801,14 @@ def _is_missing(uri: str) -> bool:
     return file is not None and not file.exists()
 
 
+def _ensure_sqlite(root: Path) -> None:
+    """Make a sqlite store if the store is one and is not there, as one process of several."""
+    uri = tracking_uri(root)
+    if _is_missing(uri):
+        with _one_at_a_time(root):
+            _make_sqlite(uri)
+
+
 def _make_sqlite(uri: str) -> None:
     """Make a sqlite store that is not there yet, whole or not at all.
 
@@ -956,6 +962,7 @@ def _model_at(root: Path, address: str) -> Iterator[None]:
     """
     try:
         with _quiet():
+            _ensure_sqlite(root)
             mlflow.set_tracking_uri(tracking_uri(root))
             yield
     except STORE_ERRORS as error:

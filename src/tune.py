@@ -7,44 +7,33 @@ command goes on; on another machine, with the same --storage, it joins.
 """
 
 import argparse
-import multiprocessing
-import os
 import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from multiprocessing.context import SpawnProcess
 from types import FrameType
-from typing import Any, get_args
+from typing import get_args
 
 import optuna
-from optuna.exceptions import StorageInternalError
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from src.errors import UserError, report_errors
+from src.evaluation.choice import weights_name
 from src.files import write_atomic, write_json
 from src.prepared import train_checksum
-from src.progress import Progress, say, warn
+from src.progress import say
 from src.report.search import render_search
 from src.settings.edit import changed_leaves, difference, edited
 from src.settings.space import UNSEARCHED, check_space
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, flatten, load_settings, read_settings
 from src.tracking import Run, start_shared_run
-from src.tuning.figures import study_figures
-from src.tuning.result import Found, collect, reason_of
-from src.tuning.search import FIRST, TRAIN_IRRELEVANT, Search, ended, weights_name
-from src.tuning.storage import Store, open_store, original
-from src.tuning.study import Account
-from src.tuning.worker import Job, shares, work
+from src.tuning.crew import Watched, run_crew, while_stored
+from src.tuning.figures import TITLES, study_figures
+from src.tuning.result import Found, collect
+from src.tuning.search import TRAIN_IRRELEVANT, TUNE_IRRELEVANT, Search, ended
+from src.tuning.storage import STORAGE, Store, open_store, original, storage_place
+from src.tuning.worker import Job, shares
 from src.workspace import HOME, PARAMS, PROJECT, array_path, read_array
-
-STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
-DEATHS = 4  # of each worker, with no trial in between, after which a search gives up
-SECONDS_TO_STOP = 60  # that workers get to queue their trials again
 
 
 def tune(arguments: argparse.Namespace) -> None:
@@ -64,11 +53,11 @@ def tune(arguments: argparse.Namespace) -> None:
             raise UserError(f"params.yaml, train.{label}: tune.space.{error}") from error
         _check_arrays(label, settings.preprocess.size)
     written = load_settings(PARAMS) if arguments.apply else settings
-    place = arguments.storage or os.environ.get(STORAGE) or str(HOME / "tune.journal")
+    place = storage_place(arguments.storage)
     tuned = settings.tune
     # Refused here rather than by every worker, if something is missing or other than it should be.
     data = train_checksum()
-    weights = weights_name(settings, HOME)
+    weights = weights_name(settings.fid, HOME)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with closing(open_store(place, tuned.retries, tuned.lease_seconds)) as store:
         searches = [
@@ -106,7 +95,7 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
 
 def _run(search: Search, store: Store, place: str, workers: int) -> Found:
     """Search one class and report."""
-    settings = search.settings
+    tune = search.settings.tune
     judged = {
         name: value
         for name, value in flatten(search.train).items()
@@ -114,182 +103,29 @@ def _run(search: Search, store: Store, place: str, workers: int) -> Found:
     }
     params = judged | {
         f"tune.{name}": value
-        for name, value in flatten(settings.tune).items()
-        if name not in ("trials", "top", "seeds", "retries", "lease_seconds")
+        for name, value in flatten(tune).items()
+        if name not in TUNE_IRRELEVANT
     }
     study = search.open(store)
     tags = {"tune.study": search.name, "tune.class": search.label}
     with start_shared_run(search.name, HOME, params, tags) as run:
         jobs = [Job(search, place, HOME, run.run_id, cores, gpu) for cores, gpu in shares(workers)]
         say(
-            f"{search.label}: study {search.name}, {settings.tune.trials} trials of "
-            f"{settings.tune.budget:g} {settings.tune.unit}, {workers} "
+            f"{search.label}: study {search.name}, {tune.trials} trials of "
+            f"{tune.budget:g} {tune.unit}, {workers} "
             f"{'worker' if workers == 1 else 'workers'} here"
         )
         with Watched(search, store, study) as watched:
-            _work(jobs, watched)
+            run_crew(jobs, watched)
         found = collect(search, study, watched.repetition)
+        if beyond := found.account.beyond:
+            say(
+                f"{search.label}: the first {tune.trials} trials count; there are {beyond} more, "
+                f"which `--trials {tune.trials + beyond}` counts too"
+            )
         _report(found, run)
     say(f"{search.label}: {found.sentence()}")
     return found
-
-
-class Watched:
-    """What a person sees of the studies while workers are at them."""
-
-    def __init__(self, search: Search, store: Store, study: optuna.Study) -> None:
-        self._search, self._store, self._study = search, store, study
-        self.repetition: optuna.Study | None = None
-        self._told: set[tuple[str, int]] = set()
-        tune = search.settings.tune
-        more = 0 if search.pareto else (tune.top + 1) * tune.seeds
-        self._progress = Progress(search.label, tune.trials + more, "trials")
-        self._progress.resume(len(self._new()))
-
-    def __enter__(self) -> "Watched":
-        self._progress.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._progress.__exit__(*error)
-
-    def look(self) -> int:
-        """Tell what has ended since the last look; how many trials that is."""
-        lines = self._new()
-        for line in lines:
-            say(f"{self._search.label}: {line}")
-            self._progress.advance()
-        return len(lines)
-
-    def wait(self) -> None:
-        """Until the next look is due."""
-        time.sleep(self._store.seconds_between_looks)
-
-    def _new(self) -> list[str]:
-        """A line for each trial that has ended since the last look."""
-        account = self._search.account(self._study)
-        notes = [
-            f"{account.count(state)} {name}"
-            for state, name in ((TrialState.PRUNED, "pruned"), (TrialState.FAIL, "failed"))
-        ]
-        best = account.best()
-        if best:
-            notes.insert(0, f"best {best[0].values[0]:.3f} (trial {original(best[0])})")
-        self._progress.note = ", ".join(notes)
-        lines = []
-        for trial in self._ended(self._search.name, account):
-            first = " (the current configuration)" if original(trial) == FIRST else ""
-            lines.append(f"trial {original(trial)}{first}: {_ending(trial)}")
-        if account.finished and best and not self._search.pareto:
-            repetition = self._search.repetition(account)
-            self._progress.total = account.done + len(repetition.given)
-            if self.repetition is None:
-                self.repetition = repetition.open(self._store)
-            for trial in self._ended(repetition.name, repetition.account(self.repetition)):
-                number, seed = trial.params["trial"], trial.params["seed"]
-                lines.append(f"trial {number} again, seed {seed}: {_ending(trial)}")
-        return lines
-
-    def _ended(self, study: str, account: Account) -> list[FrozenTrial]:
-        """Trials that have ended and were not told yet."""
-        new = [trial for trial in account.ended if (study, original(trial)) not in self._told]
-        self._told |= {(study, original(trial)) for trial in new}
-        return new
-
-
-def _ending(trial: FrozenTrial) -> str:
-    """How a trial ended."""
-    if trial.state == TrialState.FAIL:
-        return f"failed: {reason_of(trial)}"
-    ending = "stopped early at an excess of" if trial.state == TrialState.PRUNED else "excess"
-    return f"{ending} {trial.values[0]:.3f}"
-
-
-def _work(jobs: Sequence[Job], watched: Watched) -> None:
-    """Run a worker for each job, until all are done; one that is killed is replaced.
-
-    Raises:
-        UserError: if a worker ends with an error.
-        KeyboardInterrupt: when the workers have stopped.
-    """
-    context = multiprocessing.get_context("spawn")
-
-    def start(job: Job) -> SpawnProcess:
-        process = context.Process(target=work_or_exit, args=(job,))
-        process.start()
-        return process
-
-    running = {number: start(job) for number, job in enumerate(jobs)}
-    deaths = 0  # since a trial has ended
-    try:
-        while running:
-            if watched.look():
-                deaths = 0
-            watched.wait()
-            for number, process in list(running.items()):
-                status = process.exitcode
-                if status is None:
-                    continue
-                del running[number]
-                if status < 0:
-                    name = signal.Signals(-status).name
-                    deaths += 1
-                    if deaths > DEATHS * len(jobs):
-                        raise UserError(
-                            f"workers are ended by {name} again and again before a trial ends; is "
-                            "there enough memory? Fewer --workers need less"
-                        )
-                    warn(f"worker {number} was ended by {name}; another one goes on")
-                    running[number] = start(jobs[number])
-                elif status:
-                    raise UserError(f"worker {number} has failed, as it said above")
-        watched.look()
-    finally:
-        _stop(list(running.values()))
-
-
-def _stop(processes: Sequence[SpawnProcess]) -> None:
-    """End workers; each queues its trial again."""
-    for process in processes:
-        process.terminate()
-    end = time.monotonic() + SECONDS_TO_STOP
-    for process in processes:
-        process.join(max(end - time.monotonic(), 0))
-        if process.is_alive():
-            process.kill()
-            process.join()
-
-
-def work_or_exit(job: Job) -> None:
-    """Do a job; what a user can mend is said without a traceback."""
-    threading.excepthook = _thread_ended
-    status = report_errors(lambda: _while_stored(lambda: work(job)))
-    if status:
-        sys.exit(status)
-
-
-def _while_stored(work: Callable[[], None]) -> None:
-    """Do some work that needs the storage.
-
-    Raises:
-        UserError: if the storage goes away.
-    """
-    try:
-        work()
-    except (StorageInternalError, SQLAlchemyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"the storage of the search cannot be reached any more ({reason}); start the same "
-            "command again when it can"
-        ) from error
-
-
-def _thread_ended(ending: threading.ExceptHookArgs) -> None:
-    """Tell in a line that the heartbeat of a trial has ended with the storage."""
-    if isinstance(ending.exc_value, StorageInternalError | SQLAlchemyError):
-        warn("the storage of the search did not answer; other workers may take over this trial")
-    else:
-        threading.__excepthook__(ending)
 
 
 def _report(found: Found, run: Run) -> None:
@@ -306,6 +142,8 @@ def _report(found: Found, run: Run) -> None:
     }
     for name, content in written.items():
         write_atomic(folder / name, content)
+    for name in TITLES.keys() - figures.keys():  # of an earlier search that had more to show
+        (folder / f"{stem}-{name}.png").unlink(missing_ok=True)
     write_json(folder / f"{stem}.json", found.summary())
     for name in (*written, f"{stem}.json"):
         run.log_file(folder / name, "tune")
@@ -339,7 +177,7 @@ def _apply(found: Found, written: TrainSettings, number: int | None) -> None:
     wanted = {prefix + name: value for name, value in changes.items()}
     after = edited(before, wanted)
     if before == after:
-        say(f"{search.label}: params.yaml has the best configuration already")
+        say(f"{search.label}: params.yaml has this configuration already")
         return
     old, new = (
         read_settings(text, PARAMS.name).model_dump(mode="json") for text in (before, after)
@@ -380,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
-    return report_errors(lambda: _while_stored(lambda: tune(arguments)))
+    return report_errors(lambda: while_stored(lambda: tune(arguments)))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,11 +1,14 @@
 import errno
 import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from src.errors import UserError
 from src.locks import folder_lock, lock, try_lock
 from tests.conftest import ROOT
 
@@ -59,6 +62,41 @@ def test_a_folder_has_a_lock_without_a_file(
     for number in (errno.EBADF, errno.ENOLCK, errno.ENOSYS):  # noqa: B007, what `unknown` raises
         with folder_lock(tmp_path) as free:
             assert free
+
+
+def test_a_file_that_was_moved_while_it_was_waited_for_is_not_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who holds it may remove it, or move its folder, before it is let go."""
+    file, moved = tmp_path / "old" / "lock", tmp_path / "new"
+    file.parent.mkdir()
+    really = fcntl.flock
+    moves = [lambda: file.unlink(), lambda: file.parent.rename(moved)]
+
+    def late(handle: IO[str], operation: int) -> None:
+        if moves:
+            moves.pop(0)()
+        really(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(FileNotFoundError):  # first it is made anew, then the folder is gone
+        lock(file)
+    assert not moves
+    with lock(moved / "lock"):
+        assert try_lock(moved / "lock") is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EINVAL])
+def test_a_file_system_without_locks_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def unknown(file: IO[str], operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    for take in (lock, try_lock):
+        with pytest.raises(UserError, match="lock: its file system has no locks"):
+            take(tmp_path / "lock")
 
 
 def test_a_lock_without_its_folder_is_refused(tmp_path: Path) -> None:

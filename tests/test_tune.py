@@ -26,6 +26,7 @@ from src import tune as module
 from src.errors import UserError
 from src.settings.train import TrainSettings
 from src.settings.tree import load_settings, parse_settings
+from src.tuning import crew
 from src.tuning.search import Search
 from src.tuning.storage import open_store, original
 from src.tuning.study import Account
@@ -58,10 +59,10 @@ def test_workers_that_die_again_and_again_end_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started = tmp_path / "started"
-    monkeypatch.setattr(module, "work_or_exit", partial(_die, started))
-    monkeypatch.setattr(module, "DEATHS", 2)
+    monkeypatch.setattr(crew, "work_or_exit", partial(_die, started))
+    monkeypatch.setattr(crew, "DEATHS", 2)
     with pytest.raises(UserError, match="ended by SIGKILL again and again before a trial ends"):
-        module._work([None], OneTrial(started))  # type: ignore[arg-type, list-item]
+        crew.run_crew([None], OneTrial(started))  # type: ignore[arg-type, list-item]
     assert len(started.read_text()) > 3  # the trial that ended lets deaths count anew
     assert "worker 0 was ended by SIGKILL; another one goes on" in capsys.readouterr().err
 
@@ -322,7 +323,7 @@ def test_a_heartbeat_that_ends_with_its_storage_is_told_in_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for error in (StorageInternalError("away"), ValueError("a mistake of ours")):
-        module._thread_ended(threading.ExceptHookArgs((type(error), error, None, None)))
+        crew._thread_ended(threading.ExceptHookArgs((type(error), error, None, None)))
     told = capsys.readouterr().err
     assert "a mistake of ours" in told
     assert "warning: the storage of the search did not answer" in told

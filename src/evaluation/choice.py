@@ -31,15 +31,27 @@ def weights_path(settings: FidSettings, root: Path) -> Path | None:
 
 
 def weights_checksum(settings: FidSettings, path: Path) -> str:
-    """The SHA-256 of the extractor's file; ``nothing`` if it is not there.
+    """The SHA-256 of the extractor's file.
 
     Raises:
-        UserError: if it is not the one that the parameters name.
+        UserError: if it is missing, or not the one that the parameters name.
     """
-    checksum = sha256_of_file(path) if path.is_file() else "nothing"
+    if not path.is_file():
+        raise UserError(f"fid.weights: {path}: there is no such file")
+    checksum = sha256_of_file(path)
     if settings.weights_sha256 not in ("", checksum):
         raise UserError(f"fid.weights_sha256: {path} has the checksum {checksum}")
     return checksum
+
+
+def weights_name(settings: FidSettings, root: Path) -> str:
+    """What names the content of the extractor's file; empty if the parameters name none.
+
+    Raises:
+        UserError: as ``weights_checksum``.
+    """
+    path = weights_path(settings, root)
+    return "" if path is None else weights_checksum(settings, path)
 
 
 def choose_extractor(
@@ -64,10 +76,9 @@ def choose_extractor(
     """
     if settings.extractor != "classifier":
         path = weights_path(settings, root)
-        if settings.extractor == "inception":
-            path = path or download_inception()
         known = {}
         if settings.extractor == "inception":
+            path = path or download_inception()
             known = {"resize": settings.resize, "input_scaling": settings.input_scaling}
         if path is not None:
             known["weights_sha256"] = weights_checksum(settings, path)

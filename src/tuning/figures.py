@@ -64,8 +64,6 @@ def _most_important(
 
 def _png(draw: Callable[[], Any]) -> bytes:
     """Let Optuna draw on a figure of pyplot's, which is closed again."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with mpl.rc_context(STYLE), warnings.catch_warnings():
             # That its importances are for low values, which is what is meant here.
@@ -76,4 +74,3 @@ def _png(draw: Callable[[], Any]) -> bytes:
             return as_png(figure, "tight")
     finally:
         plt.close("all")
-        optuna.logging.set_verbosity(verbosity)

@@ -82,7 +82,9 @@ class Found:
 
     def front(self) -> list[FrozenTrial]:
         """Trials that no other one beats in both aims, the cheapest first."""
-        return sorted(self.study.best_trials, key=lambda trial: trial.values[1])
+        trials = self.account.complete
+        best = [one for one in trials if not any(_beats(other, one) for other in trials)]
+        return sorted(best, key=lambda trial: trial.values[1])
 
     def table(self) -> pd.DataFrame:
         """A row for each trial: what became of it, its scores and its values."""
@@ -157,12 +159,10 @@ class Found:
 
     def sentence(self) -> str:
         """What came out, for a person."""
-        if self.search.pareto:
-            if not self.account.complete:
-                return f"No trial has a score: {self.failures()}."
-            return f"{len(self.front())} trials are on the front of distance against compute."
         if not self.account.complete:
             return f"No trial has a score: {self.failures()}."
+        if self.search.pareto:
+            return f"{len(self.front())} trials are on the front of distance against compute."
         if not self.repeated:
             return f"None of the best trials has a score with another seed: {self.failures()}."
         best = self.repeated[0]
@@ -192,14 +192,19 @@ class Found:
         )
 
 
+def _beats(one: FrozenTrial, other: FrozenTrial) -> bool:
+    """Whether a trial is better in some aim and worse in none."""
+    pairs = list(zip(one.values, other.values, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
 def collect(search: Search, study: optuna.Study, repetition: optuna.Study | None) -> Found:
     """The result of studies whose trials have all ended."""
-    tune = search.settings.tune
     account = search.account(study)
     by_trial: dict[int, list[float]] = {}
     again: Sequence[FrozenTrial] = ()
     if repetition is not None:
-        again = Account.of(repetition, 0, tune.retries).trials
+        again = search.repetition(account).account(repetition).trials
     for trial in again:
         if trial.state == TrialState.COMPLETE:
             by_trial.setdefault(trial.params["trial"], []).append(trial.values[0])

@@ -8,14 +8,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 
 from src.errors import UserError
-from src.evaluation.choice import weights_checksum, weights_path
 from src.settings.space import configure, current
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings
@@ -27,22 +25,9 @@ from src.tuning.study import Account, GivenFirst
 # What no trial's score depends on; ``weights`` stands in a study's name by content.
 FID_IRRELEVANT = {"iterations", "sample_size", "scores", "weights", "weights_sha256"}
 TRAIN_IRRELEVANT = {"epochs", "samples"}
+TUNE_IRRELEVANT = {"trials", "top", "seeds", "lease_seconds", "retries"}
 FIRST = 0  # number of the trial that is the current configuration
 Kind = Literal["search", "pareto"]
-
-
-def weights_name(settings: Settings, root: Path) -> str:
-    """What names the content of the extractor's file; empty if ``fid.weights`` names none.
-
-    Raises:
-        UserError: if it is missing, or not the one that the parameters name.
-    """
-    path = weights_path(settings.fid, root)
-    if path is None:
-        return ""
-    if not path.is_file():
-        raise UserError(f"fid.weights: {path}: there is no such file")
-    return weights_checksum(settings.fid, path)
 
 
 @dataclass(frozen=True)
@@ -53,7 +38,7 @@ class Search:
     label: ClassName
     kind: Kind
     data: str  # names the train images
-    weights: str  # as ``weights_name`` tells it
+    weights: str  # as ``choice.weights_name`` tells it
 
     @property
     def train(self) -> TrainSettings:
@@ -69,9 +54,8 @@ class Search:
     def name(self) -> str:
         """Of the study."""
         tune = self.settings.tune
-        irrelevant = {"trials", "top", "seeds", "lease_seconds", "retries"}
         content = {
-            "tune": tune.model_dump(mode="json", exclude=irrelevant),
+            "tune": tune.model_dump(mode="json", exclude=TUNE_IRRELEVANT),
             "train": self.train.model_dump(mode="json", exclude=TRAIN_IRRELEVANT),
             "fid": self.settings.fid.model_dump(mode="json", exclude=FID_IRRELEVANT),
             "weights": self.weights,

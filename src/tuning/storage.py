@@ -8,6 +8,7 @@ storage is a database, where Optuna's heartbeat tells who is alive.
 import copy
 import hashlib
 import json
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -32,7 +33,9 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLA
 from src.errors import UserError
 from src.locks import lock, try_lock
 from src.progress import warn
+from src.workspace import HOME
 
+STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
 UNLEASED = timedelta(seconds=10)  # that a trial which has just begun may take to get its lease
 # Attributes of trials.
 BEGUN = "begun"  # its own number: a worker is at it, or was
@@ -225,6 +228,11 @@ class DatabaseStore(Store):
         """As ``Store``."""
         self.storage.remove_session()
         self.storage.engine.dispose()
+
+
+def storage_place(given: str | None) -> str:
+    """A journal's path or a database's URL: what was given, else $TUNE_STORAGE, else our file."""
+    return given or os.environ.get(STORAGE) or str(HOME / "tune.journal")
 
 
 def open_store(place: str, retries: int, lease_seconds: int) -> Store:

@@ -37,7 +37,10 @@ Objective = Callable[[optuna.Trial], float | Sequence[float]]
 
 
 class GivenFirst(BaseSampler):
-    """Tries given points first, by the order of the trials; then as Bergstra et al., 2011.
+    """Tries given points first, by the order of the trials; then what Optuna's TPE proposes.
+
+    That is a sampler after Bergstra et al., 2011: of all parameters together where there is one
+    aim, of each by itself where there are two.
 
     A queue would be filled twice by two workers that begin at once; a trial's place is its own. Its
     number also names the random numbers, so that workers do not propose the same, and a search by
@@ -112,16 +115,22 @@ def place_of(study: optuna.Study, trial: FrozenTrial) -> int:
 
 @dataclass(frozen=True)
 class Account:
-    """The trials of a study, each by its newest attempt."""
+    """The trials of a study that count, each by its newest attempt.
+
+    Those are the first ``total``, so that what is found does not depend on whether another command
+    that wants more of them is at work.
+    """
 
     trials: Sequence[FrozenTrial]  # in the order of their first attempts
     total: int  # that are wanted
     retries: int  # that a trial has
+    beyond: int = 0  # further trials, of commands that wanted more
 
     @classmethod
     def of(cls, study: optuna.Study, total: int, retries: int) -> "Account":
         """As they stand now."""
-        return cls(newest_attempts(study), total, retries)
+        trials = newest_attempts(study)
+        return cls(trials[:total], total, retries, max(len(trials) - total, 0))
 
     def count(self, *states: TrialState) -> int:
         """Trials in these states."""

@@ -70,7 +70,8 @@ def test_make_real_takes_a_name_that_no_experiment_has(images: Path, tmp_path: P
 def test_the_estimate_includes_the_fid_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert estimate.main(["fid.extractor=inception", "fid.iterations=2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].startswith("fid_eval: 400 generated images through inception: about ")
+    # 200 and 500 generated images and 4 times 100 disturbed ones of a class, 600 to learn from.
+    assert lines[2].startswith("judging: some 3400 images through inception: about ")
 
 
 @pytest.mark.parametrize(
@@ -93,11 +94,17 @@ def test_the_estimate_refuses_what_the_stages_would(
     assert shown.err.count("\n") == 1
 
 
-def test_the_estimate_refuses_weights_that_are_not_there(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("extractor", ["inception", "module"])
+def test_the_estimate_refuses_weights_that_are_not_there_or_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], extractor: str
 ) -> None:
-    assert estimate.main(["fid.extractor=inception", "fid.weights=/nowhere/w.pth"]) == 1
-    assert "/nowhere/w.pth: there is no such file" in capsys.readouterr().err
+    weights = tmp_path / "w.pth"
+    given = [f"fid.extractor={extractor}", "fid.dims=64", f"fid.weights={weights}"]
+    assert estimate.main(given) == 1
+    assert f"{weights}: there is no such file" in capsys.readouterr().err
+    weights.write_bytes(b"x")
+    assert estimate.main([*given, f"fid.weights_sha256={'0' * 64}"]) == 1
+    assert f"fid.weights_sha256: {weights} has the checksum" in capsys.readouterr().err
 
 
 def test_the_checksum_of_an_archive_is_that_of_its_bytes(

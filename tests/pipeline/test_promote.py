@@ -52,22 +52,27 @@ def test_the_alias_moves_to_what_is_better(
 
     assert main(["--class", "normal"]) == 1
     assert "it has no candidate; `dvc repro`" in capsys.readouterr().err
+    candidate(privacy="copies")
+    assert main([]) == 1  # each is told, and not the first alone
+    refused = capsys.readouterr().err
+    assert "it copies train images" in refused
+    assert "pneumonia: it has no candidate" in refused
     candidate()
     assert champion() is None  # never of itself
     assert main(["--class", "normal"]) == 0
-    assert champion() == 1
+    assert champion() == 2
     candidate(frechet="0.7")
     assert main(["--class", "normal"]) == 1
     assert "not lower" in capsys.readouterr().err
-    assert champion() == 1
+    assert champion() == 2
     candidate(frechet="0.3", privacy="copies")
     assert main(["--class", "normal"]) == 1
     candidate(frechet="0.3")
     assert main(["--class", "normal"]) == 0
-    assert "instead of version 1 (distance 0.5" in capsys.readouterr().out
-    assert champion() == 4
+    assert "instead of version 2 (distance 0.5" in capsys.readouterr().out
+    assert champion() == 5
     assert main(["--class", "normal"]) == 0
     assert "the champion already" in capsys.readouterr().out
     found = model_version(tmp_path, name, CANDIDATE)
     assert found is not None
-    assert found.number == 4
+    assert found.number == 5

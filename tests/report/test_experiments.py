@@ -1,6 +1,9 @@
 from typing import Any
 
-from pipeline.experiments import known_experiments, with_experiments
+import pytest
+
+from pipeline.experiments import known_experiments, with_experiments, write_comparison
+from src.errors import report_errors
 from src.report.experiments import Experiment, compare, render_experiments
 
 
@@ -33,6 +36,14 @@ def shown() -> list[dict[str, Any]]:
 def test_experiments_stand_after_what_they_started_from() -> None:
     names = [found.name for found in known_experiments(shown())]
     assert names == ["workspace", "main", "b" * 9, "wider"]
+
+
+def test_a_machine_without_git_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert report_errors(write_comparison) == 1
+    assert capsys.readouterr().err == "error: git for-each-ref: git is not installed\n"
 
 
 def test_only_commits_are_shown_that_experiments_began_from() -> None:

@@ -6,7 +6,12 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from src.errors import UserError
@@ -244,6 +249,40 @@ def test_where_every_repetition_failed_their_reasons_are_told(
     assert failed.sentence() == told
     with pytest.raises(UserError, match="it collapsed"):
         failed.chosen()
+
+
+def test_trials_beyond_those_wanted_do_not_count(search: Search, store: JournalStore) -> None:
+    """Another command wants more of the same study, while or after this one is at work."""
+    study = search.open(store)
+    total = search.settings.tune.trials
+    study.add_trials([trial(9.0 - i, 0.001 + i / 1e4, "bce") for i in range(total)])
+    repetition = search.repetition(search.account(study))
+    again = repetition.open(store)
+    study.add_trial(trial(0.1, 0.009, "hinge"))
+    account = search.account(study)
+    assert account.finished
+    assert account.beyond == 1
+    assert search.repetition(account).name == repetition.name
+    numbers = {"trial": IntDistribution(0, 99), "seed": IntDistribution(0, 99)}
+    again.add_trials(
+        [create_trial(value=1.0, params=point, distributions=numbers) for point in repetition.given]
+    )
+    found = collect(search, study, again)
+    assert {part.trial for part in found.repeated} == {0, total - 1}
+    assert len(found.table()) == total
+    with pytest.raises(UserError, match=f"trial {total} is not there"):
+        found.chosen(total)
+
+
+def test_the_front_is_of_trials_that_no_other_beats_in_both_aims(
+    search: Search, store: JournalStore
+) -> None:
+    front = Search(search.settings, "normal", "pareto", "data", "")
+    study = front.open(store)
+    for values in ((3, 1), (1, 3), (2, 2), (2, 3), (3, 3)):
+        study.add_trial(create_trial(values=values))
+    found = collect(front, study, None)
+    assert [trial.number for trial in found.front()] == [0, 2, 1]
 
 
 def test_the_first_and_the_best_are_repeated_with_seeds_that_the_search_did_not_use(
