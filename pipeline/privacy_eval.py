@@ -51,7 +51,7 @@ def privacy_eval(stage: Stage) -> None:
         generated = new_images(generator, settings.images, device, settings.seed, NOISE, number)
         found: dict[str, SpaceFindings] = {}
         say(f"{label}: looking for copies of {len(train.images)} images")
-        real = len(train.images) + min(len(held_out.images), settings.images)
+        real = len(train.images) + min(held_out.patients.count, settings.images)
         with Progress(f"features for {label}", real + looked_at, "images") as shown:
             spaces = make_spaces(extractor, stage.settings.fid.batch, device, shown.advance)
             level = shared_level(settings, len(spaces))

@@ -1,6 +1,7 @@
 """Stage report: figures and one page that tells what was found."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from pipeline.stage import Stage, run_stage
 from src.data.classes import CLASSES
 from src.errors import UserError
 from src.evaluation.thesis import published_description
-from src.evaluation.verdict import judge
+from src.evaluation.verdict import Verdict
 from src.figures import (
     classifier_scores,
     closest_pairs,
@@ -28,7 +29,7 @@ from src.report.card import render_card
 from src.report.findings import Findings
 from src.report.page import render
 from src.settings.train import SampleSettings
-from src.settings.tree import flatten
+from src.settings.tree import Settings, flatten
 from src.tracking import has_server, runs_link
 from src.workspace import (
     HOME,
@@ -47,53 +48,9 @@ def report(stage: Stage) -> None:
     """Write reports/figures, the model card and reports/index.html; hand the generators on."""
     settings = stage.settings
     reports = PROJECT / "reports"
-    distances = read_table(reports / "fid" / "distances.csv")
-    histories = {c: read_table(model_folder(c) / "history.csv") for c in CLASSES}
     grids = {label: _sample_grids(label) for label in CLASSES}
-    shown = {label: _spread(grids[label], settings.report.evolution_epochs) for label in CLASSES}
-    samples = {
-        "NORMAL": settings.train.normal.samples,
-        "PNEUMONIA": settings.train.pneumonia.samples,
-    }
-    pairs = {
-        label: (_real_grid(label, samples[label]), grids[label][max(grids[label])])
-        for label in CLASSES
-    }
-    nearest = read_table(reports / "privacy" / "nearest.csv")
-    closest = {c: _read_grid(reports / "privacy" / f"closest_{c.lower()}.png") for c in CLASSES}
-    classifiers, differences = (
-        read_table(reports / "utility" / f"{name}.csv") for name in ("scores", "differences")
-    )
-    figures = {
-        "nearest_ratios": nearest_ratios(nearest),
-        "closest_pairs": closest_pairs(closest),
-        "classifier_scores": classifier_scores(classifiers),
-        "distance_boxes": distance_boxes(distances),
-        "real_beside_generated": real_beside_generated(pairs),
-        "sample_evolution": sample_evolution(shown),
-        "loss_curves": loss_curves(histories),
-    }
-    fetched, prepared, fid = (read_metrics(name) for name in ("fetch", "preprocess", "fid"))
-    findings = Findings(
-        title=settings.report.title,
-        source=fetched["source"],
-        counts=fetched["images"],
-        patients=fetched["patients"],
-        quality=prepared | {"images_without_patient": fetched["images_without_patient"]},
-        verdict=judge(distances),
-        description=read_table(reports / "fid" / "describe.csv", index="pair"),
-        published=published_description(),
-        scores=fid["scores"],
-        privacy=read_metrics("privacy"),
-        quantile=settings.privacy.quantile,
-        utility=read_metrics("utility"),
-        classifiers=classifiers,
-        differences=differences,
-        extractor=fid["extractor"],
-        generators={label: sha256_of_file(generator_path(label)) for label in CLASSES},
-        training={label: read_metrics(f"train_{label.lower()}") for label in CLASSES},
-        parameters=flatten(settings),
-    )
+    figures = _figures(settings, grids)
+    findings = _findings(settings)
     card = render_card(findings)
     with folder_in_place_of(reports / "figures") as folder:
         for name, content in figures.items():
@@ -112,6 +69,64 @@ def report(stage: Stage) -> None:
     for label in CLASSES:
         stage.run.log_generator(package_of(label, findings, settings, card))
     say(f"the report is {page}")
+
+
+def _figures(
+    settings: Settings, grids: Mapping[str, dict[int, NDArray[np.uint8]]]
+) -> dict[str, bytes]:
+    """The figures by name, as PNG files.
+
+    Args:
+        settings: say how much of the trainings is shown.
+        grids: the samples of each class, by epoch.
+    """
+    reports = PROJECT / "reports"
+    histories = {c: read_table(model_folder(c) / "history.csv") for c in CLASSES}
+    shown = {label: _spread(grids[label], settings.report.evolution_epochs) for label in CLASSES}
+    samples = {
+        "NORMAL": settings.train.normal.samples,
+        "PNEUMONIA": settings.train.pneumonia.samples,
+    }
+    pairs = {
+        label: (_real_grid(label, samples[label]), grids[label][max(grids[label])])
+        for label in CLASSES
+    }
+    closest = {c: _read_grid(reports / "privacy" / f"closest_{c.lower()}.png") for c in CLASSES}
+    return {
+        "nearest_ratios": nearest_ratios(read_table(reports / "privacy" / "nearest.csv")),
+        "closest_pairs": closest_pairs(closest),
+        "classifier_scores": classifier_scores(read_table(reports / "utility" / "scores.csv")),
+        "distance_boxes": distance_boxes(read_table(reports / "fid" / "distances.csv")),
+        "real_beside_generated": real_beside_generated(pairs),
+        "sample_evolution": sample_evolution(shown),
+        "loss_curves": loss_curves(histories),
+    }
+
+
+def _findings(settings: Settings) -> Findings:
+    """What the stages found."""
+    reports = PROJECT / "reports"
+    fetched, prepared, fid = (read_metrics(name) for name in ("fetch", "preprocess", "fid"))
+    return Findings(
+        title=settings.report.title,
+        source=fetched["source"],
+        counts=fetched["images"],
+        patients=fetched["patients"],
+        quality=prepared | {"images_without_patient": fetched["images_without_patient"]},
+        verdict=Verdict(**fid["verdict"]),
+        description=read_table(reports / "fid" / "describe.csv", index="pair"),
+        published=published_description(),
+        scores=fid["scores"],
+        privacy=read_metrics("privacy"),
+        quantile=settings.privacy.quantile,
+        utility=read_metrics("utility"),
+        classifiers=read_table(reports / "utility" / "scores.csv"),
+        differences=read_table(reports / "utility" / "differences.csv"),
+        extractor=fid["extractor"],
+        generators={label: sha256_of_file(generator_path(label)) for label in CLASSES},
+        training={label: read_metrics(f"train_{label.lower()}") for label in CLASSES},
+        parameters=flatten(settings),
+    )
 
 
 def _read_grid(path: Path) -> NDArray[np.uint8]:

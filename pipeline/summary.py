@@ -4,6 +4,7 @@ import sys
 
 from src.errors import report_errors
 from src.evaluation.comparison import METRIC_NAMES, Metric
+from src.evaluation.verdict import Verdict
 from src.report.findings import differing_splits
 from src.tracking import has_server, runs_link
 from src.workspace import HOME, PROJECT, read_metrics, read_table
@@ -19,14 +20,8 @@ def summarize() -> None:
     print()
     print(f"Fréchet distances, {extractor['dims']} features of {extractor['name']}, data: {source}")
     print(table[columns].to_string(float_format=lambda value: f"{value:.4g}"))
-    verdict = fid["verdict"]
     print()
-    print(
-        f"same class lower than different classes: {'yes' if verdict['holds'] else 'NO'} "
-        f"(largest same {verdict['largest_same_mean']:.4g}, "
-        f"smallest different {verdict['smallest_different_mean']:.4g}; "
-        f"in {verdict['share']:.0%} of the draws)"
-    )
+    print(Verdict(**fid["verdict"]).sentence())
     print()
     print("whole test sets:")
     for label, scores in fid["scores"].items():

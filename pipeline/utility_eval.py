@@ -25,8 +25,10 @@ from src.evaluation.utility import (
     trials,
 )
 from src.files import write_atomic
+from src.models.networks import Generator
 from src.prepared import patients_of, test_split
 from src.progress import progress, say, warn
+from src.settings.utility import UtilitySettings
 from src.workspace import PROJECT, array_path, read_array
 
 NOISE = 50  # stream of randomness of the generated images
@@ -43,12 +45,13 @@ def utility_eval(stage: Stage) -> None:
     ]
     fit, validation = split_off_validation(_real(train, settings.size), settings)
     test = _real([test_split(label) for label in CLASSES], settings.size)
+    generators = load_generators(device)
     exams = Exams(
         fit,
         validation,
         test,
-        _generated(stage, device, LEARN, fit),
-        _generated(stage, device, JUDGE, test),
+        _generated(generators, settings, device, LEARN, fit),
+        _generated(generators, settings, device, JUDGE, test),
     )
     seen, most = settings.steps * settings.batch // 2, int(np.bincount(fit.sick).max())
     if seen < most:
@@ -98,12 +101,15 @@ def _real(split: Sequence[tuple[NDArray[np.uint8], list[str]]], size: int) -> La
 
 
 def _generated(
-    stage: Stage, device: torch.device, purpose: int, like: LabelledImages
+    generators: Sequence[Generator],
+    settings: UtilitySettings,
+    device: torch.device,
+    purpose: int,
+    like: LabelledImages,
 ) -> LabelledImages:
     """As many generated images of each class as there are real ones, reduced as those are."""
-    settings = stage.settings.utility
     parts = []
-    for number, generator in enumerate(load_generators(device)):
+    for number, generator in enumerate(generators):
         count = int((like.sick == bool(number)).sum())
         images = new_images(generator, count, device, settings.seed, NOISE, number, purpose)
         parts.append(_reduced(images, settings.size))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.compute import choose_device
-from src.data.download import cache_folder
+from src.data.download import INCEPTION_SHA256, cache_folder
 from src.data.image_sets import read_images
 from src.errors import UserError, report_errors
 from src.evaluation.comparison import METRIC_NAMES, Metric
@@ -28,15 +28,17 @@ from src.evaluation.features import FeatureCache
 from src.evaluation.frechet import (
     FeatureSet,
     Moments,
-    extrapolated_distance,
     frechet_distance,
 )
 from src.evaluation.inception import LAST_LAYER
 from src.evaluation.resizing import RESIZES, SCALINGS
 from src.evaluation.scores import JudgedSet, score_sets
 from src.evaluation.statistics_file import load_statistics, save_statistics
+from src.files import sha256_of_file
 
 SMALL = 50  # images of a set below which a warning says how little its scores tell
+ALIKE = 1.1  # ratio of two sets' heights beyond which a warning tells of their sharpness
+DIMS = {"inception": 2048, "pixels": 64}  # features, where no number of them is given
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Report:
         lines = [
             f"{self.n['real'] or '?'} real and {self.n['generated'] or '?'} generated images, "
             f"{self.features}",
-            f"{'':<18}{'value':>10}{'95 % interval':>22}{'n':>7}{'score':>10}{'floor':>10}",
+            f"{'':<18}{'value':>12}{'95 % interval':>26}{'n':>7}{'score':>12}{'floor':>12}",
         ]
         for metric, score in self.scores.items():
             between = (
@@ -86,12 +88,12 @@ class Report:
                 for key in ("floor_n", "score_at_floor_n", "floor")
             ]
             lines.append(
-                f"{METRIC_NAMES[metric]:<18}{score['value']:>10.4g}{between:>22}{at_floor[0]:>7}"
-                f"{at_floor[1]:>10}{at_floor[2]:>10}"
+                f"{METRIC_NAMES[metric]:<18}{score['value']:>12.4g}{between:>26}{at_floor[0]:>7}"
+                f"{at_floor[1]:>12}{at_floor[2]:>12}"
             )
         if "frechet" in self.scores:
             found = self.scores["frechet"]["infinite"]
-            told = "too few images to tell" if found is None else f"{found:.4g}"
+            told = "too few images, or none, to tell" if found is None else f"{found:.4g}"
             lines.append(f"Fréchet distance at infinitely many images: {told}")
         lines += [
             "floor: real images against other real ones, at n images a side; score: generated ones "
@@ -143,7 +145,9 @@ def evaluate(arguments: argparse.Namespace) -> Report:
         cache = FeatureCache(cache_folder() / "features")
         features = np.empty((len(loaded.images), extractor.dims), dtype=np.float32)
         for rows, same in by_shape(loaded.images):
-            features[rows] = cache.features(extractor, same, arguments.batch, device)
+            # A few of a size need no whole batch of it.
+            batch = min(arguments.batch, 1 << (len(same) - 1).bit_length())
+            features[rows] = cache.features(extractor, same, batch, device)
         patients = Patients.named(loaded.patients)
         given.append(Given(path, JudgedSet(features, patients), None, len(features)))
         sizes.append(float(np.median([image.shape[0] for image in loaded.images])))
@@ -155,7 +159,7 @@ def evaluate(arguments: argparse.Namespace) -> Report:
             save_statistics(target, FeatureSet(side.images.features), made_by)
     report = Report(made_by, {"real": real.count, "generated": generated.count})
     report.warnings += left_out
-    if len(set(sizes)) > 1:
+    if sizes and max(sizes) > ALIKE * min(sizes):
         report.warnings.append(
             f"the images are {sizes[0]:g} and {sizes[1]:g} pixels high, and a distance between "
             "them is mostly one of sharpness; --size makes them alike"
@@ -175,11 +179,16 @@ def by_shape(
 
 
 def describe(arguments: argparse.Namespace) -> str:
-    """The features in words."""
+    """The features in words, which are the same for the same features alone."""
+    told = f"{arguments.dims} features of {arguments.features}"
     if arguments.features == "inception":
-        twice = ", scaled twice" if arguments.input_scaling == "twice" else ""
-        return f"{arguments.dims} features of inception, resized as {arguments.resize} does{twice}"
-    return f"{arguments.dims} features of {arguments.features}"
+        told += f", resized as {arguments.resize} does"
+        told += ", scaled twice" if arguments.input_scaling == "twice" else ""
+    if arguments.weights is not None and arguments.weights.is_file():
+        checksum = sha256_of_file(arguments.weights)
+        if checksum != INCEPTION_SHA256:  # what is meant where nothing is said
+            told += f", weights {checksum[:12]}"
+    return told
 
 
 def _add_scores(
@@ -206,36 +215,30 @@ def _add_scores(
         report.warnings.append("statistics have no images: no interval, no floor, no other score")
         value = frechet_distance(real.gaussian(), generated.gaussian())
         report.scores["frechet"] = {"value": value} | dict.fromkeys(
-            ("low", "high", "standard_error", "floor", "floor_n", "score_at_floor_n", "infinite")
+            (
+                *("low", "high", "standard_error", "infinite"),
+                *("floor", "floor_spread", "floor_n", "score_at_floor_n"),
+            )
         )
         return
+    no_interval, no_floor = [], []
     for score in score_sets(
         real.images, generated.images, arguments.neighbours, arguments.draws, arguments.seed
     ):
-        around, floor = score.interval, score.floor
-        report.scores[score.metric] = {
-            "value": score.value,
-            "low": around.low if around else None,
-            "high": around.high if around else None,
-            "standard_error": around.standard_error if around else None,
-            "floor": floor.floor if floor else None,
-            "floor_n": floor.n if floor else None,
-            "score_at_floor_n": floor.score if floor else None,
-        }
-        if around is None:
-            report.warnings.append(
-                f"{METRIC_NAMES[score.metric]}: too few images or patients for an interval, or "
-                "one patient has too large a share of them"
-            )
-        if floor is None:
-            report.warnings.append(f"{METRIC_NAMES[score.metric]}: too few real images for a floor")
-    rng = np.random.default_rng([arguments.seed, 3])
-    report.scores["frechet"]["infinite"] = extrapolated_distance(
-        real.images.features,
-        generated.images.features,
-        (real.images.patients, generated.images.patients),
-        rng,
-    )
+        report.scores[score.metric] = score.numbers()
+        if score.metric == "frechet":
+            report.scores[score.metric]["infinite"] = score.infinite
+        if score.interval is None:
+            no_interval.append(METRIC_NAMES[score.metric])
+        if score.floor is None:
+            no_floor.append(METRIC_NAMES[score.metric])
+    if no_interval:
+        report.warnings.append(
+            f"{', '.join(no_interval)}: too few images or patients for an interval, or one patient "
+            "has too large a share of them"
+        )
+    if no_floor:
+        report.warnings.append(f"{', '.join(no_floor)}: too few real images for a floor")
     if "precision" not in report.scores:
         report.warnings.append(
             f"precision, recall, density and coverage need more than {arguments.neighbours} images"
@@ -255,7 +258,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--features", choices=("inception", "pixels", "module"), default="inception"
     )
     parser.add_argument(
-        "--dims", type=int, default=2048, help="width of the features (%(default)s)"
+        "--dims", type=int, help="width of the features; else 2048 of inception, 64 pixels"
     )
     parser.add_argument(
         "--weights", type=Path, help="of inception, else downloaded once; or the module's file"
@@ -284,6 +287,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     ):
         if getattr(arguments, name) is not None and getattr(arguments, name) < least:
             parser.error(f"--{name}: it must be {least} or more")
+    if arguments.dims is None and arguments.features not in DIMS:
+        parser.error(f"--dims: say how many features the {arguments.features} gives")
+    arguments.dims = arguments.dims or DIMS[arguments.features]
+    if arguments.weights is not None and arguments.features == "pixels":
+        parser.error("--weights: pixels have none")
+    for name in ("save_real", "save_generated"):
+        file = getattr(arguments, name)
+        if file is not None and file.suffix != ".npz":
+            parser.error(f"--{name.replace('_', '-')}: the file's name must end in .npz")
     return arguments
 
 

@@ -41,11 +41,11 @@ from src.models.portable import (
     encode_png,
     text_chunks,
 )
-from src.prepared import patients_of, train_split
+from src.prepared import train_split
 from src.progress import Progress, say
 from src.settings.tree import ClassName, load_settings
 from src.walk import FORMATS, animation, walk
-from src.workspace import HOME, PARAMS, array_path, read_array
+from src.workspace import HOME, PARAMS
 
 BLOCK = 16 * BATCH  # images that are held at once
 MOST_COPIES = 0.5  # share of copies beyond which --reject-copies gives up,
@@ -101,9 +101,10 @@ def generate(arguments: argparse.Namespace) -> None:
             _check_folder(_folder(arguments.out, drawn.label), drawn.label, arguments.overwrite)
             for file in _tables(arguments.out, drawn.label):
                 _check_file(file, arguments.overwrite)
+    copies = _copy_filters(everything, device) if arguments.reject_copies else {}
     for drawn in everything:
         if arguments.out is not None:
-            _write_images(drawn, arguments, device)
+            _write_images(drawn, arguments, copies.get(drawn.label))
         if arguments.grid is not None:
             _write_grid(drawn, _of_class(arguments.grid, drawn, several), arguments.count)
         if arguments.interpolate is not None:
@@ -169,11 +170,10 @@ def _check_folder(folder: Path, label: str, overwrite: bool) -> None:
         )
 
 
-def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.device) -> None:
-    """The folder of images, the table and the description."""
+def _write_images(drawn: Drawn, arguments: argparse.Namespace, copies: CopyFilter | None) -> None:
+    """The folder of images, the table and the description; without copies if they are to go."""
     name = drawn.label.lower()
     count: int = arguments.count
-    copies = _copy_filter(drawn, device) if arguments.reject_copies else None
     rows: list[dict[str, Any]] = []
     left_out: list[int] = []
     place = _folder(arguments.out, drawn.label)
@@ -236,25 +236,33 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, device: torch.dev
     say(f"{drawn.label}: {count} images in {place}, described in {table_file} and .json")
 
 
-def _copy_filter(drawn: Drawn, device: torch.device) -> CopyFilter:
-    """Measured from the train images of the workspace.
+def _copy_filters(everything: Sequence[Drawn], device: torch.device) -> dict[str, CopyFilter]:
+    """For each class, measured from the train images of the workspace.
 
     Raises:
-        UserError: if the generator learnt from others.
+        UserError: if a generator learnt from others.
     """
     settings = load_settings(PARAMS)
-    label = drawn.label
-    images = read_array(array_path(label, "train"))
-    if sha256_of_array(images) != drawn.saved.origin.images_sha256:
-        raise UserError(
-            f"--reject-copies: this generator did not learn from the {label} train images that are "
-            "prepared here; `dvc repro preprocess` with its parameters prepares them"
-        )
-    extractor, _ = choose_extractor(settings.fid, HOME, train_split(), device)
-    say(f"{label}: measuring how near train images of other patients are")
-    train = RealImages(images, Patients.named(patients_of(label, "train")))
+    both = train_split()
+    real = {
+        label: RealImages(images, Patients.named(whose))
+        for label, images, whose in zip(CLASSES, *both, strict=True)
+    }
+    for drawn in everything:
+        if sha256_of_array(real[drawn.label].images) != drawn.saved.origin.images_sha256:
+            raise UserError(
+                f"--reject-copies: this generator did not learn from the {drawn.label} train "
+                "images that are prepared here; `dvc repro preprocess` with its parameters "
+                "prepares them"
+            )
+    extractor, _ = choose_extractor(settings.fid, HOME, both, device)
     spaces = make_spaces(extractor, settings.fid.batch, device)
-    return CopyFilter(train, spaces, settings.privacy, CLASSES.index(label))
+    filters = {}
+    for label in (drawn.label for drawn in everything):
+        say(f"{label}: measuring how near train images of other patients are")
+        key = CLASSES.index(label)
+        filters[label] = CopyFilter(real[label], spaces, settings.privacy, key)
+    return filters
 
 
 def _write_grid(drawn: Drawn, file: Path, count: int) -> None:

@@ -6,6 +6,7 @@ tells its reason without the server's inner life.
 """
 
 import argparse
+import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -22,6 +23,7 @@ from src.workspace import HOME
 MOST_BYTES = 64 * 1024  # of a request; up to some 16,000 images
 # Of a request's body: texts, that ask for no more than they are long. MLflow would unpack Parquet.
 CONTENT_TYPES = ("application/json", "text/csv")
+SECONDS_TO_SEND = 30  # that a request's body may take
 MOST_CLIENTS = 200  # at once; others get status 503
 
 Message = MutableMapping[str, Any]
@@ -45,18 +47,19 @@ class Guarded:
             reason = f"a request is {' or '.join(CONTENT_TYPES)}, as its Content-Type must say"
             await _refuse(send, 415, reason)
             return
-        body = b""
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > MOST_BYTES:
-                reason = f"a request has at most {MOST_BYTES} bytes; ask for the images in parts"
-                await _refuse(send, 413, reason)
-                return
+        try:
+            async with asyncio.timeout(SECONDS_TO_SEND):  # a client that stalls keeps others out
+                body = await _body(receive)
+        except TimeoutError:
+            reason = f"a request has to arrive within {SECONDS_TO_SEND} seconds"
+            await _refuse(send, 408, reason)
+            return
+        if body is None:
+            return
+        if len(body) > MOST_BYTES:
+            reason = f"a request has at most {MOST_BYTES} bytes; ask for the images in parts"
+            await _refuse(send, 413, reason)
+            return
         whole = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def read_already() -> Message:
@@ -83,6 +86,19 @@ class _Answer:
             self._body += message.get("body", b"")
             if not message.get("more_body"):
                 await _tell(self._send, self._start, _without_trace(self._body))
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """A request's body, or its beginning if it is too large; None if the client has gone."""
+    body = b""
+    while len(body) <= MOST_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    return body
 
 
 def _content_type(scope: Message) -> str:

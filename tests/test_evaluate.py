@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from src.evaluate import main
+from src.evaluate import Report, main, parse
+from src.evaluation.features import FeatureCache
 
 RNG = np.random.default_rng(1)
 PIXELS = ["--features", "pixels", "--dims", "16", "--draws", "12"]
@@ -73,7 +75,8 @@ def test_two_images_are_enough_and_warned_of(
     assert found["frechet"]["floor"] is None
     assert found["frechet"]["infinite"] is None
     assert "precision" not in found
-    assert any("too few images or patients for an interval" in line for line in found["warnings"])
+    (line,) = [line for line in found["warnings"] if "patients for an interval" in line]
+    assert line.startswith("Fréchet distance, KID: too few images")  # once for both
 
 
 def test_statistics_are_saved_and_compared(
@@ -90,6 +93,85 @@ def test_statistics_are_saved_and_compared(
     assert main([str(saved), str(b), "--features", "pixels", "--dims", "64"]) == 1
     told = capsys.readouterr().err
     assert "a.npz: its statistics are of 16 features of pixels, not of 64 features of" in told
+    assert main([str(saved), str(b), *PIXELS]) == 0
+    assert "infinitely many images: too few images, or none, to tell" in capsys.readouterr().out
+
+
+class Corner(torch.nn.Module):
+    """The grey values of some pixels, as a user's own network might give features."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__()
+        self.start = start
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images[:, 0, self.start, :8].float()
+
+
+def test_statistics_of_another_network_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of as many features, they would be compared with a number that means nothing."""
+    a, b = folder(tmp_path / "a", 12, 1), folder(tmp_path / "b", 12, 2)
+    networks = [tmp_path / f"{start}.pt" for start in (0, 3)]
+    for start, path in zip((0, 3), networks, strict=True):
+        torch.jit.script(Corner(start)).save(str(path))
+    module = ["--features", "module", "--dims", "8", "--draws", "12", "--weights"]
+    saved = tmp_path / "a.npz"
+    assert main([*map(str, (a, b)), *module, str(networks[0]), "--save-real", str(saved)]) == 0
+    assert main([*map(str, (saved, b)), *module, str(networks[0])]) == 0
+    capsys.readouterr()
+    assert main([*map(str, (saved, b)), *module, str(networks[1])]) == 1
+    told = capsys.readouterr().err
+    assert "a.npz: its statistics are of 8 features of module, weights " in told
+
+
+def test_columns_stand_apart_however_long_their_numbers_are() -> None:
+    score = dict.fromkeys(("low", "high", "score_at_floor_n", "floor"), -0.00012345)
+    report = Report("some", {"real": 9, "generated": 9})
+    report.scores["kid"] = score | {"value": -0.00012345, "floor_n": 1234}
+    row = report.as_table().splitlines()[2]
+    assert row.split() == [
+        *("KID", "-0.0001234", "-0.0001234", "to", "-0.0001234"),
+        *("1234", "-0.0001234", "-0.0001234"),
+    ]
+
+
+def test_a_few_images_of_a_size_need_no_whole_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes: list[int] = []
+    plain = FeatureCache.features
+
+    def noting(self: Any, extractor: Any, images: Any, batch: int, *more: Any) -> Any:
+        sizes.append(batch)
+        return plain(self, extractor, images, batch, *more)
+
+    monkeypatch.setattr(FeatureCache, "features", noting)
+    a, b = folder(tmp_path / "a", 40, 1), folder(tmp_path / "b", 3, 1, size=17)
+    assert "pixels high" not in " ".join(run(capsys, a, b, "--batch", 32)["warnings"])
+    assert sizes == [32, 4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--features", "pixels", "--weights", "w.pt"], "--weights: pixels have none"),
+        (["--features", "module", "--weights", "w.pt"], "--dims: say how many features the module"),
+        (["--save-real", "stats"], "--save-real: the file's name must end in .npz"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["a", "b", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_pixels_have_a_number_of_features_of_their_own() -> None:
+    assert parse(["a", "b", "--features", "pixels"]).dims == 64
+    assert parse(["a", "b"]).dims == 2048
 
 
 def test_images_of_mixed_sizes_are_judged_each_at_its_own(

@@ -264,9 +264,30 @@ def test_copies_are_only_left_out_of_folders(
 def test_copies_can_only_be_told_with_what_the_generator_learnt_from(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.save(workspace.array_path("NORMAL", "train"), np.zeros((40, 16, 16), dtype=np.uint8))
-    run("--class", "normal", "--reject-copies", "--out", project / "out", good=False)
-    assert "did not learn from the NORMAL train images" in capsys.readouterr().err
+    np.save(workspace.array_path("PNEUMONIA", "train"), np.zeros((40, 16, 16), dtype=np.uint8))
+    run("--reject-copies", "--count", 5, "--out", project / "out", good=False)
+    assert "did not learn from the PNEUMONIA train images" in capsys.readouterr().err
+    assert not (project / "out").exists()  # nor those of the other class
+
+
+@pytest.mark.usefixtures("_params")
+def test_one_judge_tells_copies_of_both_classes(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained for each class by itself it would take twice as long."""
+    chosen: list[object] = []
+    choose = generate.choose_extractor
+
+    def noting(*arguments: Any) -> Any:
+        chosen.append(arguments)
+        return choose(*arguments)
+
+    monkeypatch.setattr(generate, "choose_extractor", noting)
+    run("--reject-copies", "--count", 5, "--out", project / "out")
+    assert len(chosen) == 1
+    for label in ("normal", "pneumonia"):
+        described = json.loads((project / "out" / f"synthetic_{label}.json").read_text())
+        assert described["left_out_as_copies"] == []
 
 
 def test_a_place_below_a_file_is_named(

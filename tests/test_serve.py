@@ -86,6 +86,25 @@ def test_a_client_that_goes_away_is_not_answered() -> None:
     asyncio.run(Guarded(answering(200))(scope(), receive, send))
 
 
+def test_a_client_that_stalls_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some hundred of them would keep all others out."""
+    monkeypatch.setattr(serve, "SECONDS_TO_SEND", 0.01)
+    parts = [{"type": "http.request", "body": b"a", "more_body": True}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if parts:
+            return parts.pop()
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(Guarded(never)(scope(), receive, send))
+    assert sent[0]["status"] == 408
+    assert "has to arrive within 0.01 seconds" in json.loads(sent[1]["body"])["message"]
+
+
 @pytest.mark.parametrize("content_type", ["application/vnd.apache.parquet", "", "json"])
 def test_what_could_ask_for_more_than_it_is_long_is_not_read(content_type: str) -> None:
     status, text = asked(never, [], content_type)  # not a part is there

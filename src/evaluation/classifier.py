@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from src.compute import random_stream
 from src.errors import UserError
 from src.evaluation.initialization import initialize_for_relu
+from src.models.sampling import to_unit_range
 from src.settings.fid import ClassifierSettings
 
 WEIGHTS, SHUFFLE, SPLIT, DISTURBANCE = range(10, 14)  # streams of randomness
@@ -54,7 +55,7 @@ class ClassifierExtractor(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (n, size, size) to float32 (n, dims)."""
-        x = images.unsqueeze(1).float().div_(127.5).sub_(1)
+        x = to_unit_range(images)
         return self.features(self.convolutions(x).mean(dim=(2, 3)))
 
     def classify(self, images: Tensor) -> Tensor:

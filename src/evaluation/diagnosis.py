@@ -24,7 +24,7 @@ from src.settings.utility import UtilitySettings
 WEIGHTS, BATCHES, AUGMENTATION = range(40, 43)  # streams of randomness
 CHECKS = 10  # times that a training is held against the validation images
 ROTATION, TRANSLATION, SCALE = math.radians(10), 0.1, 0.1  # at most; of the half side, and of 1
-EXPOSURE = 0.2  # at most, of the range of grey values
+EXPOSURE = 0.2  # at most, of half the range of grey values, and of 1
 WEIGHT_DECAY = 0.01
 BATCH_OF_JUDGING = 256
 

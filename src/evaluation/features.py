@@ -125,6 +125,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._unpruned = LARGEST_CACHE  # bytes since it was looked after; others may have added
 
     def features(
         self,
@@ -152,7 +153,10 @@ class FeatureCache:
         try:
             with file_in_place_of(file) as fresh, fresh.open("wb") as stream:
                 np.save(stream, found)
-            self._prune()
+            self._unpruned += found.nbytes
+            if self._unpruned > LARGEST_CACHE // 16:
+                self._prune()
+                self._unpruned = 0
         except OSError as error:
             warn(f"{self._folder}: features are not kept there: {error.strerror}")
         return found

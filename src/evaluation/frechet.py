@@ -162,7 +162,7 @@ def _trace_of_root(first: Gaussian, second: Gaussian) -> float:
     if min(_rows(first), _rows(second)) < first.mean.size:
         cross = first.root @ second.root.T
         return float(scipy.linalg.svdvals(cross, check_finite=False).sum())
-    # The smaller factor's rows are the size of the eigenvalue problem.
+    # An eigenvalue problem of as many rows as there are features, however many images.
     inner = first.small_root @ second.covariance @ first.small_root.T
     values = scipy.linalg.eigvalsh((inner + inner.T) / 2, check_finite=False)
     return float(np.sqrt(np.clip(values, 0, None)).sum())

@@ -19,7 +19,7 @@ from src.evaluation.resizing import RESIZES, SCALINGS
 from src.files import sha256_of_file
 
 # The features of each width are taken after: the first and the second max pooling, Mixed_6e, and
-# Mixed_7c; the last two are then averaged over the map, as are the first two.
+# Mixed_7c, and averaged over the map.
 LAST_LAYER = {64: "pool1", 192: "pool2", 768: "Mixed_6e", 2048: "Mixed_7c"}
 
 

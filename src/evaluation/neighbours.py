@@ -7,7 +7,7 @@ contrast shorten both distances alike, so unlike the distances it does not take 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,12 @@ ROWS = 128  # images whose distances are held at once
 class Space(Protocol):
     """A set of reference images, and how far others are from them."""
 
-    def distances(self, images: Images) -> Matrix:
-        """From uint8 images (n, size, size) to each reference image, (n, references)."""
+    def describe(self, images: Images) -> NDArray[Any]:
+        """What stands for uint8 images (n, size, size) where distances are measured, (n, ...)."""
+        ...
+
+    def distances(self, described: NDArray[Any]) -> Matrix:
+        """From images that are described so to each reference image, (n, references)."""
         ...
 
 
@@ -52,6 +56,10 @@ class PixelSpace:
         ]
         self._references = np.concatenate(parts).T.copy()
 
+    def describe(self, images: Images) -> Images:
+        """The images themselves, which are reduced some at a time."""
+        return images
+
     def distances(self, images: Images) -> Matrix:
         """As ``Space``, in float32 products and so with an error of about 1e-3 near 0."""
         small = _reduced(images)
@@ -71,10 +79,13 @@ class FeatureSpace:
         self._extract = extract
         self._references = extract(references).astype(np.float64)
 
-    def distances(self, images: Images) -> Matrix:
+    def describe(self, images: Images) -> NDArray[np.float32]:
+        """Their features, of all at once, since a network takes whole batches."""
+        return self._extract(images)
+
+    def distances(self, features: NDArray[np.float32]) -> Matrix:
         """As ``Space``."""
-        found = self._extract(images).astype(np.float64)
-        return np.sqrt(squared_distances(found, self._references))
+        return np.sqrt(squared_distances(features.astype(np.float64), self._references))
 
 
 @dataclass(frozen=True)
@@ -123,9 +134,10 @@ def least_distances(space: Space, images: Images) -> Vector:
 
 def _in_blocks(space: Space, images: Images) -> Iterator[tuple[slice, Matrix]]:
     """The distances of some images at a time, so that memory does not grow with them."""
+    described = space.describe(images)
     for start in range(0, len(images), ROWS):
         rows = slice(start, start + ROWS)
-        yield rows, space.distances(images[rows])
+        yield rows, space.distances(described[rows])
 
 
 def _reduced(images: Images) -> NDArray[np.float32]:

@@ -71,7 +71,8 @@ class Baseline:
     @classmethod
     def of_train(cls, images: int, below: int) -> "Baseline":
         """Of train images, one of each patient."""
-        return cls(images // DEPENDENCE, -(-below // DEPENDENCE))
+        counted = images // DEPENDENCE
+        return cls(counted, min(-(-below // DEPENDENCE), counted))
 
     def joined(self, images: int, below: int) -> "Baseline":
         """With images that are independent."""

@@ -128,7 +128,7 @@ def compare_sets(
         iterations: how many times to draw.
         sample_size: images of each set in a draw. The floors' draws are as large, or about half of
             the class where it has no two such draws without a common patient.
-        seed: names the randomness; every iteration has a stream of its own.
+        seed: names the randomness; every iteration has a stream of its own within the protocol.
 
     Raises:
         UserError: as ``check_sizes``.
@@ -159,12 +159,18 @@ def describe(distances: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         a table indexed by pair: kind, n, count, mean, std, min, 25%, 50%, 75%, max, relative.
+
+    Raises:
+        UserError: if the features do not tell the classes apart at all.
     """
     grouped = distances.groupby("pair")["distance"].describe().loc[list(KINDS)]
     grouped.insert(0, "kind", [KINDS[pair] for pair in grouped.index])
     grouped.insert(1, "n", distances.groupby("pair")["n"].first())
     grouped["count"] = grouped["count"].astype(int)
-    grouped["relative"] = grouped["mean"] / grouped.loc["RNxRP", "mean"]
+    classes = grouped.loc["RNxRP", "mean"]
+    if not classes > 0:
+        raise UserError("these features are the same for both classes; set fid.extractor to others")
+    grouped["relative"] = grouped["mean"] / classes
     return grouped
 
 

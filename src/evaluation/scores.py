@@ -57,6 +57,24 @@ class Score:
     # None where halves of the sets are of too few images or patients, or mostly of one patient's.
     interval: Interval | None
     floor: Floor | None  # None where the real set is too small for two draws
+    # Of the Fréchet distance, its limit for ever larger sets; None where that cannot be told.
+    infinite: float | None = None
+
+    def numbers(self) -> dict[str, float | None]:
+        """The value, its interval and floor by name; None for what cannot be told."""
+        around, floor = self.interval, self.floor
+        return {
+            "value": self.value,
+            "n_real": self.n_real,
+            "n_fake": self.n_fake,
+            "standard_error": around.standard_error if around else None,
+            "low": around.low if around else None,
+            "high": around.high if around else None,
+            "floor_n": floor.n if floor else None,
+            "floor": floor.floor if floor else None,
+            "floor_spread": floor.spread if floor else None,
+            "score_at_floor_n": floor.score if floor else None,
+        }
 
 
 def score_sets(
@@ -98,8 +116,16 @@ def score_sets(
             )
         if metric in available(size, neighbours):
             floor = _floor(metric, between, within, (real, fake), size, seed)
-        scores.append(Score(metric, value, len(real), len(fake), around, floor))
+        limit = _limit(real, fake, seed) if metric == "frechet" else None
+        scores.append(Score(metric, value, len(real), len(fake), around, floor, limit))
     return scores
+
+
+def _limit(real: JudgedSet, fake: JudgedSet, seed: int) -> float | None:
+    """The Fréchet distance of ever larger sets; None if these are too small to tell."""
+    rng = np.random.default_rng([seed, 3])
+    whose = real.patients, fake.patients
+    return extrapolated_distance(real.features, fake.features, whose, rng)
 
 
 def _floor(
@@ -153,27 +179,18 @@ def class_scores(
     for label, real in test.items():
         of_train = Comparison(real.features, train[label].features, neighbours)
         for score in score_sets(real, generated[label], neighbours, draws, seed):
-            metric, around, floor = score.metric, score.interval, score.floor
-            row: dict[str, object] = {
+            metric, floor = score.metric, score.floor
+            row: dict[str, str | float | None] = {
                 "class": label,
                 "metric": metric,
-                "value": score.value,
-                "n_real": score.n_real,
-                "n_fake": score.n_fake,
-                "standard_error": around.standard_error if around else np.nan,
-                "low": around.low if around else np.nan,
-                "high": around.high if around else np.nan,
-                "floor_n": floor.n if floor else np.nan,
-                "floor": floor.floor if floor else np.nan,
-                "floor_spread": floor.spread if floor else np.nan,
-                "score_at_floor_n": floor.score if floor else np.nan,
+                **score.numbers(),
                 "train_test": of_train.score(metric)
                 if metric in available(len(train[label]), neighbours)
-                else np.nan,
-                "train_test_at_floor_n": np.nan,
-                "other_class": np.nan,
-                "excess": np.nan,
-                "infinite": np.nan,
+                else None,
+                "train_test_at_floor_n": None,
+                "other_class": None,
+                "excess": None,
+                "infinite": score.infinite,
             }
             if floor is not None and metric in DISTANCES:
                 if floor.n <= min(len(real), len(train[label])):
@@ -187,13 +204,7 @@ def class_scores(
                     row["other_class"] = other
                     if other > floor.floor:
                         row["excess"] = (floor.score - floor.floor) / (other - floor.floor)
-            if metric == "frechet":
-                rng = np.random.default_rng([seed, 3])
-                fake = generated[label]
-                whose = real.patients, fake.patients
-                limit = extrapolated_distance(real.features, fake.features, whose, rng)
-                row["infinite"] = np.nan if limit is None else limit
-            rows.append(row)
+            rows.append({key: np.nan if part is None else part for key, part in row.items()})
     # Whole numbers stay whole where one is missing.
     return pd.DataFrame(rows).astype({"floor_n": "Int64"})
 

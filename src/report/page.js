@@ -4,7 +4,7 @@
 
 function sortKey(cell) {
   const text = cell.textContent.trim();
-  const number = parseFloat(text.replace(/,/g, "").replace("\u2212", "-"));
+  const number = parseFloat(text.replace(/,/g, ""));
   return Number.isNaN(number) ? text.toLowerCase() : number;
 }
 

@@ -379,11 +379,32 @@ def test_what_is_found_in_a_space_is_what_a_plain_computation_finds() -> None:
     assert 0.2 < found.attack_control.auc < 0.8
 
 
-def test_too_few_patients_are_refused_by_name(honest: NDArray[np.uint8]) -> None:
-    two = RealImages(honest[:20], Patients(np.arange(20) % 2))
-    many = RealImages(honest, Patients.strangers(len(honest)))
+def test_too_few_patients_are_refused_by_name() -> None:
+    images = np.zeros((150, 16, 16), dtype=np.uint8)
+    two = RealImages(images[:20], Patients(np.arange(20) % 2))
+    many = RealImages(images, Patients.strangers(len(images)))
     with pytest.raises(UserError, match="the test images are of fewer than 4 patients"):
-        find_copies(many, two, honest, PixelSpace, SETTINGS, 0.01, 0)
+        find_copies(many, two, images, PixelSpace, SETTINGS, 0.01, 0)
+
+
+@pytest.mark.parametrize("patients", [20, 21])
+def test_features_that_are_the_same_for_all_images_tell_nothing(patients: int) -> None:
+    images = np.arange(patients * 16, dtype=np.uint8).reshape(patients, 4, 4)
+    real = RealImages(images, Patients.strangers(patients))
+
+    def constant(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.zeros((len(images), 2), dtype=np.float32)
+
+    found = find_copies(
+        real,
+        real,
+        images,
+        lambda references: FeatureSpace(constant, references),
+        SETTINGS.model_copy(update={"controls": 5}),
+        0.01,
+        0,
+    )
+    assert judge({"constant": found}, SETTINGS).kind == "can't tell"
 
 
 def test_fisher_is_the_tail_of_the_hypergeometric_distribution() -> None:

@@ -161,3 +161,13 @@ def test_the_published_table_says_that_the_thesis_held_it() -> None:
     different = table.loc[[pair for pair, kind in PAIRS.items() if kind == "different"], "mean"]
     assert list(table.index) == list(PAIRS)
     assert same.max() < 2.6 < different.min()
+
+
+def test_features_that_tell_nothing_apart_are_refused() -> None:
+    rows = [
+        {"iteration": i, "pair": pair, "distance": 0.0, "n": 10}
+        for i in range(3)
+        for pair in (*PAIRS, *FLOORS)
+    ]
+    with pytest.raises(UserError, match="the same for both classes; set fid.extractor"):
+        describe(pd.DataFrame(rows))
