@@ -32,12 +32,12 @@ from src.evaluation.inception import InceptionExtractor, load_inception
 from src.files import sha256_of_array, write_atomic, write_json
 from src.grids import png, tile
 from src.models.networks import Origin, save_generator
-from src.prepared import patients_of
+from src.prepared import train_split
 from src.progress import Progress, say
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, flatten, load_settings
 from src.training.gan import Observer, steps_per_epoch, train
-from src.workspace import array_path, read_array
+from src.workspace import array_path, read_array, write_table
 
 Images = NDArray[np.uint8]
 FOLDER = ROOT / "reports" / "kermany"
@@ -97,9 +97,8 @@ def run(arguments: argparse.Namespace) -> None:
     overrides = [f"train.{name}.{item}" for item in items]
     settings = load_settings(ROOT / "params.yaml", overrides)
     compute = choose_compute(settings.compute)
-    images = read_array(array_path(name, "train"))
+    images, patients = train_split(name)
     if arguments.judge == "held-out":
-        patients = patients_of(name, "train")
         images, judging = split_by_patient(images, patients, HELD_OUT)
     else:
         judging = read_array(array_path(name, "test"))
@@ -139,8 +138,7 @@ def run(arguments: argparse.Namespace) -> None:
         }
         rows.append(row)
         say(f"{arguments.name}: {row['images']} images, {seconds:.0f} s: distance {row['fid']:.3f}")
-        table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
-        write_atomic(FOLDER / f"{arguments.name}.csv", table)
+        write_table(FOLDER / f"{arguments.name}.csv", pd.DataFrame(rows))
         grid = tile(drawn[:SHOWN], SHOWN_COLUMNS)
         write_atomic(FOLDER / f"{arguments.name}.png", png(grid))
         aside += time.perf_counter() - begin

@@ -32,7 +32,7 @@ from src.errors import UserError, report_errors
 from src.evaluation.choice import weights_name
 from src.files import write_atomic, write_json
 from src.grids import png, tile
-from src.prepared import train_checksum, train_split
+from src.prepared import train_checksum, train_splits
 from src.progress import say
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings, load_settings
@@ -42,7 +42,7 @@ from src.tuning.result import collect
 from src.tuning.search import FIRST, Search, ended
 from src.tuning.storage import STORAGE, open_store, original, storage_place
 from src.tuning.worker import judged_by, shares
-from src.workspace import HOME, PARAMS, array_path, read_array
+from src.workspace import HOME, PARAMS, array_path, read_array, write_table
 
 FOLDER = ROOT / "reports" / "kermany"
 TIMES = 5  # a trial's budget
@@ -69,7 +69,7 @@ def train(task: Task) -> tuple[dict[str, float], NDArray[np.uint8]]:
     """Train and judge one configuration with one seed."""
     settings = task.settings
     compute = choose_compute(settings.compute)
-    images, patients = train_split()
+    images, patients = train_splits()
     first, second = (read_array(array_path(label, "test")) for label in CLASSES)
     size = min(len(first), len(second))
     draw = np.random.default_rng(settings.tune.seed)
@@ -130,7 +130,7 @@ def compare(arguments: argparse.Namespace) -> None:
             say(f"trial {row['trial']}, seed {row['seed']}: distance {row['distance']:.3f}")
     stem = f"search_{label}"
     table = pd.DataFrame(rows)
-    write_atomic(FOLDER / f"{stem}.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_table(FOLDER / f"{stem}.csv", table)
     grid = tile(np.concatenate([shown[trial] for trial in configurations]), COLUMNS)
     write_atomic(FOLDER / f"{stem}.png", png(grid))
     means = table.groupby("trial")["distance"].agg(["mean", "std"])

@@ -7,7 +7,7 @@ import torch
 from pipeline.stage import Stage
 from src.evaluation.choice import choose_extractor
 from src.evaluation.features import FeatureExtractor
-from src.prepared import train_split
+from src.prepared import train_splits
 from src.workspace import HOME
 
 
@@ -16,7 +16,7 @@ def stage_extractor(stage: Stage, device: torch.device) -> tuple[FeatureExtracto
     return choose_extractor(
         stage.settings.fid,
         HOME,
-        train_split(),
+        train_splits(),
         device,
         lambda epoch, loss: stage.run.log_metrics({"classifier.loss": loss}, epoch),
     )

@@ -21,12 +21,11 @@ from src.evaluation.features import FeatureCache, FeatureExtractor, extract_feat
 from src.evaluation.protocol import RealFeatures, compare_sets, describe, rows_to_draw
 from src.evaluation.scores import JudgedSet, class_scores
 from src.evaluation.verdict import judge
-from src.files import write_atomic
 from src.models.networks import Generator
-from src.prepared import patients_of, test_split
+from src.prepared import test_split, train_split
 from src.progress import progress, say
 from src.settings.fid import FidSettings
-from src.workspace import PROJECT, array_path, read_array
+from src.workspace import PROJECT, write_table
 
 NOISE = 20  # stream of randomness of the generated images
 
@@ -75,9 +74,9 @@ def fid_eval(stage: Stage) -> None:
     verdict = judge(distances)
 
     folder = PROJECT / "reports" / "fid"
-    write_atomic(folder / "distances.csv", distances.to_csv(index=False, lineterminator="\n"))
-    write_atomic(folder / "describe.csv", description.to_csv(lineterminator="\n"))
-    write_atomic(folder / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))
+    write_table(folder / "distances.csv", distances)
+    write_table(folder / "describe.csv", description, index=True)
+    write_table(folder / "scores.csv", scores)
     stage.write_metrics(
         "fid",
         {
@@ -124,15 +123,7 @@ def _scores(
         return JudgedSet(features, Patients.named(whose).of(rows))
 
     test = {label: real(*splits[label], "test", settings.scores.images) for label in CLASSES}
-    train = {
-        label: real(
-            read_array(array_path(label, "train")),
-            patients_of(label, "train"),
-            "train",
-            len(test[label]),
-        )
-        for label in CLASSES
-    }
+    train = {label: real(*train_split(label), "train", len(test[label])) for label in CLASSES}
     generated = {}
     for number, (label, generator) in enumerate(zip(CLASSES, generators, strict=True)):
         images = _new_images(

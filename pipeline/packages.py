@@ -11,11 +11,12 @@ from src.files import sha256_of_array
 from src.models import portable
 from src.models.export import export_generator
 from src.models.networks import load_generator
+from src.prepared import test_split
 from src.report.findings import Findings
 from src.settings.fid import FidSettings
 from src.settings.tree import Settings
 from src.tracking import Package, registered_name
-from src.workspace import PROJECT, array_path, generator_path, read_array
+from src.workspace import PROJECT, generator_path
 
 # Tags of a version, by which `make promote` compares it.
 DISTANCE, PRIVACY, JUDGED_BY = "frechet", "privacy", "judged_by"
@@ -54,6 +55,6 @@ def judged_by(settings: FidSettings, extractor: str) -> str:
         settings: say how many images are compared, and from which noise.
         extractor: its fingerprint, which for a trained one is that of its weights.
     """
-    tests = [sha256_of_array(read_array(array_path(label, "test"))) for label in CLASSES]
+    tests = [sha256_of_array(test_split(label)[0]) for label in CLASSES]
     judge = [extractor, settings.scores.images, settings.seed, tests]
     return hashlib.sha256(json.dumps(judge).encode()).hexdigest()

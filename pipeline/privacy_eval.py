@@ -28,10 +28,10 @@ from src.evaluation.privacy import (
 )
 from src.files import write_atomic
 from src.grids import png, tile
-from src.prepared import patients_of, test_split
+from src.prepared import test_split, train_split
 from src.progress import Progress, say
 from src.settings.privacy import PrivacySettings
-from src.workspace import PROJECT, array_path, read_array
+from src.workspace import PROJECT, write_table
 
 NOISE = 30  # stream of randomness of the generated images
 
@@ -70,7 +70,7 @@ def privacy_eval(stage: Stage) -> None:
         }
         say(f"{label}: {verdict.sentence}")
     table = pd.concat(tables)
-    write_atomic(folder / "nearest.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_table(folder / "nearest.csv", table)
     stage.write_metrics("privacy", metrics, _for_mlflow(metrics))
     for label in CLASSES:
         stage.run.set_tag(f"privacy.{label.lower()}", metrics[label]["verdict"])
@@ -79,11 +79,8 @@ def privacy_eval(stage: Stage) -> None:
 
 def _real(label: str) -> tuple[RealImages, RealImages]:
     """The train images of a class, and the test images of other patients."""
-    train, test = read_array(array_path(label, "train")), test_split(label)
-    return (
-        RealImages(train, Patients.named(patients_of(label, "train"))),
-        RealImages(test[0], Patients.named(test[1])),
-    )
+    (train, whose), (test, others) = train_split(label), test_split(label)
+    return RealImages(train, Patients.named(whose)), RealImages(test, Patients.named(others))
 
 
 def _table(label: str, found: Mapping[str, SpaceFindings]) -> pd.DataFrame:

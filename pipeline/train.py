@@ -19,7 +19,7 @@ from pipeline.processes import INTERRUPTED, Place, launch, place_in_torchrun, st
 from pipeline.stage import Stage, track
 from src.compute import Compute, choose_compute
 from src.errors import UserError, report_errors
-from src.files import folder_in_place_of, sha256_of_array, write_atomic
+from src.files import folder_in_place_of, sha256_of_array
 from src.grids import png, tile
 from src.models.flops import forward_flops
 from src.models.networks import (
@@ -36,7 +36,15 @@ from src.tracking import forget_work
 from src.training.checkpoint import Checkpoints
 from src.training.gan import EpochLosses, Observer, Safeguards, steps_per_epoch, train
 from src.training.group import ALONE, Group
-from src.workspace import HOME, PARAMS, array_path, generator_path, model_folder, read_array
+from src.workspace import (
+    HOME,
+    PARAMS,
+    array_path,
+    generator_path,
+    model_folder,
+    read_array,
+    write_table,
+)
 
 ALONE_HERE = Place(rank=0, local_rank=0, local_size=1)
 
@@ -115,7 +123,6 @@ def train_class(
     for choice, value in compute.describe().items():
         stage.run.set_tag(f"compute.{choice}", value)
     stage.run.set_tag("compute.processes", str(group.size))
-    grids: dict[int, NDArray[np.uint8]] = {}
     together = f" in {group.size} processes" if group.size > 1 else ""
     say(
         f"{name}: {len(images)} images, {settings.epochs} epochs of {steps} batches of "
@@ -126,8 +133,7 @@ def train_class(
         stage.run.log_metrics({"g": losses.g, "d1": losses.d1, "d2": losses.d2}, losses.epoch)
 
     def on_samples(epoch: int, samples: NDArray[np.uint8]) -> None:
-        grids[epoch] = tile(samples, settings.samples.columns)
-        stage.run.log_image("samples", grids[epoch], epoch)
+        stage.run.log_image("samples", tile(samples, settings.samples.columns), epoch)
 
     whole = settings.epochs * steps * settings.batch
     progress = Progress(f"train {name}", whole, "images")
@@ -151,9 +157,10 @@ def train_class(
 
     place = model_folder(name)
     history = pd.DataFrame([asdict(losses) for losses in result.history])
-    write_atomic(place / "history.csv", history.to_csv(index=False, lineterminator="\n"))
+    write_table(place / "history.csv", history)
     with folder_in_place_of(place / "samples") as samples_folder:
-        for epoch, grid in grids.items():
+        for epoch, samples in result.samples.items():
+            grid = tile(samples, settings.samples.columns)
             (samples_folder / f"epoch_{epoch:05d}.png").write_bytes(png(grid))
     origin = Origin(
         label=name.upper(),

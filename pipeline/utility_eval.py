@@ -24,12 +24,11 @@ from src.evaluation.utility import (
     summarize,
     trials,
 )
-from src.files import write_atomic
 from src.models.networks import Generator
-from src.prepared import patients_of, test_split
+from src.prepared import test_split, train_split
 from src.progress import progress, say, warn
 from src.settings.utility import UtilitySettings
-from src.workspace import PROJECT, array_path, read_array
+from src.workspace import PROJECT, write_table
 
 NOISE = 50  # stream of randomness of the generated images
 LEARN, JUDGE = range(2)  # what generated images are for
@@ -40,10 +39,8 @@ def utility_eval(stage: Stage) -> None:
     """Write reports/utility and the metrics."""
     settings = stage.settings.utility
     device = choose_device(stage.settings.compute.device)
-    train = [
-        (read_array(array_path(label, "train")), patients_of(label, "train")) for label in CLASSES
-    ]
-    fit, validation = split_off_validation(_real(train, settings.size), settings)
+    train = _real([train_split(label) for label in CLASSES], settings.size)
+    fit, validation = split_off_validation(train, settings)
     test = _real([test_split(label) for label in CLASSES], settings.size)
     generators = load_generators(device)
     exams = Exams(
@@ -67,8 +64,8 @@ def utility_eval(stage: Stage) -> None:
     verdict = judge(differences)
 
     folder = PROJECT / "reports" / "utility"
-    write_atomic(folder / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))
-    write_atomic(folder / "differences.csv", differences.to_csv(index=False, lineterminator="\n"))
+    write_table(folder / "scores.csv", scores)
+    write_table(folder / "differences.csv", differences)
     stage.write_metrics(
         "utility",
         {

@@ -41,7 +41,7 @@ from src.models.portable import (
     encode_png,
     text_chunks,
 )
-from src.prepared import train_split
+from src.prepared import train_splits
 from src.progress import Progress, say
 from src.settings.tree import ClassName, load_settings
 from src.walk import FORMATS, animation, walk
@@ -243,7 +243,7 @@ def _copy_filters(everything: Sequence[Drawn], device: torch.device) -> dict[str
         UserError: if a generator learnt from others.
     """
     settings = load_settings(PARAMS)
-    both = train_split()
+    both = train_splits()
     real = {
         label: RealImages(images, Patients.named(whose))
         for label, images, whose in zip(CLASSES, *both, strict=True)

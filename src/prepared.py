@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +13,18 @@ from src.files import sha256_of_array
 from src.workspace import array_path, read_array, table_path, unusable
 
 
-def patients_of(label: str, split: str) -> list[str]:
-    """The patient of each prepared image of a class and split, in their order."""
-    return [name for name, _ in _named(label, split)]
+def train_split(label: str) -> tuple[NDArray[np.uint8], list[str]]:
+    """The train images of a class, and the patient of each."""
+    images, named = _split(label, "train")
+    return images, [name for name, _ in named]
 
 
-def _named(label: str, split: str) -> Iterator[tuple[str, str]]:
-    """Patient and checksum of each prepared image of a class and split, in their order."""
-    table = table_path()
-    wanted = (label.lower(), split)
-    try:
-        for row in rows_of(table):
-            if (row["label"].lower(), row["split"]) == wanted:
-                yield sys.intern(row["patient"]), row["sha256"]
-    except (OSError, ValueError, KeyError) as error:
-        raise unusable(table, error) from error
+def train_splits() -> tuple[
+    tuple[NDArray[np.uint8], NDArray[np.uint8]], tuple[list[str], list[str]]
+]:
+    """The train images of both classes, and the patients of each."""
+    (first, whose), (second, others) = (train_split(label) for label in CLASSES)
+    return (first, second), (whose, others)
 
 
 def test_split(label: str) -> tuple[NDArray[np.uint8], list[str]]:
@@ -37,30 +33,35 @@ def test_split(label: str) -> tuple[NDArray[np.uint8], list[str]]:
     Images of patients who have train images of the class as well are left out, and those whose
     files are among the train images under another name.
     """
-    images = read_array(array_path(label, "test"))
-    known, seen = set(), set()
-    for name, checksum in _named(label, "train"):
-        known.add(name)
-        seen.add(checksum)
+    _, train = _split(label, "train")
+    known, seen = {name for name, _ in train}, {checksum for _, checksum in train}
+    images, test = _split(label, "test")
     rows, names = [], []
-    for row, (name, checksum) in enumerate(_named(label, "test")):
+    for row, (name, checksum) in enumerate(test):
         if name not in known and checksum not in seen:
             rows.append(row)
             names.append(name)
     return (images if len(rows) == len(images) else images[rows]), names  # no copy for nothing
 
 
-def train_split() -> tuple[
-    tuple[NDArray[np.uint8], NDArray[np.uint8]], tuple[list[str], list[str]]
-]:
-    """The train images of both classes, and the patient of each."""
-    first, second = CLASSES
-    images = read_array(array_path(first, "train")), read_array(array_path(second, "train"))
-    return images, (patients_of(first, "train"), patients_of(second, "train"))
+def _split(label: str, split: str) -> tuple[NDArray[np.uint8], list[tuple[str, str]]]:
+    """The prepared images of a class and split; patient and checksum of each."""
+    images, table = read_array(array_path(label, split)), table_path()
+    wanted = (label.lower(), split)
+    named = []
+    try:
+        for row in rows_of(table):
+            if (row["label"].lower(), row["split"]) == wanted:
+                named.append((sys.intern(row["patient"]), row["sha256"]))
+        if len(named) != len(images):
+            raise ValueError(f"it has {len(named)} rows of {len(images)} images in {split}/{label}")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:  # half a row
+        raise unusable(table, error) from error
+    return images, named
 
 
 def train_checksum() -> str:
     """What names the train images of both classes and whose they are."""
-    images, patients = train_split()
+    images, patients = train_splits()
     named = [patients, [sha256_of_array(part) for part in images]]
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.errors import UserError
+from src.files import write_atomic
 
 PROJECT = Path(__file__).resolve().parents[1]
 # `dvc exp run --temp` and `--queue` work in a copy of the project without its ignored files. What
@@ -54,6 +55,11 @@ def read_table(path: Path, index: str | None = None) -> pd.DataFrame:
         return pd.read_csv(path, index_col=index, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise unusable(path, error) from error
+
+
+def write_table(path: Path, table: pd.DataFrame, index: bool = False) -> None:
+    """Write a CSV file, whole or not at all; the same table gives the same bytes."""
+    write_atomic(path, table.to_csv(index=index, lineterminator="\n"))
 
 
 def read_metrics(name: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 from src import workspace
 from src.errors import UserError
 from src.prepared import test_split as split_to_judge_by
-from src.prepared import train_checksum
+from src.prepared import train_checksum, train_split
 from src.workspace import array_path
 
 
@@ -68,3 +69,22 @@ def test_test_images_of_patients_or_files_of_the_train_split_are_not_judged_by(
     found, names = split_to_judge_by("NORMAL")
     assert found.shape == (0, 4, 4)
     assert names == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda lines: lines[:-1], "it has 2 rows of 3 images in train/PNEUMONIA"),
+        (lambda lines: [*lines, lines[-1]], "it has 4 rows of 3 images in train/PNEUMONIA"),
+        (lambda lines: [], "it has 0 rows of 3 images"),
+        (lambda lines: [*lines[:-1], "train"], ""),
+    ],
+)
+def test_a_table_that_does_not_fit_its_images_is_refused(
+    tmp_path: Path, damage: Any, reason: str
+) -> None:
+    """Images would be judged under other patients' names, or left out without a word."""
+    table = tmp_path / "data" / "arrays" / "table.csv"
+    table.write_text("\n".join(damage(table.read_text().splitlines())) + "\n")
+    with pytest.raises(UserError, match=rf"table\.csv: it cannot be read \(.*{reason}.*dvc repro"):
+        train_split("PNEUMONIA")

@@ -22,7 +22,7 @@ from src.evaluation.choice import choose_extractor
 from src.evaluation.features import FeatureCache, extract_features
 from src.grids import tile
 from src.models.flops import forward_flops
-from src.prepared import train_split
+from src.prepared import train_splits
 from src.process import end_with_parent
 from src.settings.train import TrainSettings
 from src.settings.tree import ClassName, Settings, flatten
@@ -144,7 +144,7 @@ class _Worker:
         """The images to train on, and the judge."""
         settings, device = self._search.settings, self._compute.device
         tune = settings.tune
-        split = hold_out(*train_split(), tune.held_out, tune.images, tune.seed)
+        split = hold_out(*train_splits(), tune.held_out, tune.images, tune.seed)
         return judged_by(self._search.label, split, settings, self._job.root, device)
 
     def _try_new(self, trial: optuna.Trial) -> float | tuple[float, float]:

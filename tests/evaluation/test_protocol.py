@@ -169,5 +169,5 @@ def test_features_that_tell_nothing_apart_are_refused() -> None:
         for i in range(3)
         for pair in (*PAIRS, *FLOORS)
     ]
-    with pytest.raises(UserError, match="the same for both classes; set fid.extractor"):
+    with pytest.raises(UserError, match=r"the same for both classes; set fid\.extractor"):
         describe(pd.DataFrame(rows))
