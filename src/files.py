@@ -82,7 +82,8 @@ def folder_in_place_of(path: Path) -> Iterator[Path]:
     """Give an empty folder beside ``path`` that takes its place when the block ends well.
 
     If the block fails the folder is removed and ``path`` stays as it was. What a killed process
-    left behind is cleared by the next call, but not what another process is writing.
+    left behind is cleared by the next call, but not what another process is writing, nor anything
+    where the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}-new-"

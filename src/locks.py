@@ -60,17 +60,17 @@ def _lies_at(file: IO[str], path: Path) -> bool:
 
 
 @contextmanager
-def folder_lock(path: Path) -> Iterator[bool]:
+def folder_lock(path: Path) -> Iterator[bool | None]:
     """The lock of a folder itself, without a file in it; whether no other process has it.
 
-    Network file systems have no such locks; there every process gets it.
+    Network file systems have no such locks: None, since nobody knows.
 
     Raises:
         FileNotFoundError: if it is not there.
     """
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield try_hold(folder) is not False
+        yield try_hold(folder)
     finally:
         os.close(folder)
 

@@ -61,7 +61,7 @@ def test_a_folder_has_a_lock_without_a_file(
     monkeypatch.setattr(fcntl, "flock", unknown)
     for number in (errno.EBADF, errno.ENOLCK, errno.ENOSYS):  # noqa: B007, what `unknown` raises
         with folder_lock(tmp_path) as free:
-            assert free
+            assert free is None
 
 
 def test_a_file_that_was_moved_while_it_was_waited_for_is_not_the_lock(

@@ -103,7 +103,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
     told = False
     while True:
         with folder_lock(folder) as free:
-            if free:
+            if free is not False:
                 for left in folder.glob("tmp*"):  # as pooch names them
                     left.unlink()
                 yield

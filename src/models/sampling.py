@@ -1,7 +1,5 @@
 """Images from a generator, and the two ranges that images come in."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,14 +8,23 @@ from torch import Tensor
 
 from src.models.networks import Generator
 
+BATCH = 100  # images drawn at once, always, the last ones with padding
 
-def generate(generator: Generator, noise: Tensor, batch: int = 100) -> NDArray[np.uint8]:
+
+@torch.no_grad()
+def generate(generator: Generator, noise: Tensor) -> NDArray[np.uint8]:
     """Images from noise (n, latent), as uint8 of shape (n, size, size).
 
-    Batches are of one fixed size, the last one padded, so that an image's bytes do not depend on
-    how many are drawn together.
+    An image's bytes do not depend on how many are drawn together.
     """
-    return np.concatenate(list(_generate_batches(generator, noise, batch)))
+    was_training = generator.training
+    generator.eval()
+    parts = []
+    for part in noise.split(BATCH):
+        padded = F.pad(part, (0, 0, 0, BATCH - len(part)))
+        parts.append(to_bytes(generator(padded)[: len(part)]).cpu().numpy())
+    generator.train(was_training)
+    return np.concatenate(parts)
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -28,15 +35,3 @@ def to_unit_range(images: Tensor) -> Tensor:
 def to_bytes(images: Tensor) -> Tensor:
     """float (n, 1, size, size) in [-1, 1] to uint8 (n, size, size), rounded."""
     return images.squeeze(1).add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
-
-
-@torch.no_grad()
-def _generate_batches(
-    generator: Generator, noise: Tensor, batch: int
-) -> Iterator[NDArray[np.uint8]]:
-    was_training = generator.training
-    generator.eval()
-    for part in noise.split(batch):
-        padded = F.pad(part, (0, 0, 0, batch - len(part)))
-        yield to_bytes(generator(padded)[: len(part)]).cpu().numpy()
-    generator.train(was_training)

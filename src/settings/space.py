@@ -5,7 +5,7 @@ which change several at once and are told relative to the current configuration.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -94,6 +94,21 @@ DERIVED: Mapping[str, Callable[[Tree, Any], None]] = {
 }
 
 
+# Parameters that these set, which therefore cannot stand beside them in a space.
+SET_BY: Mapping[str, Sequence[str]] = {
+    "generator.width": ("generator.channels", "generator.base_channels"),
+    "discriminator.width": ("discriminator.channels",),
+    **{
+        f"{network}.depth": tuple(
+            f"{network}.{part}" for part in ("channels", "kernels", "strides")
+        )
+        for network in NETWORKS
+    },
+    **{f"{network}.kernel": (f"{network}.kernels",) for network in NETWORKS},
+    "optimizer.beta1": tuple(f"optimizer.{network}.beta1" for network in NETWORKS),
+}
+
+
 def configure(train: TrainSettings, values: Values, image_size: int) -> TrainSettings:
     """The settings that a point of the space stands for.
 
@@ -148,15 +163,21 @@ def current(train: TrainSettings, space: Mapping[str, Range | Choices]) -> dict[
 def check_names(train: TrainSettings, names: Iterable[str]) -> None:
     """Refuse names that are no parameters of a class, or that do not change what a trial scores.
 
+    And those of which one would undo what another has set.
+
     Raises:
         ValueError: it begins with the name.
     """
     tree = json.loads(train.model_dump_json())
+    names = list(names)
     for name in names:
         if name.partition(".")[0] in UNSEARCHED:
             raise ValueError(f"{name}: it is not for a search to choose")
         if name not in DERIVED:
             _value_of(tree, name)
+        for other in SET_BY.get(name, ()):
+            if other in names:
+                raise ValueError(f"{name}: it sets {other}, which is in the space too; keep one")
 
 
 def check_space(

@@ -3,7 +3,7 @@ import torch
 
 from src.models.layers import initialize
 from src.models.networks import Generator
-from src.models.sampling import generate, to_bytes, to_unit_range
+from src.models.sampling import BATCH, generate, to_bytes, to_unit_range
 from src.settings.tree import Settings
 
 
@@ -25,8 +25,8 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(
 ) -> None:
     random = torch.Generator().manual_seed(1)
     generator = initialize(Generator(tiny_settings.train.normal.generator, 16), "xavier", random)
-    noise = torch.randn(23, 8, generator=torch.Generator().manual_seed(1))
-    whole = generate(generator, noise, batch=10)
-    assert whole.shape == (23, 16, 16)
-    np.testing.assert_array_equal(whole[:7], generate(generator, noise[:7], batch=10))
+    noise = torch.randn(2 * BATCH + 3, 8, generator=torch.Generator().manual_seed(1))
+    whole = generate(generator, noise)
+    assert whole.shape == (2 * BATCH + 3, 16, 16)
+    np.testing.assert_array_equal(whole[:7], generate(generator, noise[:7]))
     assert generator.training  # as it was

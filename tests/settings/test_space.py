@@ -158,3 +158,22 @@ def test_a_fraction_is_no_point_of_a_range_of_whole_numbers(params: dict[str, An
     params["train"]["normal"]["gradient_penalty"] = 2.0
     settings = parse_settings(params)
     assert current(settings.train.normal, settings.tune.space) == {"gradient_penalty": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("generator.width", "generator.base_channels"),
+        ("discriminator.width", "discriminator.channels"),
+        ("generator.depth", "generator.strides"),
+        ("discriminator.kernel", "discriminator.kernels"),
+        ("optimizer.beta1", "optimizer.generator.beta1"),
+    ],
+)
+def test_parameters_that_undo_each_other_are_refused(
+    params: dict[str, Any], name: str, other: str
+) -> None:
+    """A trial would be told by a value that its networks do not have."""
+    params["tune"]["space"] = {name: [1, 2], other: [1, 2]}
+    with pytest.raises(UserError, match=rf"{name}: it sets {other}, which is in the space too"):
+        parse_settings(params)
