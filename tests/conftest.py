@@ -3,6 +3,8 @@
 import io
 import os
 import tempfile
+import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -63,6 +65,32 @@ def noted_streams(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> list
     return keys
 
 
+def set_value(*place: str, value: Any) -> Any:
+    """An edit of the parameters for ``Project.change``."""
+
+    def edit(params: Any) -> None:
+        for key in place[:-1]:
+            params = params[key]
+        params[place[-1]] = value
+
+    return edit
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def write_folder(path: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return path
+
+
 @pytest.fixture
 def params() -> dict[str, Any]:
     """The committed params.yaml, to be changed at will."""
@@ -104,14 +132,25 @@ def fancy_settings(fancy: dict[str, Any]) -> Settings:
     return parse_settings(fancy)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_user_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests, and what modules share, from the user's cache, tokens, server and git."""
+    folder = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in filter(is_the_users, list(os.environ)):
+            patch.delenv(name)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("KAGGLE_CONFIG_DIR", str(folder / "kaggle"))
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _no_user_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the tests from the user's cache, tokens and tracking server."""
+def _nothing_of_another_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its cache nor its store, which MLflow keeps in the environment."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "kaggle"))
-    for name in list(os.environ):
-        if is_the_users(name):
-            monkeypatch.delenv(name)
+    for name in filter(is_the_users, list(os.environ)):
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

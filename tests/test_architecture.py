@@ -106,7 +106,7 @@ def test_the_library_knows_nothing_of_stages_and_only_tracking_knows_mlflow(file
     names = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     tops = {name.partition(".")[0] for name in names}

@@ -11,7 +11,6 @@ from PIL import Image
 from src.evaluate import Report, main, parse
 from src.evaluation.features import FeatureCache
 
-RNG = np.random.default_rng(1)
 PIXELS = ["--features", "pixels", "--dims", "16", "--draws", "12"]
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.pipeline.project import Project, set_value
+from tests.conftest import set_value
+from tests.pipeline.project import Project
 
 pytestmark = pytest.mark.long
 

@@ -22,8 +22,7 @@ from src.models.portable import draw_latents
 from src.settings.data import PhantomSettings
 from src.settings.edit import changed_leaves, edited
 from src.settings.tree import flatten, parse_settings
-from tests.conftest import ROOT
-from tests.pipeline.project import set_value
+from tests.conftest import ROOT, set_value
 
 TEXT = (ROOT / "params.yaml").read_text()
 TREE: dict[str, Any] = YAML(typ="safe", pure=True).load(TEXT)

@@ -210,10 +210,13 @@ def test_the_server_draws_what_is_asked_for(project: Project, tmp_path: Path) ->
         server.communicate(timeout=30)
 
 
-@pytest.mark.long
-def test_the_targets_are_in_the_help(project: Project) -> None:
-    shown = project.run("make")
-    rules = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert all(re.search(rf"^{name} ", shown, re.MULTILINE) for name in rules)
-    mentioned = set(re.findall(r"`make ([a-z-]+)", (ROOT / "README.md").read_text()))
-    assert mentioned <= set(rules)
+def test_the_targets_are_in_the_help() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    declared = re.search(r"^\.PHONY: (.*?[^\\])$", makefile, re.MULTILINE | re.DOTALL)
+    assert declared is not None
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    told = {line.split()[0] for line in shown.splitlines()}
+    assert told == set(declared[1].replace("\\\n", " ").split())
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    text = "".join(file.read_text() for file in documents)
+    assert set(re.findall(r"[`\n]make ([a-z-]+)", text)) <= told

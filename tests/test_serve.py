@@ -139,6 +139,27 @@ def test_a_port_beyond_all_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--port: it must be from 1 to 65535, not 70000" in capsys.readouterr().err
 
 
+def test_it_listens_on_this_machine_alone_and_holds_so_many_clients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[Any] = []
+
+    class Server:
+        def __init__(self, config: Any, address: str) -> None:
+            started.append(config)
+
+        def run(self) -> None:
+            """At once done."""
+
+    monkeypatch.setattr(serve, "scoring_app", lambda root, address: never)
+    monkeypatch.setattr(serve, "_Server", Server)
+    assert serve.main(["--class", "normal"]) == 0
+    (config,) = started
+    assert config.host == "127.0.0.1"
+    assert config.limit_concurrency == serve.MOST_CLIENTS + 1
+    assert isinstance(config.app, Guarded)
+
+
 def test_a_model_that_is_not_there_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

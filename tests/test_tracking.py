@@ -526,7 +526,7 @@ def test_a_generator_that_waited_is_not_the_candidate_before_a_newer_one(
     assert len(client(server).search_model_versions("name = 'chest-xray-gan-normal'")) == 2
 
 
-@pytest.mark.parametrize("good", range(14))
+@pytest.mark.parametrize("good", range(15))
 def test_a_call_whose_answer_is_lost_is_not_made_a_second_time(
     tmp_path: Path, away: Away, good: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,7 +544,7 @@ def test_a_call_whose_answer_is_lost_is_not_made_a_second_time(
 
     with start_run("a", tmp_path, {"a": "1"}, {}) as run:
         for name in (
-            *("create_run", "log_batch", "log_artifacts", "set_tag", "set_terminated"),
+            *("log_batch", "log_artifacts", "set_tag", "set_terminated"),
             *("set_model_version_tag", "set_registered_model_alias"),
         ):
             monkeypatch.setattr(
@@ -556,6 +556,26 @@ def test_a_call_whose_answer_is_lost_is_not_made_a_second_time(
     assert calls > good  # an answer was lost
     assert sync(tmp_path).left == []  # that to the last call is asked for again
     assert_one_of_each(tmp_path)
+
+
+def test_a_run_whose_making_was_not_answered_is_not_made_twice(
+    server: Path, away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away.now = True
+    with start_run("a", server, {"a": "1"}, {}) as run:
+        log_one_of_each(run, server)
+    away.now = False
+    create = mlflow.MlflowClient.create_run
+
+    def unanswered(self: Any, *args: Any, **options: Any) -> Any:
+        away.lost = 1
+        return create(self, *args, **options)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_run", unanswered)
+    assert sync(server).left == ["a"]
+    monkeypatch.setattr(mlflow.MlflowClient, "create_run", create)
+    assert sync(server).delivered == ["a"]
+    assert_one_of_each(server)
 
 
 def test_an_entry_that_mlflow_refuses_is_named_and_left_out(

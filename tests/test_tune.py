@@ -31,8 +31,8 @@ from src.tuning.search import Search
 from src.tuning.storage import open_store, original
 from src.tuning.study import Account
 from src.tuning.worker import RUN, shares
-from tests.conftest import ROOT
-from tests.pipeline.project import Project, set_value
+from tests.conftest import ROOT, set_value
+from tests.pipeline.project import Project
 from tests.servers import PASSWORD, mlflow_server, postgres
 
 SEARCH = ("python3", "-m", "src.tune", "--class", "normal")

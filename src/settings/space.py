@@ -98,14 +98,13 @@ DERIVED: Mapping[str, Callable[[Tree, Any], None]] = {
 SET_BY: Mapping[str, Sequence[str]] = {
     "generator.width": ("generator.channels", "generator.base_channels"),
     "discriminator.width": ("discriminator.channels",),
-    **{
-        f"{network}.depth": tuple(
-            f"{network}.{part}" for part in ("channels", "kernels", "strides")
-        )
-        for network in NETWORKS
-    },
-    **{f"{network}.kernel": (f"{network}.kernels",) for network in NETWORKS},
-    "optimizer.beta1": tuple(f"optimizer.{network}.beta1" for network in NETWORKS),
+    "generator.depth": ("generator.channels", "generator.kernels", "generator.strides"),
+    "discriminator.depth": (
+        *("discriminator.channels", "discriminator.kernels", "discriminator.strides"),
+    ),
+    "generator.kernel": ("generator.kernels",),
+    "discriminator.kernel": ("discriminator.kernels",),
+    "optimizer.beta1": ("optimizer.generator.beta1", "optimizer.discriminator.beta1"),
 }
 
 

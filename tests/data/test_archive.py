@@ -8,24 +8,9 @@ import pytest
 from src.data import archive as archive_module
 from src.data.archive import list_entries, read_entry
 from src.errors import UserError
-from tests.conftest import kaggle_files
+from tests.conftest import kaggle_files, write_folder, write_zip
 
 LIMIT = 1 << 30
-
-
-def write_zip(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
-
-
-def write_folder(path: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        file = path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-    return path
 
 
 def test_a_zip_and_the_folder_it_unpacks_to_have_the_same_entries(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ class Server(ThreadingHTTPServer):
         self.faults: list[str] = []
         self.requests: list[str | None] = []
         self.content = CONTENT
+        self.asked_again, self.was_left = threading.Event(), True  # where a request stalls
 
     @property
     def url(self) -> str:
@@ -44,6 +46,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        if self.server.requests:
+            self.server.asked_again.set()
         self.server.requests.append(self.headers.get("Authorization"))
         fault = self.server.faults.pop(0) if self.server.faults else ""
         if fault.isdigit():
@@ -57,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[:1000])
             self.wfile.flush()
             if fault == "stall":
-                time.sleep(2)
+                self.server.was_left = self.server.asked_again.wait(5)
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         self.wfile.write(b"x" * len(content) if fault == "wrong" else content)
@@ -68,8 +72,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    pauses = module.pooch.core.time
-    monkeypatch.setattr(pauses, "sleep", lambda seconds: None)
+    without_pauses = SimpleNamespace(sleep=lambda seconds: None)
+    monkeypatch.setattr(module.pooch.core, "time", without_pauses)
     server = Server()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -103,6 +107,7 @@ def test_a_server_that_stalls_is_left_and_asked_again(server: Server, tmp_path: 
     server.faults = ["stall"]
     path = download(server.url, "file.bin", SHA256, folder=tmp_path, timeout=0.3, retries=1)
     assert path.read_bytes() == CONTENT
+    assert server.was_left
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from src.errors import UserError
 from src.files import sha256_of_path
 from src.settings.data import DataSettings
 from src.settings.tree import parse_settings
-from tests.conftest import collected, kaggle_files, png_bytes
-from tests.data.test_archive import write_folder, write_zip
+from tests.conftest import collected, kaggle_files, png_bytes, write_folder, write_zip
 
 LIMIT = 1 << 30
 

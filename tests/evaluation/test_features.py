@@ -135,8 +135,6 @@ def test_a_damaged_file_is_told_and_computed_again(
 def test_what_was_used_longest_ago_goes_first(
     tmp_path: Path, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from src.evaluation import features
-
     monkeypatch.setattr(features, "LARGEST_CACHE", 500)  # two files of 184 bytes
     cache = FeatureCache(tmp_path)
     for number in range(2):
@@ -181,15 +179,18 @@ def test_features_that_are_not_finite_are_refused(cpu: torch.device) -> None:
         extract_features(Broken(), IMAGES, 3, cpu)
 
 
+@pytest.mark.parametrize("name", ["classifier", "extractors", "features", "inception", "resizing"])
 def test_changed_code_computes_features_anew(
-    tmp_path: Path, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cpu: torch.device, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Else a distance would compare features of the old code with features of the new."""
+    monkeypatch.setattr(features, "_code", features._code.__wrapped__)  # which else reads once
     cache, extractor = FeatureCache(tmp_path), Sizes()
     cache.features(extractor, IMAGES, 7, cpu)
     cache.features(extractor, IMAGES, 7, cpu)
     assert len(extractor.batches) == 1
-    monkeypatch.setattr(features, "_code", lambda: "another")
+    read, changed = Path.read_bytes, f"{name}.py"
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path.name == changed))
     cache.features(extractor, IMAGES, 7, cpu)
     assert len(extractor.batches) == 2
 

@@ -56,24 +56,26 @@ def test_only_the_last_block_pools_by_maximum() -> None:
     assert [network.Mixed_7b._pool_by_maximum, network.Mixed_7c._pool_by_maximum] == [False, True]
 
 
-def test_the_resize_is_bilinear_without_antialiasing() -> None:
+@pytest.mark.parametrize("size", [8, 598])
+def test_the_resize_is_bilinear_without_antialiasing(size: int) -> None:
     """As the FID reference does: against an explicit gather at half-pixel centres."""
-    image = torch.rand(1, 1, 8, 8) * 255
+    image = torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(size)) * 255
     found = (RESIZES["pytorch-fid"](image.clone())[0, 0] + 1) * 127.5
-    place = ((torch.arange(299) + 0.5) * 8 / 299 - 0.5).clamp(0, 7)
+    place = ((torch.arange(299) + 0.5) * size / 299 - 0.5).clamp(0, size - 1)
     low = place.floor().long()
-    high = (low + 1).clamp(max=7)
+    high = (low + 1).clamp(max=size - 1)
     share = place - low
     rows = image[0, 0][low] * (1 - share)[:, None] + image[0, 0][high] * share[:, None]
     expected = rows[:, low] * (1 - share) + rows[:, high] * share
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-5)
 
 
-def test_weights_that_are_not_there_are_named(
-    tmp_path: Path, cpu: torch.device, inception_weights: Path
-) -> None:
+def test_weights_that_are_not_there_are_named(tmp_path: Path, cpu: torch.device) -> None:
     with pytest.raises(UserError, match="there is no such file of weights"):
         load_inception(tmp_path / "absent.pth", 64, cpu)
+
+
+def test_what_weights_lack_is_counted(cpu: torch.device, inception_weights: Path) -> None:
     with pytest.raises(UserError, match=r"lacks \d+ tensors that 2048 features need"):
         load_inception(inception_weights, 2048, cpu)
 

@@ -113,6 +113,17 @@ class Project:
         }
 
 
+def read_until(process: "subprocess.Popen[str]", words: str) -> str:
+    """What a command has said when it says some words."""
+    assert process.stdout is not None
+    told = ""
+    for line in process.stdout:
+        told += line
+        if words in line:
+            return told
+    raise AssertionError(told)
+
+
 def runs(folder: Path, stage: str) -> list[tuple[str, str]]:
     """Id and status of each run of a stage in the MLflow store of a folder, the oldest first."""
     with sqlite3.connect(folder / "mlflow.db") as store:
@@ -128,14 +139,3 @@ def _environment() -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not is_the_users(name)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return clean | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
-
-
-def set_value(*place: str, value: Any) -> Any:
-    """An edit of the parameters for ``Project.change``."""
-
-    def edit(params: Any) -> None:
-        for key in place[:-1]:
-            params = params[key]
-        params[place[-1]] = value
-
-    return edit

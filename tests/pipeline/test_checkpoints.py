@@ -13,8 +13,7 @@ from pipeline.checkpoints import checkpoint_folder, training_key
 from src.compute import Compute
 from src.errors import UserError
 from src.settings.tree import parse_settings
-from tests.conftest import ROOT
-from tests.pipeline.project import set_value
+from tests.conftest import ROOT, set_value
 
 
 @pytest.fixture

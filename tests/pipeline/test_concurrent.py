@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TORTURE
-from tests.pipeline.project import Project, set_value
+from tests.conftest import TORTURE, set_value
+from tests.pipeline.project import Project, read_until
 from tests.servers import mlflow_server
 
 pytestmark = pytest.mark.long
@@ -40,10 +40,7 @@ def statuses(folder: Path) -> list[tuple[str, str]]:
 def test_a_second_dvc_in_a_checkout_is_refused_and_the_first_goes_on(project: Project) -> None:
     project.change(set_value("train", "normal", "epochs", value=400))
     first = project.start("dvc", "repro", "train_normal")
-    assert first.stdout is not None
-    for line in first.stdout:
-        if "epochs of" in line:
-            break
+    read_until(first, "epochs of")
     first.send_signal(signal.SIGSTOP)  # its training may end meanwhile; it holds its lock
     output = project.repro("train_normal", good=False)
     first.send_signal(signal.SIGCONT)

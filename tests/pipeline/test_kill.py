@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.workspace import free_port
-from tests.conftest import TORTURE
-from tests.pipeline.project import STAGES, Project, runs, set_value
+from tests.conftest import TORTURE, set_value
+from tests.pipeline.project import STAGES, Project, read_until, runs
 
 pytestmark = pytest.mark.long
 
@@ -73,10 +73,7 @@ def results(project: Project) -> dict[str, bytes]:
 
 def wait_until_it_trains(process: "subprocess.Popen[str]", seconds: float) -> None:
     """Wait until the training begins, and then so long."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epochs of" in line:
-            break
+    read_until(process, "epochs of")
     time.sleep(seconds)
 
 

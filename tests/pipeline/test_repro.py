@@ -4,16 +4,14 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from tests.conftest import kaggle_files
-from tests.data.test_archive import write_zip
-from tests.pipeline.project import STAGES, Project, set_value
+from tests.conftest import kaggle_files, set_value, write_zip
+from tests.pipeline.project import STAGES, Project
 
 pytestmark = pytest.mark.long
 
@@ -26,10 +24,9 @@ def project(finished: Project) -> Project:
 
 
 @pytest.fixture
-def edited(project: Project) -> Iterator[Project]:
-    """The project, whose files come back as they were."""
-    yield project
-    project.git("checkout", "-q", "--", ".")
+def edited(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the project, with a tracking store of its own."""
+    return finished.copied(tmp_path / "a clone")
 
 
 def test_every_output_is_there(project: Project) -> None:
@@ -185,8 +182,6 @@ def test_an_experiment_is_named_in_its_runs_and_can_be_compared(edited: Project)
     assert "pairs.RNxRP.mean" in edited.run("dvc", "metrics", "diff", "HEAD", "shallow")
     assert "shallow" in edited.run("dvc", "exp", "show", "--csv")
     edited.run("dvc", "plots", "diff", "HEAD", "shallow")
-    edited.git("checkout", "-q", "--", ".")
-    edited.run("dvc", "checkout")
 
 
 def test_a_run_in_a_temporary_copy_keeps_its_record(edited: Project) -> None:
@@ -206,7 +201,7 @@ def test_generators_that_copy_are_caught_by_the_stage(edited: Project) -> None:
     copying = """
 
 
-def generate(generator: Generator, noise: Tensor, batch: int = 100) -> NDArray[np.uint8]:
+def generate(generator: Generator, noise: Tensor) -> NDArray[np.uint8]:
     files = ("data/arrays/normal/train.npy", "data/arrays/pneumonia/train.npy")
     copies = np.concatenate([np.load(file) for file in files])[:, :, ::-1]
     return copies[np.arange(len(noise)) * len(copies) // len(noise)]
@@ -222,8 +217,6 @@ def generate(generator: Generator, noise: Tensor, batch: int = 100) -> NDArray[n
         "NORMAL": "copies",
         "PNEUMONIA": "copies",
     }
-    edited.git("checkout", "-q", "--", ".")
-    edited.run("dvc", "checkout", "--force")
 
 
 def test_from_another_interpreter_a_stage_says_what_to_activate(project: Project) -> None:
@@ -252,8 +245,6 @@ def test_another_source_is_the_same_road(edited: Project, tmp_path: Path) -> Non
     assert "phantoms" not in (edited.path / "reports/index.html").read_text().partition("<h2")[0]
     counts = json.loads((edited.path / "reports/metrics/fetch.json").read_text())["images"]
     assert counts["train"] == {"NORMAL": 14, "PNEUMONIA": 14}
-    edited.git("checkout", "-q", "--", ".")
-    edited.run("dvc", "checkout")
 
 
 def test_a_source_that_is_not_there_leaves_nothing(edited: Project) -> None:
@@ -266,21 +257,18 @@ def test_a_source_that_is_not_there_leaves_nothing(edited: Project) -> None:
     assert "Traceback" not in output
     assert not (edited.path / "data" / "images").exists()
     assert not list((edited.path / "data").glob(".images*"))
-    edited.git("checkout", "-q", "--", ".")
-    edited.run("dvc", "checkout")
 
 
 @pytest.mark.parametrize(
     ("content", "reason"), [(None, "it is missing"), (b"split\n\xff\n", "it cannot be read")]
 )
 def test_a_table_that_is_missing_or_damaged_is_named(
-    project: Project, content: bytes | None, reason: str
+    edited: Project, content: bytes | None, reason: str
 ) -> None:
-    table = project.path / "data" / "arrays" / "table.csv"
+    table = edited.path / "data" / "arrays" / "table.csv"
     table.unlink()
     if content is not None:
         table.write_bytes(content)
-    output = project.run("python3", "-m", "pipeline.fid_eval", good=False)
-    project.run("dvc", "checkout", "--force", "preprocess")
+    output = edited.run("python3", "-m", "pipeline.fid_eval", good=False)
     assert f"error: data/arrays/table.csv: {reason}" in output
     assert "Traceback" not in output

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.pipeline.project import Project, runs, set_value
+from tests.conftest import set_value
+from tests.pipeline.project import Project, read_until, runs
 from tests.servers import MlflowServer, mlflow_server, relay
 
 pytestmark = pytest.mark.long
@@ -73,10 +74,7 @@ def test_a_stage_goes_on_without_its_server_and_later_all_is_there(
 
     # It hangs, from some moment of the training to its end.
     process = project.start("dvc", "repro", "-f", "-s", "train_normal", **at(server))
-    assert process.stdout is not None
-    told = ""
-    while "epochs of" not in told:
-        told += process.stdout.readline()
+    told = read_until(process, "epochs of")
     server.send(signal.SIGSTOP)
     told += process.communicate()[0]
     assert process.returncode == 0, told

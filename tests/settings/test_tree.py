@@ -6,8 +6,7 @@ import pytest
 
 from src.errors import UserError
 from src.settings.tree import flatten, load_settings, parse_settings
-from tests.conftest import ROOT
-from tests.pipeline.project import set_value
+from tests.conftest import ROOT, set_value
 
 
 def test_the_committed_parameters_are_valid() -> None:

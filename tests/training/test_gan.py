@@ -7,20 +7,9 @@ from src.compute import Compute
 from src.errors import UserError
 from src.models.networks import Generator
 from src.settings.train import TrainSettings
-from src.settings.tree import Settings
 from src.training import gan, trainer
 from src.training.gan import EpochLosses, Observer, steps_per_epoch, train
 from tests.conftest import noted_streams
-
-
-@pytest.fixture
-def settings(tiny_settings: Settings) -> TrainSettings:
-    return tiny_settings.train.normal
-
-
-@pytest.fixture
-def images() -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (20, 16, 16), dtype=np.uint8)
 
 
 def test_the_same_seed_gives_the_same_training_whatever_the_global_state(

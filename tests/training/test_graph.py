@@ -15,7 +15,7 @@ from src.training.checkpoint import Checkpoints
 from src.training.gan import Observer, Safeguards, train
 from src.training.graph import WARM_UP
 from src.training.trainer import Trainer
-from tests.pipeline.project import set_value
+from tests.conftest import set_value
 from tests.training.test_resume import same, stopped_after
 
 STEPS = WARM_UP + 4

@@ -24,16 +24,6 @@ Images = NDArray[np.uint8]
 STEPS = 6  # three epochs of two batches
 
 
-@pytest.fixture
-def settings(tiny_settings: Settings) -> TrainSettings:
-    return tiny_settings.train.normal
-
-
-@pytest.fixture
-def images() -> Images:
-    return np.random.default_rng(0).integers(0, 256, (20, 16, 16), dtype=np.uint8)
-
-
 class KilledError(Exception):
     """Instead of SIGKILL."""
 

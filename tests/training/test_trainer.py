@@ -10,18 +10,12 @@ from torch import Tensor
 from src.compute import Compute
 from src.models.layers import Dropout
 from src.settings.train import TrainSettings
-from src.settings.tree import Settings, parse_settings
+from src.settings.tree import parse_settings
 from src.training import trainer as trainer_module
 from src.training.augmentation import augment
 from src.training.losses import LOSSES
 from src.training.trainer import CPU, Trainer, sample_noise
-from tests.conftest import noted_streams
-from tests.pipeline.project import set_value
-
-
-@pytest.fixture
-def settings(tiny_settings: Settings) -> TrainSettings:
-    return tiny_settings.train.normal
+from tests.conftest import noted_streams, set_value
 
 
 def test_untrained_losses_are_near_chance(settings: TrainSettings, compute: Compute) -> None:

@@ -24,17 +24,12 @@ from src.tuning.result import Found, Repeated, collect
 from src.tuning.search import Search, decode, encode, ended
 from src.tuning.storage import FIRST_BYTES, REASON, JournalStore
 from src.tuning.study import Account
-from tests.pipeline.project import set_value
+from tests.conftest import set_value
 
 
 @pytest.fixture
 def search(tiny_settings: Settings) -> Search:
     return Search(tiny_settings, "normal", "search", "data", "")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> JournalStore:
-    return JournalStore(tmp_path / "journal", 2)
 
 
 def changed(tiny: dict[str, Any], *place: str, value: Any) -> Settings:

@@ -37,11 +37,6 @@ def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> JournalStore:
-    return JournalStore(tmp_path / "journal", 2)
-
-
 def a_study(store: Store, given: Sequence[dict[str, Any]] = GIVEN) -> optuna.Study:
     return optuna.create_study(
         storage=store.storage,

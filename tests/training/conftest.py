@@ -1,0 +1,20 @@
+"""What the tests of training share."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from src.settings.train import TrainSettings
+from src.settings.tree import Settings
+
+
+@pytest.fixture
+def settings(tiny_settings: Settings) -> TrainSettings:
+    """The training of NORMAL."""
+    return tiny_settings.train.normal
+
+
+@pytest.fixture
+def images() -> NDArray[np.uint8]:
+    """Some to train on."""
+    return np.random.default_rng(0).integers(0, 256, (20, 16, 16), dtype=np.uint8)
