@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.plain_evaluation import Matrix, plain_frechet, plain_inception
-from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT, in_a_process, record
+from benchmarks.workspace import ROOT, in_a_process, processor, record
 from src.compute import choose_device
 from src.evaluation.features import extract_features
 from src.evaluation.frechet import FeatureSet, frechet_distance

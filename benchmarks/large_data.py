@@ -6,8 +6,6 @@ pages, the highest sum in the run); pages of mapped files, which the system may 
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,8 +16,15 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT, anonymous_mib, copy_project, family, record
+from benchmarks.workspace import (
+    ROOT,
+    anonymous_mib,
+    copy_project,
+    family,
+    machine,
+    record,
+    start_stage,
+)
 
 RESULT = ROOT / "reports" / "benchmarks" / "large_data.json"
 SIZES = (4_000, 16_000, 64_000)
@@ -57,7 +62,7 @@ def set_size(folder: Path, images: int) -> None:
 def run_stage(folder: Path, module: Sequence[str]) -> tuple[float, float]:
     """Seconds that a stage takes, and the most MiB that it and its workers hold."""
     start = time.perf_counter()
-    stage = subprocess.Popen([sys.executable, "-m", *module], cwd=folder, stdout=subprocess.DEVNULL)
+    stage = start_stage(folder, *module)
     peak = 0.0
     while stage.poll() is None:
         peak = max(peak, sum(anonymous_mib(pid) for pid in family(stage.pid)))
@@ -92,7 +97,7 @@ def measure(sizes: Sequence[int]) -> dict[str, Any]:
             "mib_to_start": float(memory_line[1]),
         }
     return {
-        "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0))},
+        "machine": machine(),
         "stages": stages,
     }
 
@@ -114,7 +119,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--sizes", type=int, nargs="+", default=SIZES, help="images of each set, two or more"
     )
     arguments = parser.parse_args(argv)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # each copy has a store of its own
     result = measure(arguments.sizes)
     record(RESULT, result, show)
     return 0

@@ -21,8 +21,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT, settings_of_networks
+from benchmarks.workspace import ROOT, processor, settings_of_networks
 from src.compute import choose_compute
 from src.data.download import download_inception
 from src.errors import UserError, report_errors

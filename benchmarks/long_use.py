@@ -8,7 +8,6 @@ lines through the second half. Writes long_use.json and long_use.png to reports/
 
 import argparse
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -27,15 +26,16 @@ from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
 from benchmarks.large_data import set_size
-from benchmarks.train_throughput import processor
 from benchmarks.workspace import (
     ROOT,
     anonymous_mib,
     copy_project,
     family,
     free_port,
+    machine,
     record,
     run_stage,
+    start_stage,
 )
 from src.errors import report_errors
 from src.figures import as_png
@@ -111,7 +111,7 @@ def rows_of(folder: Path, query: str) -> float:
 def training(folder: Path) -> Watched:
     """Thousands of steps."""
     steps = (IMAGES // 2 - round(IMAGES * 0.05)) // 32
-    process = _start(folder, "pipeline.train", "normal")
+    process = start_stage(folder, "pipeline.train", "normal")
     query = "select max(step) from metrics where key = 'g'"
     found = watch("steps", process, lambda: steps * rows_of(folder, query), float("inf"))
     if process.wait():
@@ -121,7 +121,7 @@ def training(folder: Path) -> Watched:
 
 def search(folder: Path) -> Watched:
     """Hundreds of trials."""
-    process = _start(folder, "src.tune", "--class", "normal", "--trials", str(TRIALS))
+    process = start_stage(folder, "src.tune", "--class", "normal", "--trials", str(TRIALS))
     query = "select count(*) from tags where key = 'tune.state'"
     found = watch("trials", process, lambda: rows_of(folder, query), float("inf"))
     if process.wait():
@@ -132,41 +132,35 @@ def search(folder: Path) -> Watched:
 def serving(folder: Path) -> Watched:
     """Thousands of requests of many clients."""
     port = free_port()
-    process = _start(folder, "src.serve", "--class", "normal", "--port", str(port))
+    process = start_stage(folder, "src.serve", "--class", "normal", "--port", str(port))
     address = f"http://127.0.0.1:{port}/invocations"
-    answered = 0
 
     def ask(number: int) -> None:
-        nonlocal answered
         rows = {"seed": [number] * IMAGES_PER_REQUEST, "index": list(range(IMAGES_PER_REQUEST))}
         body = json.dumps({"inputs": rows}).encode()
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=120) as answer:
             answer.read()
-        answered += 1
 
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            ask(0)
-            break
-        except OSError:
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise
-            time.sleep(1)
-    with ThreadPoolExecutor(CLIENTS) as clients:
-        work = clients.map(ask, range(REQUESTS))
-        found = watch("requests", process, lambda: float(answered), REQUESTS)
-        for _ in work:  # an error of one is raised here
-            pass
-    process.terminate()
-    process.wait()
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                ask(0)
+                break
+            except OSError:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise
+                time.sleep(1)
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            work = [clients.submit(ask, number) for number in range(REQUESTS)]
+            found = watch("requests", process, lambda: sum(one.done() for one in work), REQUESTS)
+        for one in work:
+            one.result()  # an error is raised here
+    finally:
+        process.terminate()
+        process.wait()
     return found
-
-
-def _start(folder: Path, module: str, *arguments: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
 
 
 def prepare(folder: Path) -> None:
@@ -226,7 +220,6 @@ def show(result: dict[str, Any]) -> None:
 
 def run() -> None:
     """Watch all three."""
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryDirectory(prefix="long-use-") as name:
         folder = Path(name)
         prepare(folder)
@@ -235,7 +228,7 @@ def run() -> None:
         works += [serving(folder), search(folder)]
     (FOLDER / "long_use.png").write_bytes(as_png(draw(works)))
     result = {
-        "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0))},
+        "machine": machine(),
         "clients": CLIENTS,
         "images_per_request": IMAGES_PER_REQUEST,
         "works": [watched.summary() for watched in works],

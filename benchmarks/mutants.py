@@ -21,13 +21,22 @@ from pathlib import Path
 from mutmut.stats import status_by_exit_code
 
 from benchmarks.workspace import ROOT, copy_project
-from src.errors import report_errors
+from src.errors import UserError, report_errors
 from src.files import write_json
 
 RESULT = ROOT / "reports" / "benchmarks" / "mutants.json"
 NAME = "science"  # of the copied package
 MODULES = {
-    "data": ("archive", "image_sets", "images", "patients", "phantoms", "sources", "tables"),
+    "data": (
+        "archive",
+        "image_files",
+        "image_sets",
+        "images",
+        "patients",
+        "phantoms",
+        "sources",
+        "tables",
+    ),
     "evaluation": (
         *("classifier", "comparison", "copies", "diagnosis", "draws", "features", "frechet"),
         *("inception", "neighbours", "privacy", "protocol", "resizing", "scores"),
@@ -60,6 +69,9 @@ def try_mutants(modules: Sequence[str], workers: int, without: str) -> None:
         workers: how many are tried at once.
         without: tests that are left out besides, as pytest's ``-k`` names them.
     """
+    known = {name for names in MODULES.values() for name in names}
+    if unknown := set(modules) - known:  # else mutmut would take them for all
+        raise UserError(f"{', '.join(sorted(unknown))}: not among {', '.join(sorted(known))}")
     files = {
         f"{folder}/{module}.py"
         for folder, names in MODULES.items()

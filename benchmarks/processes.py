@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.train_throughput import SIZES, processor, settings_of
-from benchmarks.workspace import ROOT, free_port
+from benchmarks.train_throughput import SIZES, settings_of
+from benchmarks.workspace import ROOT, free_port, machine
 from src.compute import choose_compute
 from src.files import write_json
 from src.models.networks import count_parameters
@@ -95,9 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         size, processes, seconds = arguments.measure
         print(json.dumps(measure(size, int(processes), float(seconds))))
         return 0
-    result: dict[str, Any] = {
-        "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0))}
-    }
+    result: dict[str, Any] = {"machine": machine()}
     print(f"{'':16}{'images/s':>10}{'ratio':>8}{'MiB a step':>12}")
     for size in SIZES:
         result[size] = {}

@@ -24,8 +24,7 @@ import optuna
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT
+from benchmarks.workspace import ROOT, processor
 from src.compute import choose_compute
 from src.data.classes import CLASSES
 from src.errors import UserError, report_errors

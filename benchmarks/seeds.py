@@ -7,7 +7,6 @@ reports/benchmarks.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,8 +16,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT, copy_project, record, run_stage
+from benchmarks.workspace import ROOT, copy_project, machine, record, run_stage
 from src.data.classes import CLASSES
 
 RESULT = ROOT / "reports" / "benchmarks" / "seeds.json"
@@ -71,7 +69,7 @@ def measure(seeds: int) -> dict[str, Any]:
         for key in rows[0]
     }
     return {
-        "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0))},
+        "machine": machine(),
         "seeds": seeds,
         "scores": spread,
     }
@@ -89,7 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="how many, two or more")
     arguments = parser.parse_args(argv)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
     record(RESULT, measure(arguments.seeds), show)
     return 0
 

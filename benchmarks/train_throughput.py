@@ -10,6 +10,7 @@ and a step is measured launched kernel by kernel as well.
 import argparse
 import json
 import math
+import os
 import resource
 import statistics
 import sys
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
-from benchmarks.workspace import ROOT, in_a_process, record, settings_of_networks
+from benchmarks.workspace import ROOT, in_a_process, processor, record, settings_of_networks
 from src.compute import choose_compute, choose_device, computes_in_bf16
 from src.models.flops import discriminator_flops, generator_flops, update_flops
 from src.settings.compute import ComputeSettings
@@ -69,7 +70,7 @@ def measure_step(size: str, variant: str, seconds: float, device: Device) -> dic
     trainer: PlainTrainer | Trainer
     if variant == "plain":
         torch.manual_seed(0)
-        torch.set_num_threads(max(torch.get_num_threads(), 1))
+        torch.set_num_threads(len(os.sched_getaffinity(0)))  # as ours has
         trainer = PlainTrainer(
             settings,
             PlainGenerator(settings.generator, image_size).to(where),
@@ -182,14 +183,6 @@ def compare(rounds: int, seconds: float, device: Device) -> dict[str, Any]:
                 "peak_mib": memory[variant],
             }
     return result
-
-
-def processor() -> str:
-    """The processor's name and its widest vector instructions."""
-    capabilities = torch.cpu.get_capabilities()
-    known = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2")
-    widest = [name for name in known if capabilities.get(name)][:1]
-    return " ".join([str(capabilities.get("cpu_name", "unknown")), *widest])
 
 
 def show(result: dict[str, Any]) -> None:

@@ -21,8 +21,7 @@ import optuna
 from optuna.pruners import MedianPruner
 from sqlalchemy import create_engine, text
 
-from benchmarks.train_throughput import processor
-from benchmarks.workspace import ROOT
+from benchmarks.workspace import ROOT, processor
 from src.errors import report_errors
 from src.files import write_json
 from src.progress import say

@@ -1,6 +1,7 @@
 """What benchmarks share: copies of the project, its named networks, measurements in processes."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from src.files import write_json
 
@@ -36,11 +39,40 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def is_the_users(name: str) -> bool:
+    """Whether an environment variable would lead a copy of the project to a user's server, account or DVC."""
+    known = ("KAGGLE_USERNAME", "KAGGLE_KEY", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+    return name in (*known, "TUNE_STORAGE") or name.startswith("DVC_")
+
+
+def without_the_users() -> dict[str, str]:
+    """The environment of what works in a copy, which has stores of its own."""
+    return {name: value for name, value in os.environ.items() if not is_the_users(name)}
+
+
+def start_stage(folder: Path, *module: str) -> "subprocess.Popen[bytes]":
+    """Start a stage or a command of a copy."""
+    command = [sys.executable, "-m", *module]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=without_the_users())
+
+
 def run_stage(folder: Path, *module: str) -> None:
     """Run a stage of a copy."""
-    subprocess.run(
-        [sys.executable, "-m", *module], cwd=folder, check=True, stdout=subprocess.DEVNULL
-    )
+    if status := start_stage(folder, *module).wait():
+        raise SystemExit(f"{' '.join(module)} ended with status {status}")
+
+
+def processor() -> str:
+    """The processor's name and its widest vector instructions."""
+    capabilities = torch.cpu.get_capabilities()
+    known = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2")
+    widest = [name for name in known if capabilities.get(name)][:1]
+    return " ".join([str(capabilities.get("cpu_name", "unknown")), *widest])
+
+
+def machine() -> dict[str, Any]:
+    """What a result was measured on."""
+    return {"processor": processor(), "cores": len(os.sched_getaffinity(0))}
 
 
 def in_a_process(module: str, *arguments: str) -> dict[str, float]:

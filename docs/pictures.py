@@ -5,23 +5,25 @@ They show what the last run in this folder made, so take them of phantoms. Needs
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
+from benchmarks.workspace import free_port
 from src.errors import UserError, report_errors
 from src.files import write_atomic
 from src.tracking import find_runs, runs_link, tracking_uri
 from src.workspace import HOME, PROJECT, read_metrics
 
 DOCS = PROJECT / "docs"
-SIZE = {"width": 1280, "height": 800}
+SIZE: ViewportSize = {"width": 1280, "height": 800}
 PATIENCE = 120  # seconds for MLflow's UI to start
 LOADING, SETTLE = 90_000, 4_000  # milliseconds: for what is asked for, and to draw it
 # What else it would lay over the page.
@@ -82,7 +84,7 @@ def _save(page: Page, name: str) -> None:
 @contextmanager
 def _mlflow_ui() -> Iterator[str]:
     """MLflow's UI on the project's store, until the block ends."""
-    port = 5017
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     with subprocess.Popen(
@@ -96,11 +98,12 @@ def _mlflow_ui() -> Iterator[str]:
             end = time.monotonic() + PATIENCE
             while not _answers(address):
                 if time.monotonic() > end or process.poll() is not None:
-                    raise UserError(f"MLflow's UI does not start; is port {port} free?")
+                    raise UserError("MLflow's UI does not start")
                 time.sleep(1)
             yield address
         finally:
-            os.killpg(process.pid, 15)
+            with suppress(ProcessLookupError):  # it has ended
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def _answers(address: str) -> bool:

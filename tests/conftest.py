@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from ruamel.yaml import YAML
 
+from benchmarks.workspace import is_the_users
 from src.compute import Compute, choose_compute, random_stream
 from src.data.classes import CLASSES, SPLITS
 from src.data.images import Prepared, prepare_images
@@ -44,12 +45,6 @@ class Hostile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.file,)
-
-
-def is_the_users(name: str) -> bool:
-    """Whether an environment variable would lead a test to a user's server, account or DVC."""
-    known = ("KAGGLE_USERNAME", "KAGGLE_KEY", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
-    return name in (*known, "TUNE_STORAGE") or name.startswith("DVC_")
 
 
 def noted_streams(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> list[tuple[int, ...]]:

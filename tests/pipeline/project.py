@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from ruamel.yaml import YAML
 
-from benchmarks.workspace import copy_project
-from tests.conftest import is_the_users, shrink
+from benchmarks.workspace import copy_project, without_the_users
+from tests.conftest import shrink
 from tests.servers import empty_store
 
 STAGES = [
@@ -136,6 +136,5 @@ def runs(folder: Path, stage: str) -> list[tuple[str, str]]:
 
 def _environment() -> dict[str, str]:
     """With this interpreter first on the path, and nothing of the user's."""
-    clean = {name: value for name, value in os.environ.items() if not is_the_users(name)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return clean | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+    return without_the_users() | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
