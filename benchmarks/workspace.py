@@ -40,7 +40,7 @@ def free_port() -> int:
 
 
 def is_the_users(name: str) -> bool:
-    """Whether an environment variable would lead a copy of the project to a user's server, account or DVC."""
+    """Whether an environment variable would lead a copy to a user's server, account or DVC."""
     known = ("KAGGLE_USERNAME", "KAGGLE_KEY", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
     return name in (*known, "TUNE_STORAGE") or name.startswith("DVC_")
 

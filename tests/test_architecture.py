@@ -1,6 +1,7 @@
 """The arrows point one way, and dvc.yaml names the code that each stage depends on."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,17 @@ print("ran")
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "ran\n"
+
+
+def test_versions_that_are_written_twice_are_the_same() -> None:
+    """Those of the servers in compose.yaml, and of what the requirements name."""
+    named = r"^([A-Za-z][\w.-]*)(?:\[\w+\])?==([\w.]+)"
+    lock = dict(re.findall(named, (ROOT / "requirements-lock.txt").read_text(), re.MULTILINE))
+    locked = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in lock.items()}
+    texts = [(ROOT / f"requirements{part}.txt").read_text() for part in ("", "-dev")]
+    texts.append("\n".join(re.findall(r"[\w\[\]-]+==[\w.]+", (ROOT / "compose.yaml").read_text())))
+    for name, version in re.findall(named, "\n".join(texts), re.MULTILINE):
+        assert locked.get(re.sub(r"[-_.]+", "-", name).lower()) == version, name
 
 
 def test_every_module_says_what_it_is() -> None:
