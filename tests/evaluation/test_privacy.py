@@ -15,11 +15,13 @@ from sklearn.metrics import roc_auc_score
 from src.data.patients import patient_of
 from src.data.phantoms import draw_phantoms
 from src.errors import UserError
+from src.evaluation import privacy
 from src.evaluation.disturbances import DISTURBANCES
 from src.evaluation.draws import Patients
 from src.evaluation.neighbours import FeatureSpace, Images, MakeSpace, Nearest, PixelSpace
 from src.evaluation.privacy import (
     Baseline,
+    Caught,
     RealImages,
     SpaceFindings,
     c_t,
@@ -247,6 +249,106 @@ def test_an_attack_that_succeeds_without_copies_forbids_the_all_clear(
     assert judge({"pixels": splits}, SETTINGS).kind == "no sign of copying"
 
 
+def caught(findings: SpaceFindings, **changes: Caught) -> SpaceFindings:
+    return replace(findings, caught={**findings.caught, **changes})
+
+
+def test_every_verdict_is_one_sentence_with_its_numbers(harmless: SpaceFindings) -> None:
+    near = "as near to a train image as the nearest 1% of other patients' images"
+    spaces = {"pixels": harmless, "features": harmless}
+    shares = "0.0% in pixels (held-out real images: 1.0%)"
+    both = shares + ", 0.0% in features (held-out real images: 1.0%)"
+
+    def told(**changes: SpaceFindings) -> str:
+        return judge({**spaces, **changes}, SETTINGS).sentence
+
+    assert told() == (
+        f"No sign of copying: of 150 generated images {both} are {near}. Copies, shifted, "
+        "brightened, compressed or mirrored, would be noticed with a chance of 80% if they were "
+        "9.0% of the images."
+    )
+    # What one space sees is enough, so that the better one counts for each disturbance.
+    blunt = replace(harmless, detectable={**harmless.detectable, "mirrored": 0.14})
+    better = replace(harmless, detectable=dict.fromkeys(DISTURBANCES, 0.05))
+    assert told(features=blunt).endswith("if they were 9.0% of the images.")
+    assert told(pixels=blunt, features=better).endswith("if they were 5.0% of the images.")
+    copying = replace(caught(harmless, generated=Caught(150, 30, 0.004)), copied=7)
+    assert told(pixels=copying) == (
+        "Copies: of 150 generated images 20.0% in pixels (held-out real images: 1.0%) are "
+        f"{near}. They are near to 7 different train images."
+    )
+    other = replace(copying, copied=5)
+    assert told(pixels=copying, features=other).endswith("near to 5 different train images.")
+    # Two spaces share the level, 0.01.
+    unsure = caught(harmless, generated=Caught(150, 30, 0.006))
+    assert told(pixels=unsure).startswith("No sign of copying")
+    leaked = caught(copying, held_out=Caught(100, 50, 0.009))
+    assert told(pixels=leaked, features=leaked) == (
+        "Can't tell: held-out real images are themselves taken for copies in pixels and features, "
+        "so the test does not hold on these data."
+    )
+    assert told(pixels=leaked, features=copying).startswith("Copies: of 150 generated images 20.0%")
+    blind = replace(harmless, detectable={**harmless.detectable, "shifted": None, "mirrored": 0.16})
+    assert told(pixels=blind, features=blind) == (
+        "Can't tell: copies that are shifted or mirrored would not be noticed among the generated "
+        "images, even if they were 15% of them."
+    )
+    error = replace(harmless.attack.interval, standard_error=0.01)
+    leaking = replace(
+        harmless,
+        attack=replace(harmless.attack, auc=0.625, interval=error),
+        attack_control=replace(harmless.attack_control, auc=0.5),
+    )
+    assert told(pixels=leaking, features=leaking) == (
+        f"Can't tell: no copies are found (of 150 generated images {both} are {near} images), but "
+        "with the generated images train images are told from held-out ones better than by "
+        "guessing (area under the curve: pixels 0.62, features 0.62), and better than with other "
+        "patients' images. Splits that differ may do that as well."
+    ).replace(" images images)", " images)")
+
+
+def test_no_more_images_are_looked_at_than_the_settings_say() -> None:
+    rng = np.random.default_rng(12)
+    images = rng.integers(0, 256, (200, 4, 4), dtype=np.uint8)
+    real = RealImages(images[:120], Patients.strangers(120))
+    few = SETTINGS.model_copy(update={"images": 10, "train_images": 12, "controls": 3})
+    found = find_copies(
+        real,
+        RealImages(images[120:], Patients.strangers(80)),
+        images[:20],
+        lambda references: FeatureSpace(grey_values, references),
+        few,
+        0.01,
+        0,
+    )
+    assert (len(found.train), len(found.held_out), len(found.generated)) == (12, 10, 20)
+    assert (found.attack.members, found.attack_control.members) == (12, 12)
+    # One patient has nearly all images, and is drawn after most of the others.
+    one_patient = Patients(np.where(np.arange(120) < 110, 0, np.arange(120) // 4))
+    with pytest.raises(UserError, match=r"^nearly all train images are of one patient$"):
+        find_copies(
+            RealImages(images[:120], one_patient),
+            RealImages(images[120:], Patients.strangers(80)),
+            images[:20],
+            lambda references: FeatureSpace(grey_values, references),
+            few,
+            0.01,
+            1,
+        )
+
+
+def test_cells_are_clusters_of_alike_images() -> None:
+    rng = np.random.default_rng(13)
+    levels = np.repeat([40, 210, 125], 50)
+    images = (levels[:, None, None] + rng.integers(-9, 9, (150, 32, 32))).astype(np.uint8)
+    cells = privacy._cells(images, 170, seed=1)
+    groups = [set(cells[levels == level]) for level in (40, 125, 210)]
+    assert sorted(len(group) for group in groups) == [1, 1, 1]
+    assert len(set.union(*groups)) == 3
+    assert np.array_equal(privacy._cells(images, 170, seed=1), cells)
+    assert set(privacy._cells(images, 30, seed=1)) == {0}  # too few held-out images to part
+
+
 def test_the_draws_are_repeatable_and_those_of_another_seed_differ(
     real: dict[str, RealImages], honest: NDArray[np.uint8], findings: SpaceFindings
 ) -> None:
@@ -428,6 +530,8 @@ def test_what_is_caught_no_more_often_than_others_is_never_detectable() -> None:
     assert detectable_share(0.01, 200, base, 0.01) is None
     assert detectable_share(0.02, 200, base, 0.01) is None
     assert detectable_share(1.0, 2, Baseline(1000, 500), 0.01) is None
+    # Fewer of such copies are caught than would have to be.
+    assert detectable_share(0.03, 200, base, 0.01) is None
 
 
 def test_several_tests_share_the_level_of_false_alarms() -> None:
