@@ -12,8 +12,16 @@ from collections.abc import Mapping, Sequence
 from pipeline.packages import DISTANCE, JUDGED_BY, PRIVACY
 from src.data.classes import CLASSES
 from src.errors import UserError, report_errors
-from src.progress import say
-from src.tracking import CANDIDATE, CHAMPION, Version, model_version, registered_name, set_alias
+from src.progress import say, warn
+from src.tracking import (
+    CANDIDATE,
+    CHAMPION,
+    Version,
+    count_waiting,
+    model_version,
+    registered_name,
+    set_alias,
+)
 from src.workspace import HOME
 
 
@@ -46,6 +54,8 @@ def promote(labels: Sequence[str]) -> None:
         UserError: if a candidate is missing or must not become champion.
     """
     refused = []
+    if waiting := count_waiting(HOME):
+        warn(f"{waiting} runs wait for MLflow, maybe with newer candidates: `make sync` first")
     for label in labels:
         name = registered_name(label)
         candidate = model_version(HOME, name, CANDIDATE)

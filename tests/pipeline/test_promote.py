@@ -59,7 +59,10 @@ def test_the_alias_moves_to_what_is_better(
     assert "pneumonia: it has no candidate" in refused
     candidate()
     assert champion() is None  # never of itself
-    assert main(["--class", "normal"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(promote, "count_waiting", lambda root: 2)
+        assert main(["--class", "normal"]) == 0
+    assert "2 runs wait for MLflow, maybe with newer candidates" in capsys.readouterr().err
     assert champion() == 2
     candidate(frechet="0.7")
     assert main(["--class", "normal"]) == 1
