@@ -48,7 +48,10 @@ MODULES = {
         *("losses", "optimizers", "trainer"),
     ),
 }
-FURTHER = {"training/gan.py": ("tests/training/test_resume.py",)}  # beside a module's own tests
+FURTHER = {  # beside a module's own tests
+    "data/image_files.py": ("tests/data/test_images.py", "tests/data/test_sources.py"),
+    "training/gan.py": ("tests/training/test_resume.py",),
+}
 SETTINGS = f"""
 [tool.mutmut]
 source_paths = ["{NAME}"]

@@ -302,7 +302,7 @@ def _output(*command: str) -> str | None:
 
 def _asked(*command: str) -> "subprocess.CompletedProcess[str]":
     """What a command prints and says, in English."""
-    language = os.environ | {"LC_ALL": "C.UTF-8"}
+    language = os.environ | {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
     return subprocess.run(command, cwd=HOME, capture_output=True, text=True, env=language)
 
 

@@ -32,7 +32,7 @@ from src.evaluation.frechet import (
 )
 from src.evaluation.inception import LAST_LAYER
 from src.evaluation.resizing import RESIZES, SCALINGS
-from src.evaluation.scores import JudgedSet, score_sets
+from src.evaluation.scores import JudgedSet, Score, score_sets
 from src.evaluation.statistics_file import load_statistics, save_statistics
 from src.files import sha256_of_file
 
@@ -145,8 +145,9 @@ def evaluate(arguments: argparse.Namespace) -> Report:
         cache = FeatureCache(cache_folder() / "features")
         features = np.empty((len(loaded.images), extractor.dims), dtype=np.float32)
         for rows, same in by_shape(loaded.images):
-            # A few of a size need no whole batch of it.
-            batch = min(arguments.batch, 1 << (len(same) - 1).bit_length())
+            batch = arguments.batch
+            if arguments.features != "module":  # which may take whole batches alone
+                batch = min(batch, 1 << (len(same) - 1).bit_length())  # a few need no more
             features[rows] = cache.features(extractor, same, batch, device)
         patients = Patients.named(loaded.patients)
         given.append(Given(path, JudgedSet(features, patients), None, len(features)))
@@ -214,12 +215,9 @@ def _add_scores(
     if real.images is None or generated.images is None:
         report.warnings.append("statistics have no images: no interval, no floor, no other score")
         value = frechet_distance(real.gaussian(), generated.gaussian())
-        report.scores["frechet"] = {"value": value} | dict.fromkeys(
-            (
-                *("low", "high", "standard_error", "infinite"),
-                *("floor", "floor_spread", "floor_n", "score_at_floor_n"),
-            )
-        )
+        told = Score("frechet", value, 0, 0, None, None).numbers()
+        counts = {"n_real": real.count, "n_fake": generated.count}
+        report.scores["frechet"] = told | counts | {"infinite": None}
         return
     no_interval, no_floor = [], []
     for score in score_sets(

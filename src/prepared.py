@@ -33,9 +33,9 @@ def test_split(label: str) -> tuple[NDArray[np.uint8], list[str]]:
     Images of patients who have train images of the class as well are left out, and those whose
     files are among the train images under another name.
     """
+    images, test = _split(label, "test")
     _, train = _split(label, "train")
     known, seen = {name for name, _ in train}, {checksum for _, checksum in train}
-    images, test = _split(label, "test")
     rows, names = [], []
     for row, (name, checksum) in enumerate(test):
         if name not in known and checksum not in seen:

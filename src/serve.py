@@ -122,7 +122,8 @@ def _without_trace(body: bytes) -> bytes:
 
 async def _refuse(send: Send, status: int, reason: str) -> None:
     body = json.dumps({"error_code": "BAD_REQUEST", "message": reason}).encode()
-    headers = [(b"content-type", b"application/json")]
+    # Closed, since who goes on sending would else keep the connection, and others out.
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     start = {"type": "http.response.start", "status": status, "headers": headers}
     await _tell(send, start, body)
 

@@ -136,7 +136,10 @@ def _no_user_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.delenv(name)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("KAGGLE_CONFIG_DIR", str(folder / "kaggle"))
-        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        config = folder / "gitconfig"
+        config.write_text(f'[safe]\n\tdirectory = "{ROOT}"\n')  # whoever owns the checkout
+        patch.setenv("GIT_CONFIG_GLOBAL", str(config))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         yield
 
 

@@ -88,6 +88,7 @@ def test_statistics_are_saved_and_compared(
     assert again["frechet"]["value"] == pytest.approx(whole["frechet"]["value"], rel=1e-6)
     assert again["n"] == {"real": 30, "generated": 30}
     assert "kid" not in again
+    assert again["frechet"].keys() == whole["frechet"].keys()
     assert any("no interval" in line for line in again["warnings"])
     assert main([str(saved), str(b), "--features", "pixels", "--dims", "64"]) == 1
     told = capsys.readouterr().err
@@ -123,6 +124,20 @@ def test_statistics_of_another_network_are_refused(
     assert main([*map(str, (saved, b)), *module, str(networks[1])]) == 1
     told = capsys.readouterr().err
     assert "a.npz: its statistics are of 8 features of module, weights " in told
+
+
+class Whole(torch.nn.Module):
+    """A network that takes whole batches alone, as an exported one may."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.reshape(50, -1)[:, :8].float()
+
+
+def test_a_network_of_ones_own_is_given_whole_batches(tmp_path: Path) -> None:
+    a, b = folder(tmp_path / "a", 12, 1), folder(tmp_path / "b", 9, 2)
+    torch.jit.script(Whole()).save(str(tmp_path / "m.pt"))
+    module = ["--features", "module", "--dims", "8", "--weights", str(tmp_path / "m.pt")]
+    assert main([str(a), str(b), *module, "--draws", "12"]) == 0
 
 
 def test_columns_stand_apart_however_long_their_numbers_are() -> None:

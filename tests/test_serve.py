@@ -102,6 +102,7 @@ def test_a_client_that_stalls_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
 
     asyncio.run(Guarded(never)(scope(), receive, send))
     assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]  # whatever else it sends
     assert "has to arrive within 0.01 seconds" in json.loads(sent[1]["body"])["message"]
 
 

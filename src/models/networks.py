@@ -28,9 +28,7 @@ from src.models.layers import (
 )
 from src.settings.train import DiscriminatorSettings, GeneratorSettings
 
-# What the file of a generator may ask for; `preprocess.size` is no larger.
-LARGEST_SIDE = 512
-LARGEST_MAP = 1 << 26  # values of a map of one image
+LARGEST_SIDE = 512  # of what a file of a generator draws; `preprocess.size` is no larger
 
 
 class Generator(nn.Module):
@@ -207,14 +205,7 @@ def _check_size(settings: GeneratorSettings, image_size: int, size: int) -> None
     """
     if not 0 < image_size <= LARGEST_SIDE:
         raise ValueError(f"it draws images of {image_size} pixels a side")
-    side = settings.base_size(image_size)
-    largest = side**2 * settings.base_channels
-    channels = pairwise((settings.base_channels, *settings.channels))
-    for stride, both in zip(settings.strides, channels, strict=True):
-        side *= stride
-        largest = max(largest, side**2 * max(both))  # an enlarged map has the channels of before
-    if largest > LARGEST_MAP:
-        raise ValueError(f"a map of {largest} values is too large; {LARGEST_MAP} are the most")
+    settings.check_image_size(image_size)
     held = size // torch.float32.itemsize
     widths = (settings.base_channels, *settings.channels, 1)
     kernels = (*settings.kernels, settings.output_kernel)

@@ -1,6 +1,7 @@
 """Settings of the networks and of their training."""
 
 import math
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +10,7 @@ from src.settings.base import Count, Probability, Section, Seed
 
 Layers = Annotated[tuple[Count, ...], Field(min_length=1)]
 Strides = Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(min_length=1)]
+LARGEST_MAP = 1 << 26  # values of a map of one image
 Slope = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -29,6 +31,17 @@ class GeneratorSettings(Section):
     def _lists_agree(self) -> Self:
         _same_length(self.channels, self.kernels, self.strides)
         return self
+
+    def check_image_size(self, image_size: int) -> None:
+        """Raise ValueError if the maps do not grow to ``image_size``, or are too large."""
+        side = self.base_size(image_size)
+        largest = side**2 * self.base_channels
+        channels = pairwise((self.base_channels, *self.channels))
+        for stride, both in zip(self.strides, channels, strict=True):
+            side *= stride
+            largest = max(largest, side**2 * max(both))  # an enlarged map has those of before
+        if largest > LARGEST_MAP:
+            raise ValueError(f"a map of {largest} values is too large; {LARGEST_MAP} are the most")
 
     def base_size(self, image_size: int) -> int:
         """Side of the first map, in pixels, from which the strides grow to ``image_size``.
@@ -116,7 +129,7 @@ class TrainSettings(Section):
 
     def check_image_size(self, image_size: int) -> None:
         """Raise ValueError if either network does not fit images of ``image_size`` pixels."""
-        self.generator.base_size(image_size)
+        self.generator.check_image_size(image_size)
         self.discriminator.check_image_size(image_size)
 
 

@@ -27,7 +27,7 @@ TITLES = {
 
 def study_figures(found: Found) -> Mapping[str, bytes]:
     """The plots that a study has enough trials for, by their name in ``TITLES``."""
-    study = found.study
+    study = _counted(found)
     if len(found.account.complete) < FEWEST:
         return {}
     drawn: dict[str, Callable[[], Any]] = {}
@@ -51,6 +51,13 @@ def study_figures(found: Found) -> Mapping[str, bytes]:
         study, params=_most_important(study, target), target=target, target_name=name
     )
     return {name: _png(draw) for name, draw in drawn.items()}
+
+
+def _counted(found: Found) -> optuna.Study:
+    """A study of the trials that count alone."""
+    study = optuna.create_study(directions=found.study.directions)
+    study.add_trials(found.account.trials)
+    return study
 
 
 def _most_important(

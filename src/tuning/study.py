@@ -205,9 +205,9 @@ def _try_one(study: optuna.Study, store: Store, total: int, objective: Objective
 
         def attempt(trial: optuna.Trial) -> float | Sequence[float]:
             mine.append(trial.number)
-            until_told.enter_context(store.lease(trial))
-            trial.set_user_attr(BEGUN, trial.number)
             try:
+                until_told.enter_context(store.lease(trial))
+                trial.set_user_attr(BEGUN, trial.number)
                 step_back_if_surplus(study, trial, total)
                 return objective(trial)
             except TrialError as error:

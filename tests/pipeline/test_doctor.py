@@ -102,6 +102,7 @@ def test_git_is_looked_at(
         *_, last = doctor.check_git(tiny_settings)
         assert last.kind == "problem"
         assert "`git checkout dvc.lock`" in last.text
+    monkeypatch.setenv("LANGUAGE", "de")  # in which git would tell the reason
     # As of a folder that a container sees under another user's name.
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     strange = one(doctor.check_git, tiny_settings)

@@ -233,3 +233,13 @@ def test_flattened_parameters_are_complete(params: dict[str, Any]) -> None:
         params["train"]["normal"]["generator"]["channels"]
     )
     assert flat["data.source"] == "phantom"
+
+
+def test_maps_that_are_too_large_to_be_drawn_again_are_refused(params: dict[str, Any]) -> None:
+    """What is trained is read again by the next stage, which trusts no file."""
+    params["preprocess"]["size"] = 512
+    params["train"]["normal"]["generator"].update(
+        channels=[512, 512, 512], strides=[4, 4, 4], kernels=[5, 5, 5]
+    )
+    with pytest.raises(UserError, match=r"train\.normal.*a map of 134217728 values is too large"):
+        parse_settings(params)

@@ -18,6 +18,7 @@ from src.errors import UserError
 from src.report.search import render_search
 from src.settings.tree import Settings, parse_settings
 from src.settings.tune import Range
+from src.tuning import figures
 from src.tuning.figures import study_figures
 from src.tuning.objective import TrialError
 from src.tuning.result import Found, Repeated, collect
@@ -270,7 +271,7 @@ def test_trials_beyond_those_wanted_do_not_count(search: Search, store: JournalS
 
 
 def test_the_front_is_of_trials_that_no_other_beats_in_both_aims(
-    search: Search, store: JournalStore
+    search: Search, store: JournalStore, tiny: dict[str, Any]
 ) -> None:
     front = Search(search.settings, "normal", "pareto", "data", "")
     study = front.open(store)
@@ -278,6 +279,12 @@ def test_the_front_is_of_trials_that_no_other_beats_in_both_aims(
         study.add_trial(create_trial(values=values))
     found = collect(front, study, None)
     assert [trial.number for trial in found.front()] == [0, 2, 1]
+    # A plot shows the trials that count, and no more of another command.
+    study.add_trial(create_trial(values=(0, 0)))
+    few = parse_settings(set_value("tune", "trials", value=5)(tiny) or tiny)
+    counted = collect(Search(few, "normal", "pareto", "data", ""), study, None)
+    assert len(figures._counted(counted).trials) == 5
+    assert [trial.number for trial in counted.front()] == [0, 2, 1]
 
 
 def test_the_first_and_the_best_are_repeated_with_seeds_that_the_search_did_not_use(

@@ -127,6 +127,22 @@ def test_a_defect_ends_the_worker(store: JournalStore) -> None:
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
+def test_where_a_trial_cannot_be_held_the_reason_is_told(
+    store: JournalStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where the journal lies on a file system without locks."""
+
+    def refuse(trial: optuna.Trial) -> Any:
+        raise UserError("no locks here")
+
+    monkeypatch.setattr(store, "lease", refuse)
+    study = a_study(store)
+    with pytest.raises(UserError, match="no locks here"):
+        work_on(study, store, 3, objective)
+    assert capsys.readouterr().err == ""  # nobody says that another worker has it
+    assert Account.of(study, 3, 2).done == 0
+
+
 def test_a_trial_that_was_interrupted_is_tried_again_and_counted_once(store: JournalStore) -> None:
     def interrupted(trial: optuna.Trial) -> float:
         value = objective(trial)
