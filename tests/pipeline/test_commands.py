@@ -34,6 +34,28 @@ def test_the_estimate_counts_the_images_that_are_there(
     assert re.fullmatch(r"in all about \d.*", total)
 
 
+@pytest.mark.parametrize(
+    ("answer", "status", "told"),
+    [
+        ("No known vulnerabilities found", 0, "No known vulnerabilities found"),
+        ("ERROR: a: Dependency not found and could not be audited: a (1.0)", 1, "skipped: this "),
+        ("Could not connect to a vulnerability feed", 1, "skipped: this package index gives no"),
+        ("Found 1 known vulnerability in 1 package: it could not be audited", 1, "Found 1 known"),
+        ("ERROR: requirements-lock.txt: no such file", 1, "ERROR: requirements-lock.txt"),
+    ],
+)
+def test_an_audit_without_advisories_is_skipped_and_one_with_findings_fails(
+    tmp_path: Path, answer: str, status: int, told: str
+) -> None:
+    """With a pip-audit that answers so."""
+    (tmp_path / "pip-audit").write_text(f"#!/bin/sh\necho '{answer}' >&2\nexit {status}\n")
+    (tmp_path / "pip-audit").chmod(0o755)
+    command = ["make", "--no-print-directory", "-o", ".venv/dev", "audit", f"BIN={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith(told)
+    assert (done.returncode == 0) == (status == 0 or told.startswith("skipped"))
+
+
 RECORDS = """#!/bin/sh
 [ "$1 $2" = "exp list" ] && printf 'thesis\\nreal\\nreal-2\\n' && exit
 echo "$@" >> called
