@@ -298,14 +298,19 @@ def test_the_first_and_the_best_are_repeated_with_seeds_that_the_search_did_not_
     ]
 
 
-def test_the_page_shows_the_result_and_escapes_what_it_is_told(found: Found) -> None:
+def test_the_page_shows_the_result_and_escapes_what_it_is_told(
+    found: Found, tiny: dict[str, Any]
+) -> None:
     found.study.add_trial(trial(None, 0.01, "bce", **{REASON: "<script>alert(1)</script>"}))
-    again = collect(found.search, found.study, None)
-    page = render_search(
-        Found(found.search, found.study, again.account, found.repeated), {"history": b"png"}
-    )
+    five = changed(tiny, "tune", "trials", value=5)
+    again = collect(Search(five, "normal", "search", "data", ""), found.study, None)
+    told = Found(found.search, found.study, again.account, found.repeated)
+    page = render_search(told, {"history": b"png"})
     assert found.sentence() in page
+    assert "&lt;script&gt;" in page
     assert "<script>" not in page
+    assert "How it went" in page
+    assert "How it went" not in render_search(told, {})
     assert "it diverged" in page
     assert 'src="data:image/png;base64,cG5n"' in page
     assert "<td>loss</td><td>bce</td><td>hinge</td>" in page
