@@ -14,7 +14,6 @@ from src.models.networks import load_generator
 from src.prepared import test_split
 from src.report.findings import Findings
 from src.settings.fid import FidSettings
-from src.settings.tree import Settings
 from src.tracking import Package, registered_name
 from src.workspace import PROJECT, generator_path
 
@@ -23,8 +22,8 @@ DISTANCE, PRIVACY, JUDGED_BY = "frechet", "privacy", "judged_by"
 REQUIRES = ("torch", "numpy", "pandas", "pillow")
 
 
-def package_of(label: str, findings: Findings, settings: Settings, card: str) -> Package:
-    """A class's generator with its card, licence and scores."""
+def package_of(label: str, findings: Findings, judge: str, card: str) -> Package:
+    """A class's generator with its card, licence and scores, and what ``judged_by`` names."""
     path = generator_path(label)
 
     def build(folder: Path) -> None:
@@ -43,7 +42,7 @@ def package_of(label: str, findings: Findings, settings: Settings, card: str) ->
             "generator.sha256": findings.generators[label],
             DISTANCE: str(findings.scores[label]["frechet"]["value"]),
             PRIVACY: findings.privacy[label]["verdict"],
-            JUDGED_BY: judged_by(settings.fid, findings.extractor["fingerprint"]),
+            JUDGED_BY: judge,
         },
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.packages import package_of
+from pipeline.packages import judged_by, package_of
 from pipeline.stage import Stage, run_stage
 from src.data.classes import CLASSES
 from src.errors import UserError
@@ -49,8 +49,8 @@ def report(stage: Stage) -> None:
     settings = stage.settings
     reports = PROJECT / "reports"
     grids = {label: _sample_grids(label) for label in CLASSES}
-    figures = _figures(settings, grids)
     findings = _findings(settings)
+    figures = _figures(settings, grids, findings)
     card = render_card(findings)
     with folder_in_place_of(reports / "figures") as folder:
         for name, content in figures.items():
@@ -66,19 +66,21 @@ def report(stage: Stage) -> None:
         stage.run.log_file(reports / "figures" / f"{name}.png", "figures")
     stage.run.log_file(page)
     stage.run.log_file(reports / "model-card.md")
+    judge = judged_by(settings.fid, findings.extractor["fingerprint"])
     for label in CLASSES:
-        stage.run.log_generator(package_of(label, findings, settings, card))
+        stage.run.log_generator(package_of(label, findings, judge, card))
     say(f"the report is {page}")
 
 
 def _figures(
-    settings: Settings, grids: Mapping[str, dict[int, NDArray[np.uint8]]]
+    settings: Settings, grids: Mapping[str, dict[int, NDArray[np.uint8]]], findings: Findings
 ) -> dict[str, bytes]:
     """The figures by name, as PNG files.
 
     Args:
         settings: say how much of the trainings is shown.
         grids: the samples of each class, by epoch.
+        findings: of which classifiers are drawn.
     """
     reports = PROJECT / "reports"
     histories = {c: read_table(model_folder(c) / "history.csv") for c in CLASSES}
@@ -95,7 +97,7 @@ def _figures(
     return {
         "nearest_ratios": nearest_ratios(read_table(reports / "privacy" / "nearest.csv")),
         "closest_pairs": closest_pairs(closest),
-        "classifier_scores": classifier_scores(read_table(reports / "utility" / "scores.csv")),
+        "classifier_scores": classifier_scores(findings.classifiers),
         "distance_boxes": distance_boxes(read_table(reports / "fid" / "distances.csv")),
         "real_beside_generated": real_beside_generated(pairs),
         "sample_evolution": sample_evolution(shown),
