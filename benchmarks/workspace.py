@@ -58,8 +58,9 @@ def start_stage(folder: Path, *module: str) -> "subprocess.Popen[bytes]":
 
 def run_stage(folder: Path, *module: str) -> None:
     """Run a stage of a copy."""
-    if status := start_stage(folder, *module).wait():
-        raise SystemExit(f"{' '.join(module)} ended with status {status}")
+    command = [sys.executable, "-m", *module]
+    environment = without_the_users()
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def processor() -> str:
