@@ -14,11 +14,12 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -47,6 +48,7 @@ import mlflow
 import mlflow.artifacts
 import mlflow.store.db.utils
 from mlflow.entities import Metric, Param
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -72,6 +74,8 @@ SECONDS_BETWEEN_DELIVERIES = 15.0
 SECONDS_OF_DELIVERY = 10.0
 SECONDS_AFTER_FAILURE = 60.0
 SECONDS_AT_THE_END = 60.0  # for what is left when the work is done
+# For each answer of a store without which no work begins: it may be busy, or new.
+SECONDS_TO_BEGIN = 60
 # What MLflow's UI looks for, as its own log_image and log_table leave it. They are not used since a
 # second call of theirs, after one whose answer was lost, would add a second image or more rows.
 HAS_IMAGES, HAS_TABLES = "mlflow.loggedImages", "mlflow.loggedArtifacts"
@@ -81,6 +85,8 @@ REACHED = (
     "stores.json"  # there: the experiments of stores that were reached, by name, with their ids
 )
 KEY = "run.key"  # tag that names a run before MLflow gives it an id
+# Why a server cannot be reached: MLflow says it behind the address, which it says twice.
+CAUSE = re.compile(r"""\(Caused by \w+\((<[^>]*>, )?["'](\w+\([^)]*\): )?(?P<cause>.*?)["']\)\)""")
 # What MLflow says of an entry that it will never take.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
@@ -407,7 +413,7 @@ def start_shared_run(
     Raises:
         UserError: if the store cannot be reached.
     """
-    with _reached(root) as client:
+    with _reached(root, patient=True) as client:
         experiment = _experiment(client, root, _experiment_name())
         run_id = _oldest(client, experiment, name)
         if run_id is None:
@@ -642,19 +648,48 @@ def runs_link(root: Path, tags: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _reached(root: Path) -> Iterator[mlflow.MlflowClient]:
-    """The store, for a short question.
+def _reached(root: Path, patient: bool = False) -> Iterator[mlflow.MlflowClient]:
+    """The store, for a short question; ``patient`` if nothing can be done without its answer.
 
     Raises:
         UserError: if it cannot be reached.
     """
     uri = tracking_uri(root)
+    usual = _seconds_for_an_answer()
+    waited_for = _waited_for(uri, usual) if patient else nullcontext()
     try:
-        with _one_at_a_time(root), _quiet():
+        with _one_at_a_time(root), _quiet(), waited_for:
             _make_sqlite(uri)
             yield mlflow.MlflowClient(uri)
     except STORE_ERRORS as error:
         raise _unusable(uri, error) from error
+
+
+def _seconds_for_an_answer() -> int:
+    """How long MLflow waits for each answer of a server.
+
+    Raises:
+        UserError: if the environment names no such time.
+    """
+    try:
+        return int(MLFLOW_HTTP_REQUEST_TIMEOUT.get())
+    except ValueError as error:
+        raise UserError(f"{error}; it is a whole number of seconds") from None
+
+
+@contextmanager
+def _waited_for(uri: str, usual: int) -> Iterator[None]:
+    """Let a server take its time for each answer; if it does, say what is waited for."""
+    line = f"the MLflow store {_without_password(uri)} takes its time to answer: waiting"
+    teller = threading.Timer(usual, print, (line,), {"file": sys.stderr})
+    teller.daemon = True
+    teller.start()
+    MLFLOW_HTTP_REQUEST_TIMEOUT.set(max(usual, SECONDS_TO_BEGIN))
+    try:
+        yield
+    finally:
+        teller.cancel()
+        MLFLOW_HTTP_REQUEST_TIMEOUT.set(usual)
 
 
 def _answers(root: Path) -> bool:
@@ -694,11 +729,12 @@ def _reach(root: Path) -> UserError | None:
     Raises:
         UserError: if it cannot, and never was, or is a file.
     """
+    required = _is_file(tracking_uri(root)) or _remembered(root, _experiment_name()) is None
     try:
-        with _reached(root) as client:
+        with _reached(root, patient=required) as client:
             _experiment(client, root, _experiment_name())
     except UserError as error:
-        if _is_file(tracking_uri(root)) or _remembered(root, _experiment_name()) is None:
+        if required:
             raise
         _say_it_waits(error, root)
         return error
@@ -974,7 +1010,10 @@ def _model_at(root: Path, address: str) -> Iterator[None]:
 
 def _one_line(error: BaseException) -> str:
     """An error's text on one line, without passwords and what a database was asked."""
-    return _without_password(" ".join(str(error).partition("[SQL:")[0].split()))[:300]
+    text = " ".join(str(error).partition("[SQL:")[0].split())
+    if cause := CAUSE.search(text):
+        text = cause["cause"]
+    return _without_password(text)[:300]
 
 
 def _without_password(text: str) -> str:

@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from src.tracking import (
     runs_link,
     set_alias,
     start_run,
+    start_shared_run,
     sync,
     tracking_uri,
 )
@@ -330,9 +332,47 @@ def test_a_server_that_is_not_there_is_refused_before_any_work(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with (
-        pytest.raises(UserError, match=r"http://127\.0\.0\.1:9 cannot be used"),
+        pytest.raises(
+            UserError,
+            match=r"http://127\.0\.0\.1:9 cannot be used \(Failed to establish a new connection: "
+            r"\[Errno \d+\] Connection refused\); start its server",
+        ),
         start_run("a", tmp_path, {}, {}),
     ):
+        pytest.fail("the work has started")
+
+
+@pytest.mark.parametrize("start", [start_run, start_shared_run])
+def test_a_server_that_hangs_is_waited_for_with_a_line_before_it_is_refused(
+    start: Callable[..., AbstractContextManager[tracking.Run]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr(tracking, "SECONDS_TO_BEGIN", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("//", "//me:secret@"))
+        with (
+            pytest.raises(
+                UserError, match=r"cannot be used \(Read timed out. \(read timeout=2\)\); start"
+            ),
+            start("a", tmp_path, {}, {}),
+        ):
+            pytest.fail("the work has started")
+    told = capsys.readouterr().err
+    address = address.replace("//", "//***@")
+    assert told == f"the MLflow store {address} takes its time to answer: waiting\n"
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "1"
+
+
+def test_a_time_to_wait_that_is_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon")
+    wanted = "'soon' for MLFLOW_HTTP_REQUEST_TIMEOUT.*a whole number of seconds"
+    with pytest.raises(UserError, match=wanted), start_run("a", tmp_path, {}, {}):
         pytest.fail("the work has started")
 
 
@@ -341,6 +381,7 @@ class Away:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = False
+        self.words = "connection refused"
         self.lost = 0
         monkeypatch.setattr(tracking, "SECONDS_BETWEEN_DELIVERIES", 0.0)
         monkeypatch.setattr(tracking, "SECONDS_AFTER_FAILURE", 0.0)
@@ -358,7 +399,7 @@ class Away:
     def _answered(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def answered(*args: Any, **options: Any) -> Any:
             if self.now:
-                raise MlflowException("connection refused")
+                raise MlflowException(self.words)
             found = call(*args, **options)
             if self.lost:
                 self.lost -= 1
@@ -391,6 +432,35 @@ def spooled(root: Path) -> list[Path]:
 
 def steps(root: Path, run: Entity, name: str = "g") -> list[int]:
     return [metric.step for metric in client(root).get_metric_history(run.info.run_id, name)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (
+            "NameResolutionError(\"HTTPConnection(host='gone', port=80): Failed to resolve 'gone' "
+            '([Errno -2] Name or service not known)")',
+            "Failed to resolve 'gone' ([Errno -2] Name or service not known)",
+        ),
+        (
+            "ConnectTimeoutError(<HTTPConnection(host='10.0.0.1', port=80) at 0x7f34d335f240>, "
+            "'Connection to 10.0.0.1 timed out. (connect timeout=10)')",
+            "Connection to 10.0.0.1 timed out. (connect timeout=10)",
+        ),
+        (
+            "SSLError(SSLCertVerificationError(1, 'self-signed certificate'))",
+            "failed (Caused by SSLError(SSLCertVerificationError(1, 'self-signed certificate')))",
+        ),
+    ],
+)
+def test_of_a_server_that_cannot_be_reached_the_cause_is_told(
+    server: Path, away: Away, reason: str, told: str
+) -> None:
+    away.now = True
+    away.words = f"failed (Caused by {reason})"
+    with pytest.raises(UserError) as found:
+        check_store(server)
+    assert f" cannot be used ({told}); start its server" in str(found.value)
 
 
 def test_a_store_that_goes_away_does_not_stop_the_work(

@@ -4,6 +4,7 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from PIL import Image
@@ -113,6 +114,23 @@ def test_a_server_that_was_never_reached_is_refused(project: Project) -> None:
     output = project.repro("-f", "-s", "preprocess", good=False, **nowhere)
     assert "error: the MLflow store http://127.0.0.1:9 cannot be used" in output
     assert "Traceback" not in output
+
+
+def test_a_server_that_takes_its_time_is_waited_for_before_work_begins(
+    project: Project, server: MlflowServer
+) -> None:
+    # By another name it is one that was never reached from here.
+    place = at(server) | {"MLFLOW_TRACKING_URI": server.address.replace("127.0.0.1", "localhost")}
+    before = len(runs(server.folder, "preprocess"))
+    server.send(signal.SIGSTOP)
+    try:
+        process = project.start("dvc", "repro", "-f", "-s", "preprocess", **place)
+        told = read_until(process, "takes its time to answer: waiting")
+    finally:
+        server.send(signal.SIGCONT)
+    told += process.communicate()[0]
+    assert process.returncode == 0, told
+    assert runs(server.folder, "preprocess")[before:] == [(ANY, "FINISHED")]
 
 
 def test_secrets_of_the_environment_are_nowhere(
