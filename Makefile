@@ -29,14 +29,14 @@ $(VENV)/dev: $(VENV)/runtime requirements-dev.txt
 setup: $(VENV)/runtime  ## make .venv with everything that the pipeline needs
 
 doctor: setup  ## say what is missing on this machine, and what to do
-	@$(IN_VENV) python3 -m pipeline.doctor
+	@$(IN_VENV) python3 -m src.doctor
 
 demo: setup  ## run the whole pipeline on params.yaml and print the verdict
 	@$(IN_VENV) dvc repro
-	@$(IN_VENV) python3 -m pipeline.summary
+	@$(IN_VENV) python3 -m src.summary
 
 summary: setup  ## print the verdict of the last run again
-	@$(IN_VENV) python3 -m pipeline.summary
+	@$(IN_VENV) python3 -m src.summary
 
 test: $(VENV)/dev  ## run the quick tests
 	@$(IN_VENV) python3 -m pytest
@@ -96,10 +96,10 @@ WORKERS ?= 1
 CLASS ?=
 
 compare: setup  ## compare all experiments: a table here, a page in reports/experiments.html
-	@$(IN_VENV) python3 -m pipeline.experiments
+	@$(IN_VENV) python3 -m src.compare
 
 promote: setup  ## let the last run's generators be MLflow's champions, if they are better: [CLASS=normal]
-	@$(IN_VENV) python3 -m pipeline.promote $(if $(CLASS),--class $(CLASS))
+	@$(IN_VENV) python3 -m src.promote $(if $(CLASS),--class $(CLASS))
 
 # A request names seeds and numbers of images, see the README.
 serve: setup  ## draw images on request: make serve CLASS=normal [ALIAS=champion], http://127.0.0.1:5001
@@ -112,7 +112,7 @@ pictures: $(VENV)/dev  ## take the README's pictures of the report and the MLflo
 	@$(IN_VENV) python3 -m docs.pictures
 
 sync: setup  ## deliver to MLflow what was logged while its server was away
-	@$(IN_VENV) python3 -m pipeline.sync
+	@$(IN_VENV) python3 -m src.sync
 
 ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 	@test -n "$$MLFLOW_TRACKING_URI" -o -e mlflow.db || \
@@ -149,13 +149,13 @@ real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [
 	case "$$data" in *"'"*) echo "error: $$data: an apostrophe in the path is not possible here; rename it" >&2; exit 1;; esac; \
 	sum=$$(python3 -m pipeline.fetch --checksum "$$data") || exit 1; \
 	set -- data.source=kermany "data.path='$$data'" "data.sha256=$$sum" $(foreach item,$(REAL),'$(item)'); \
-	python3 -m pipeline.estimate "$$@" || exit 1; \
+	python3 -m src.estimate "$$@" || exit 1; \
 	for item; do set -- "$$@" -S "$$item"; shift; done; \
 	taken=$$(dvc exp list --name-only) || exit 1; \
 	name="$(NAME)"; count=1; \
 	while echo "$$taken" | grep -Fqx "$$name"; do count=$$((count + 1)); name="$(NAME)-$$count"; done; \
 	set -x; dvc exp run -n "$$name" "$$@" || exit 1; set +x; \
-	python3 -m pipeline.summary
+	python3 -m src.summary
 
 thesis: NETWORKS = thesis
 thesis: real  ## the same with the thesis's networks and its 200 epochs

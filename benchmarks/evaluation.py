@@ -19,10 +19,10 @@ import torch
 
 from benchmarks.plain_evaluation import Matrix, plain_frechet, plain_inception
 from benchmarks.workspace import ROOT, in_a_process, processor, record
-from src.compute import choose_device
-from src.evaluation.features import extract_features
-from src.evaluation.frechet import FeatureSet, frechet_distance
-from src.evaluation.inception import InceptionExtractor, prepare_to_judge
+from src.common.devices import choose_device
+from src.metrics.features import extract_features
+from src.metrics.frechet import FeatureSet, frechet_distance
+from src.metrics.inception import InceptionExtractor, prepare_to_judge
 
 MODULE = "benchmarks.evaluation"
 RESULT = ROOT / "reports" / "benchmarks" / "evaluation.json"

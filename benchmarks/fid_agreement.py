@@ -15,11 +15,11 @@ import torch
 from benchmarks.evaluation import sets
 from benchmarks.plain_evaluation import plain_balls, plain_frechet, plain_inception, plain_kid
 from benchmarks.workspace import ROOT
+from src.common.errors import report_errors
+from src.common.files import write_atomic
 from src.data.download import download_inception
-from src.errors import report_errors
-from src.evaluation.comparison import METRIC_NAMES, Comparison, Metric
-from src.evaluation.inception import load_inception
-from src.files import write_atomic
+from src.metrics.inception import load_inception
+from src.metrics.kid_prdc import METRIC_NAMES, Comparison, Metric
 
 RESULT = ROOT / "docs" / "fid_agreement.md"
 K = 5

@@ -22,21 +22,23 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.workspace import ROOT, processor, settings_of_networks
-from src.compute import choose_compute
+from src.common.devices import choose_compute
+from src.common.errors import UserError, report_errors
+from src.common.files import sha256_of_array, write_atomic, write_json
+from src.common.logging import say
+from src.common.outputs import read_array, write_table
+from src.common.paths import array_path
+from src.common.progress import Progress
+from src.config.settings import ClassName, flatten, load_settings
+from src.config.train import TrainSettings
+from src.data.dataset import train_split
 from src.data.download import download_inception
-from src.errors import UserError, report_errors
-from src.evaluation.features import extract_features
-from src.evaluation.frechet import FeatureSet, frechet_distance
-from src.evaluation.inception import InceptionExtractor, load_inception
-from src.files import sha256_of_array, write_atomic, write_json
-from src.grids import png, tile
-from src.models.networks import Origin, save_generator
-from src.prepared import train_split
-from src.progress import Progress, say
-from src.settings.train import TrainSettings
-from src.settings.tree import ClassName, flatten, load_settings
-from src.training.gan import Observer, steps_per_epoch, train
-from src.workspace import array_path, read_array, write_table
+from src.metrics.features import extract_features
+from src.metrics.frechet import FeatureSet, frechet_distance
+from src.metrics.inception import InceptionExtractor, load_inception
+from src.models.io import Origin, save_generator
+from src.report.grids import png, tile
+from src.training.loop import Observer, steps_per_epoch, train
 
 Images = NDArray[np.uint8]
 FOLDER = ROOT / "reports" / "kermany"

@@ -37,8 +37,8 @@ from benchmarks.workspace import (
     run_stage,
     start_stage,
 )
-from src.errors import report_errors
-from src.figures import as_png
+from src.common.errors import report_errors
+from src.report.figures import as_png
 
 FOLDER = ROOT / "reports" / "benchmarks"
 IMAGES = 2_000

@@ -21,8 +21,8 @@ from pathlib import Path
 from mutmut.stats import status_by_exit_code
 
 from benchmarks.workspace import ROOT, copy_project
-from src.errors import UserError, report_errors
-from src.files import write_json
+from src.common.errors import UserError, report_errors
+from src.common.files import write_json
 
 RESULT = ROOT / "reports" / "benchmarks" / "mutants.json"
 NAME = "science"  # of the copied package

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from src.settings.train import DiscriminatorSettings, GeneratorSettings, TrainSettings
+from src.config.train import DiscriminatorSettings, GeneratorSettings, TrainSettings
 from src.training.augmentation import augment, numbers_for
 
 

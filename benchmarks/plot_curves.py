@@ -25,12 +25,13 @@ from PIL import Image
 
 from benchmarks.learning_curve import FOLDER, SHOWN, SHOWN_COLUMNS, Images
 from benchmarks.workspace import ROOT
-from src.errors import UserError, report_errors
-from src.figures import STYLE
-from src.files import write_atomic
-from src.grids import png, read_png, tile
-from src.progress import say
-from src.workspace import array_path, read_array
+from src.common.errors import UserError, report_errors
+from src.common.files import write_atomic
+from src.common.logging import say
+from src.common.outputs import read_array
+from src.common.paths import array_path
+from src.report.figures import STYLE
+from src.report.grids import png, read_png, tile
 
 BETWEEN_CLASSES = 0.45  # the two real classes apart, test split, 234 images of each
 CLASSES = ("normal", "pneumonia")

@@ -18,11 +18,11 @@ import torch
 
 from benchmarks.train_throughput import SIZES, settings_of
 from benchmarks.workspace import ROOT, free_port, machine
-from src.compute import choose_compute
-from src.files import write_json
+from src.common.devices import choose_compute
+from src.common.files import write_json
+from src.config.compute import ComputeSettings
 from src.models.networks import count_parameters
-from src.settings.compute import ComputeSettings
-from src.training.group import ALONE, Group
+from src.training.distributed import ALONE, Group
 from src.training.trainer import Trainer
 
 RESULT = ROOT / "reports" / "benchmarks" / "processes.json"

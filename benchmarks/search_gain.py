@@ -25,23 +25,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.workspace import ROOT, processor
-from src.compute import choose_compute
+from src.common.devices import choose_compute
+from src.common.errors import UserError, report_errors
+from src.common.files import write_atomic, write_json
+from src.common.logging import say
+from src.common.outputs import read_array, write_table
+from src.common.paths import HOME, PARAMS, array_path
+from src.config.settings import ClassName, Settings, load_settings
+from src.config.train import TrainSettings
 from src.data.classes import CLASSES
-from src.errors import UserError, report_errors
-from src.evaluation.choice import weights_name
-from src.files import write_atomic, write_json
-from src.grids import png, tile
-from src.prepared import train_checksum, train_splits
-from src.progress import say
-from src.settings.train import TrainSettings
-from src.settings.tree import ClassName, Settings, load_settings
+from src.data.dataset import train_checksum, train_splits
+from src.metrics.extractors import weights_name
+from src.report.grids import png, tile
 from src.tune import positive
 from src.tuning.objective import Budget, Check, Split, run_trial
 from src.tuning.result import collect
 from src.tuning.search import FIRST, Search, ended
 from src.tuning.storage import STORAGE, open_store, original, storage_place
 from src.tuning.worker import judged_by, shares
-from src.workspace import HOME, PARAMS, array_path, read_array, write_table
 
 FOLDER = ROOT / "reports" / "kermany"
 TIMES = 5  # a trial's budget

@@ -23,12 +23,11 @@ from torch import Tensor
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
 from benchmarks.workspace import ROOT, in_a_process, processor, record, settings_of_networks
-from src.compute import choose_compute, choose_device, computes_in_bf16
+from src.common.devices import choose_compute, choose_device, computes_in_bf16, wait_for
+from src.config.compute import ComputeSettings
+from src.config.settings import load_settings
+from src.config.train import TrainSettings
 from src.models.flops import discriminator_flops, generator_flops, update_flops
-from src.settings.compute import ComputeSettings
-from src.settings.train import TrainSettings
-from src.settings.tree import load_settings
-from src.timing import wait_for
 from src.training.trainer import Trainer
 
 Device = Literal["cpu", "cuda"]

@@ -22,14 +22,15 @@ from optuna.pruners import MedianPruner
 from sqlalchemy import create_engine, text
 
 from benchmarks.workspace import ROOT, processor
-from src.errors import report_errors
-from src.files import write_json
-from src.progress import say
-from src.settings.space import current
-from src.settings.tree import Settings, load_settings
+from src.common.errors import report_errors
+from src.common.files import write_json
+from src.common.logging import say
+from src.config.search_space import current
+from src.config.settings import Settings, load_settings
+from src.tuning.sampler import GivenFirst
 from src.tuning.search import encode, suggest
 from src.tuning.storage import Store, open_store
-from src.tuning.study import Account, GivenFirst, work_on
+from src.tuning.study import Account, work_on
 
 WORKERS = (1, 2, 4)
 TRIALS = 120

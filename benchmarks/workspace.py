@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from src.files import write_json
+from src.common.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -17,10 +17,11 @@ from contextlib import contextmanager, suppress
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from benchmarks.workspace import free_port
-from src.errors import UserError, report_errors
-from src.files import write_atomic
-from src.tracking import find_runs, runs_link, tracking_uri
-from src.workspace import HOME, PROJECT, read_metrics
+from src.common.errors import UserError, report_errors
+from src.common.files import write_atomic
+from src.common.outputs import read_metrics
+from src.common.paths import HOME, PROJECT
+from src.tracking.store import find_runs, runs_link, tracking_uri
 
 DOCS = PROJECT / "docs"
 SIZE: ViewportSize = {"width": 1280, "height": 800}

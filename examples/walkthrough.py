@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from src.compute import choose_compute
-from src.data.image_sets import read_images
-from src.evaluation.draws import Patients
-from src.evaluation.extractors import load_extractor
-from src.evaluation.features import extract_features
-from src.evaluation.scores import JudgedSet, score_sets
-from src.grids import png, tile
+from src.common.devices import choose_compute
+from src.config.settings import load_settings
+from src.data.image_files import read_images
+from src.data.patients import Patients
+from src.metrics.extractors import load_extractor
+from src.metrics.features import extract_features
+from src.metrics.scores import JudgedSet, score_sets
 from src.models.networks import Discriminator, Generator, count_parameters
 from src.models.portable import draw_images, draw_latents
-from src.settings.tree import load_settings
-from src.training.gan import Observer, train
+from src.report.grids import png, tile
+from src.training.loop import Observer, train
 
 EPOCHS = 3
 SIZE = 64  # pixels a side

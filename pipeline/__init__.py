@@ -3,7 +3,7 @@
 import os
 
 import src  # noqa: F401, refuses a Python that cannot run this
-from src.process import end_with_parent
+from src.common.processes import end_with_parent
 
 # Here, since a stage's own imports take seconds in which its dvc may be killed.
 if "DVC_STAGE" in os.environ:

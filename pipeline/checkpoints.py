@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from ruamel.yaml import YAML
 
-from src.compute import Compute
-from src.errors import UserError
-from src.files import remove_folder, sha256_of_file
-from src.locks import try_lock
-from src.settings.tree import ClassName, Settings
-from src.workspace import HOME, PROJECT
+from src.common.devices import Compute
+from src.common.errors import UserError
+from src.common.files import remove_folder, sha256_of_file
+from src.common.locks import try_lock
+from src.common.paths import HOME, PROJECT
+from src.config.settings import ClassName, Settings
 
 ROOT = HOME / ".checkpoints"
 KEPT = 8  # trainings of a class, those last used

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 
 from pipeline.stage import Stage
-from src.evaluation.choice import choose_extractor
-from src.evaluation.features import FeatureExtractor
-from src.prepared import train_splits
-from src.workspace import HOME
+from src.common.paths import HOME
+from src.data.dataset import train_splits
+from src.metrics.extractors import choose_extractor
+from src.metrics.features import FeatureExtractor
 
 
 def stage_extractor(stage: Stage, device: torch.device) -> tuple[FeatureExtractor, dict[str, Any]]:

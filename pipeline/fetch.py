@@ -11,14 +11,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from pipeline.stage import Stage, run_stage
+from src.common.errors import report_errors
+from src.common.files import folder_in_place_of, sha256_of_file, sha256_of_path
+from src.common.logging import say, warn
+from src.common.paths import HOME, PROJECT
 from src.data.classes import CLASSES, SPLITS
 from src.data.patients import names_a_patient
 from src.data.sources import ImageRecord, collect_images
 from src.data.tables import Fingerprints, table_in_place_of
-from src.errors import report_errors
-from src.files import folder_in_place_of, sha256_of_file, sha256_of_path
-from src.progress import say, warn
-from src.workspace import HOME, PROJECT
 
 
 def fetch(stage: Stage) -> None:

@@ -13,19 +13,21 @@ from numpy.typing import NDArray
 from pipeline.extractor import stage_extractor
 from pipeline.generators import load_generators, new_images
 from pipeline.stage import Stage, run_stage
-from src.compute import choose_device
+from src.common.devices import choose_device
+from src.common.logging import say
+from src.common.outputs import write_table
+from src.common.paths import PROJECT
+from src.common.progress import progress
+from src.config.fid import FidSettings
 from src.data.classes import CLASSES
+from src.data.dataset import test_split, train_split
 from src.data.download import cache_folder
-from src.evaluation.draws import Patients
-from src.evaluation.features import FeatureCache, FeatureExtractor, extract_features
-from src.evaluation.protocol import RealFeatures, compare_sets, describe, rows_to_draw
-from src.evaluation.scores import JudgedSet, class_scores
-from src.evaluation.verdict import judge
+from src.data.patients import Patients
+from src.metrics.features import FeatureCache, FeatureExtractor, extract_features
+from src.metrics.hypothesis import judge
+from src.metrics.protocol import RealFeatures, compare_sets, describe, rows_to_draw
+from src.metrics.scores import JudgedSet, class_scores
 from src.models.networks import Generator
-from src.prepared import test_split, train_split
-from src.progress import progress, say
-from src.settings.fid import FidSettings
-from src.workspace import PROJECT, write_table
 
 NOISE = 20  # stream of randomness of the generated images
 

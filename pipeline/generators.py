@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.compute import random_stream
+from src.common.paths import generator_path
+from src.common.rng import random_stream
 from src.data.classes import CLASSES
-from src.models.networks import Generator, load_generator
+from src.models.io import load_generator
+from src.models.networks import Generator
 from src.models.sampling import generate
-from src.workspace import generator_path
 
 
 def load_generators(device: torch.device) -> list[Generator]:

@@ -3,10 +3,11 @@
 import sys
 
 from pipeline.stage import Stage, run_stage
-from src.data.images import prepare_images
-from src.files import folder_in_place_of
-from src.progress import say
-from src.workspace import PROJECT, table_path, unusable
+from src.common.files import folder_in_place_of
+from src.common.logging import say
+from src.common.outputs import unusable
+from src.common.paths import PROJECT, table_path
+from src.data.preprocess import prepare_images
 
 
 def preprocess(stage: Stage) -> None:

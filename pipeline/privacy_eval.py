@@ -11,27 +11,23 @@ from numpy.typing import NDArray
 from pipeline.extractor import stage_extractor
 from pipeline.generators import load_generators, new_images
 from pipeline.stage import Stage, run_stage
-from src.compute import choose_device
+from src.common.devices import choose_device
+from src.common.files import write_atomic
+from src.common.logging import say
+from src.common.outputs import write_table
+from src.common.paths import PROJECT
+from src.common.progress import Progress
+from src.config.privacy import PrivacySettings
 from src.data.classes import CLASSES
-from src.evaluation.copies import PIXELS, make_spaces
-from src.evaluation.disturbances import DISTURBANCES
-from src.evaluation.draws import Patients
-from src.evaluation.neighbours import Nearest
-from src.evaluation.privacy import (
-    Attack,
-    RealImages,
-    SpaceFindings,
-    closest,
-    find_copies,
-    judge,
-    shared_level,
-)
-from src.files import write_atomic
-from src.grids import png, tile
-from src.prepared import test_split, train_split
-from src.progress import Progress, say
-from src.settings.privacy import PrivacySettings
-from src.workspace import PROJECT, write_table
+from src.data.dataset import test_split, train_split
+from src.data.patients import Patients
+from src.privacy.attack import Attack
+from src.privacy.copy_filter import PIXELS, make_spaces
+from src.privacy.copy_test import RealImages, SpaceFindings, closest, find_copies
+from src.privacy.neighbours import Nearest
+from src.privacy.perturbations import DISTURBANCES
+from src.privacy.verdict import judge, shared_level
+from src.report.grids import png, tile
 
 NOISE = 30  # stream of randomness of the generated images
 

@@ -7,13 +7,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.packages import judged_by, package_of
 from pipeline.stage import Stage, run_stage
+from src.common.errors import UserError
+from src.common.files import folder_in_place_of, sha256_of_file, write_atomic
+from src.common.logging import say
+from src.common.outputs import read_array, read_metrics, read_table, unusable
+from src.common.paths import HOME, PROJECT, array_path, generator_path, model_folder
+from src.config.settings import Settings, flatten
+from src.config.train import SampleSettings
 from src.data.classes import CLASSES
-from src.errors import UserError
-from src.evaluation.thesis import published_description
-from src.evaluation.verdict import Verdict
-from src.figures import (
+from src.metrics.hypothesis import Verdict
+from src.metrics.thesis import published_description
+from src.report.card import render_card
+from src.report.figures import (
     classifier_scores,
     closest_pairs,
     distance_boxes,
@@ -22,26 +28,11 @@ from src.figures import (
     real_beside_generated,
     sample_evolution,
 )
-from src.files import folder_in_place_of, sha256_of_file, write_atomic
-from src.grids import png, read_png, tile
-from src.progress import say
-from src.report.card import render_card
 from src.report.findings import Findings
-from src.report.page import render
-from src.settings.train import SampleSettings
-from src.settings.tree import Settings, flatten
-from src.tracking import has_server, runs_link
-from src.workspace import (
-    HOME,
-    PROJECT,
-    array_path,
-    generator_path,
-    model_folder,
-    read_array,
-    read_metrics,
-    read_table,
-    unusable,
-)
+from src.report.grids import png, read_png, tile
+from src.report.packages import judged_by, package_of
+from src.report.pages import render
+from src.tracking.store import has_server, runs_link
 
 
 def report(stage: Stage) -> None:

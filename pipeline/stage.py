@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from src.errors import report_errors
-from src.files import write_json
-from src.settings.tree import Settings, flatten, load_settings
-from src.tracking import Run, start_run
-from src.workspace import HOME, METRICS, PARAMS, read_metrics
+from src.common.errors import report_errors
+from src.common.files import write_json
+from src.common.outputs import read_metrics
+from src.common.paths import HOME, METRICS, PARAMS
+from src.config.settings import Settings, flatten, load_settings
+from src.tracking.runs import Run, start_run
 
 
 @dataclass(frozen=True)

@@ -15,36 +15,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.checkpoints import checkpoint_folder, training_key
-from pipeline.processes import INTERRUPTED, Place, launch, place_in_torchrun, stop_requests
 from pipeline.stage import Stage, track
-from src.compute import Compute, choose_compute
-from src.errors import UserError, report_errors
-from src.files import folder_in_place_of, sha256_of_array
-from src.grids import png, tile
+from src.common.devices import Compute, choose_compute
+from src.common.errors import UserError, report_errors
+from src.common.files import folder_in_place_of, sha256_of_array
+from src.common.logging import say
+from src.common.outputs import read_array, write_table
+from src.common.paths import HOME, PARAMS, array_path, generator_path, model_folder
+from src.common.processes import end_with_parent, stop_requests
+from src.common.progress import Progress
+from src.config.settings import ClassName, Settings, load_settings
 from src.models.flops import forward_flops
-from src.models.networks import (
-    Discriminator,
-    Generator,
-    Origin,
-    count_parameters,
-    save_generator,
-)
-from src.process import end_with_parent
-from src.progress import Progress, say
-from src.settings.tree import ClassName, Settings, load_settings
-from src.tracking import forget_work
-from src.training.checkpoint import Checkpoints
-from src.training.gan import EpochLosses, Observer, Safeguards, steps_per_epoch, train
-from src.training.group import ALONE, Group
-from src.workspace import (
-    HOME,
-    PARAMS,
-    array_path,
-    generator_path,
-    model_folder,
-    read_array,
-    write_table,
-)
+from src.models.io import Origin, save_generator
+from src.models.networks import Discriminator, Generator, count_parameters
+from src.report.grids import png, tile
+from src.tracking.runs import forget_work
+from src.training.checkpoints import Checkpoints
+from src.training.distributed import ALONE, Group
+from src.training.launch import INTERRUPTED, Place, launch, place_in_torchrun
+from src.training.loop import EpochLosses, Observer, Safeguards, steps_per_epoch, train
 
 ALONE_HERE = Place(rank=0, local_rank=0, local_size=1)
 

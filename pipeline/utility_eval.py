@@ -11,24 +11,20 @@ from numpy.typing import NDArray
 
 from pipeline.generators import load_generators, new_images
 from pipeline.stage import Stage, run_stage
-from src.compute import choose_device
+from src.common.devices import choose_device
+from src.common.logging import say, warn
+from src.common.outputs import write_table
+from src.common.paths import PROJECT
+from src.common.progress import progress
+from src.config.utility import UtilitySettings
 from src.data.classes import CLASSES
-from src.evaluation.diagnosis import LabelledImages
-from src.evaluation.draws import Patients
-from src.evaluation.utility import (
-    Exams,
-    gan_accuracies,
-    judge,
-    run_trials,
-    split_off_validation,
-    summarize,
-    trials,
-)
+from src.data.dataset import test_split, train_split
+from src.data.patients import Patients
 from src.models.networks import Generator
-from src.prepared import test_split, train_split
-from src.progress import progress, say, warn
-from src.settings.utility import UtilitySettings
-from src.workspace import PROJECT, write_table
+from src.utility.classifiers import LabelledImages
+from src.utility.statistics import gan_accuracies, summarize
+from src.utility.trials import Exams, run_trials, split_off_validation, trials
+from src.utility.verdict import judge
 
 NOISE = 50  # stream of randomness of the generated images
 LEARN, JUDGE = range(2)  # what generated images are for

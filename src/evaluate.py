@@ -17,24 +17,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.compute import choose_device
-from src.data.download import INCEPTION_SHA256, cache_folder
-from src.data.image_sets import read_images
-from src.errors import UserError, report_errors
-from src.evaluation.comparison import METRIC_NAMES, Metric
-from src.evaluation.draws import Patients
-from src.evaluation.extractors import load_extractor
-from src.evaluation.features import FeatureCache
-from src.evaluation.frechet import (
-    FeatureSet,
-    Moments,
-    frechet_distance,
-)
-from src.evaluation.inception import LAST_LAYER
-from src.evaluation.resizing import RESIZES, SCALINGS
-from src.evaluation.scores import JudgedSet, Score, score_sets
-from src.evaluation.statistics_file import load_statistics, save_statistics
-from src.files import sha256_of_file
+from .common.devices import choose_device
+from .common.errors import UserError, report_errors
+from .common.files import sha256_of_file
+from .data.download import INCEPTION_SHA256, cache_folder
+from .data.image_files import read_images
+from .data.patients import Patients
+from .metrics.extractors import load_extractor
+from .metrics.features import FeatureCache
+from .metrics.frechet import FeatureSet, Moments, frechet_distance
+from .metrics.inception import LAST_LAYER
+from .metrics.kid_prdc import METRIC_NAMES, Metric
+from .metrics.resizing import RESIZES, SCALINGS
+from .metrics.scores import JudgedSet, Score, score_sets
+from .metrics.statistics_file import load_statistics, save_statistics
 
 SMALL = 50  # images of a set below which a warning says how little its scores tell
 ALIKE = 1.1  # ratio of two sets' heights beyond which a warning tells of their sharpness

@@ -15,25 +15,27 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from src.compute import choose_device
-from src.data.classes import CLASSES
-from src.errors import UserError, report_errors
-from src.evaluation.choice import choose_extractor
-from src.evaluation.copies import CopyFilter, make_spaces
-from src.evaluation.draws import Patients
-from src.evaluation.privacy import RealImages
-from src.files import (
+from .common.devices import choose_device
+from .common.errors import UserError, report_errors
+from .common.files import (
     file_in_place_of,
     folder_in_place_of,
     sha256_of_array,
     write_atomic,
     write_json,
 )
-from src.grids import tile
-from src.model_source import found_generator
-from src.models.export import facts_of
-from src.models.networks import SavedGenerator, load_generator
-from src.models.portable import (
+from .common.logging import say
+from .common.paths import HOME, PARAMS
+from .common.progress import Progress
+from .config.settings import ClassName, load_settings
+from .data.classes import CLASSES
+from .data.dataset import train_splits
+from .data.patients import Patients
+from .metrics.extractors import choose_extractor
+from .models.export import facts_of
+from .models.interpolation import FORMATS, animation, walk
+from .models.io import SavedGenerator, load_generator
+from .models.portable import (
     BATCH,
     LEAST_TRUNCATION,
     draw_images,
@@ -41,11 +43,10 @@ from src.models.portable import (
     encode_png,
     text_chunks,
 )
-from src.prepared import train_splits
-from src.progress import Progress, say
-from src.settings.tree import ClassName, load_settings
-from src.walk import FORMATS, animation, walk
-from src.workspace import HOME, PARAMS
+from .privacy.copy_filter import CopyFilter, make_spaces
+from .privacy.copy_test import RealImages
+from .report.grids import tile
+from .tracking.find_generator import found_generator
 
 BLOCK = 16 * BATCH  # images that are held at once
 MOST_COPIES = 0.5  # share of copies beyond which --reject-copies gives up,

@@ -15,17 +15,16 @@ from typing import Any, get_args
 
 import uvicorn
 
-from src.errors import UserError, report_errors
-from src.settings.tree import ClassName
-from src.tracking import CANDIDATE, CHAMPION, registered_name, scoring_app
-from src.workspace import HOME
+from .common.errors import UserError, report_errors
+from .common.paths import HOME
+from .config.settings import ClassName
+from .tracking.registry import CANDIDATE, CHAMPION, registered_name, scoring_app
 
 MOST_BYTES = 64 * 1024  # of a request; up to some 16,000 images
 # Of a request's body: texts, that ask for no more than they are long. MLflow would unpack Parquet.
 CONTENT_TYPES = ("application/json", "text/csv")
 SECONDS_TO_SEND = 30  # that a request's body may take
 MOST_CLIENTS = 200  # at once; others get status 503
-
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]

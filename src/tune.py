@@ -16,24 +16,25 @@ from typing import get_args
 
 import optuna
 
-from src.errors import UserError, report_errors
-from src.evaluation.choice import weights_name
-from src.files import write_atomic, write_json
-from src.prepared import train_checksum
-from src.progress import say
-from src.report.search import render_search
-from src.settings.edit import changed_leaves, difference, edited
-from src.settings.space import UNSEARCHED, check_space
-from src.settings.train import TrainSettings
-from src.settings.tree import ClassName, flatten, load_settings, read_settings
-from src.tracking import Run, start_shared_run
-from src.tuning.crew import Watched, run_crew, while_stored
-from src.tuning.figures import TITLES, study_figures
-from src.tuning.result import Found, collect
-from src.tuning.search import TRAIN_IRRELEVANT, TUNE_IRRELEVANT, Search, ended
-from src.tuning.storage import STORAGE, Store, open_store, original, storage_place
-from src.tuning.worker import Job, shares
-from src.workspace import HOME, PARAMS, PROJECT, array_path, read_array
+from .common.errors import UserError, report_errors
+from .common.files import write_atomic, write_json
+from .common.logging import say
+from .common.outputs import read_array
+from .common.paths import HOME, PARAMS, PROJECT, array_path
+from .config.edit import changed_leaves, difference, edited
+from .config.search_space import UNSEARCHED, check_space
+from .config.settings import ClassName, flatten, load_settings, read_settings
+from .config.train import TrainSettings
+from .data.dataset import train_checksum
+from .metrics.extractors import weights_name
+from .report.search import render_search
+from .tracking.runs import Run, start_shared_run
+from .tuning.figures import TITLES, study_figures
+from .tuning.result import Found, collect
+from .tuning.search import TRAIN_IRRELEVANT, TUNE_IRRELEVANT, Search, ended
+from .tuning.storage import STORAGE, Store, open_store, original, storage_place
+from .tuning.worker import Job, shares
+from .tuning.workers import Watched, run_crew, while_stored
 
 
 def tune(arguments: argparse.Namespace) -> None:

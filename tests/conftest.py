@@ -19,15 +19,16 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from benchmarks.workspace import is_the_users
-from src.compute import Compute, choose_compute, random_stream
+from src.common.devices import Compute, choose_compute
+from src.common.rng import random_stream
+from src.config.compute import ComputeSettings
+from src.config.data import DataSettings, PreprocessSettings
+from src.config.settings import Settings, parse_settings
 from src.data.classes import CLASSES, SPLITS
-from src.data.images import Prepared, prepare_images
+from src.data.patients import Patients
+from src.data.preprocess import Prepared, prepare_images
 from src.data.sources import collect_images
-from src.evaluation.draws import Patients
-from src.evaluation.protocol import RealFeatures
-from src.settings.compute import ComputeSettings
-from src.settings.data import DataSettings, PreprocessSettings
-from src.settings.tree import Settings, parse_settings
+from src.metrics.protocol import RealFeatures
 
 ROOT = Path(__file__).resolve().parents[1]
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1, ... of `pytest -n`

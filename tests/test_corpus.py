@@ -25,14 +25,17 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from src import evaluate, generate, model_source, workspace
+from src import evaluate, generate
+from src.common import paths as workspace
+from src.common.errors import report_errors
+from src.config.settings import Settings, load_settings
 from src.data import archive
-from src.data.images import prepare_images
+from src.data.preprocess import prepare_images
 from src.data.sources import collect_images
-from src.errors import report_errors
+from src.models.io import Origin, save_generator
 from src.models.layers import initialize
-from src.models.networks import Generator, Origin, save_generator
-from src.settings.tree import Settings, load_settings
+from src.models.networks import Generator
+from src.tracking import find_generator as model_source
 from tests.conftest import ROOT, Hostile, kaggle_files, png_bytes
 
 GOOD = "good"  # the outcome of a case that must work

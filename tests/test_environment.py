@@ -132,5 +132,5 @@ def test_names_of_files_that_cannot_be_read_are_told(project: Project) -> None:
 
 
 def test_a_terminal_that_lacks_letters_gets_others(project: Project) -> None:
-    output = project.run(sys.executable, "-m", "pipeline.doctor", PYTHONIOENCODING="ascii")
+    output = project.run(sys.executable, "-m", "src.doctor", PYTHONIOENCODING="ascii")
     assert "B\\xe9b\\xe9's X-rays" in output

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from src.evaluate import Report, main, parse
-from src.evaluation.features import FeatureCache
+from src.metrics.features import FeatureCache
 
 PIXELS = ["--features", "pixels", "--dims", "16", "--draws", "12"]
 

@@ -9,13 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from src import generate, model_source, workspace
-from src.data.image_sets import read_images
-from src.files import sha256_of_array
+from src import generate
+from src.common import paths as workspace
+from src.common.files import sha256_of_array
+from src.config.settings import Settings
+from src.data.image_files import read_images
 from src.generate import main
+from src.models.io import Origin, save_generator
 from src.models.layers import initialize
-from src.models.networks import Generator, Origin, save_generator
-from src.settings.tree import Settings
+from src.models.networks import Generator
+from src.tracking import find_generator as model_source
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ GENERATE = ("-m", "src.generate", "--out", "out")
             ["train.normal", "16", "divide"],
         ),
         (parameter("compute", "device", value="gpu"), FETCH, ["compute.device", "'cuda'"]),
-        (nothing, ("-m", "pipeline.promote"), ["chest-xray-gan-normal", "dvc repro"]),
+        (nothing, ("-m", "src.promote"), ["chest-xray-gan-normal", "dvc repro"]),
     ],
 )
 def test_a_mistake_is_told_in_one_line(

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from ruamel.yaml import YAML
 
+from src.common.errors import UserError
+from src.config.data import PhantomSettings
+from src.config.edit import changed_leaves, edited
+from src.config.settings import flatten, parse_settings
 from src.data import phantoms
 from src.data.classes import CLASSES, SPLITS
-from src.data.images import decode_grey
+from src.data.decode import decode_grey
 from src.data.patients import patient_of
-from src.errors import UserError
-from src.evaluation.frechet import FeatureSet, frechet_distance
+from src.metrics.frechet import FeatureSet, frechet_distance
 from src.models.portable import draw_latents
-from src.settings.data import PhantomSettings
-from src.settings.edit import changed_leaves, edited
-from src.settings.tree import flatten, parse_settings
 from tests.conftest import ROOT, set_value
 
 TEXT = (ROOT / "params.yaml").read_text()

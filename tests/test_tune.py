@@ -23,10 +23,10 @@ from optuna.trial import TrialState
 from ruamel.yaml import YAML
 
 from src import tune as module
-from src.errors import UserError
-from src.settings.train import TrainSettings
-from src.settings.tree import load_settings, parse_settings
-from src.tuning import crew
+from src.common.errors import UserError
+from src.config.settings import load_settings, parse_settings
+from src.config.train import TrainSettings
+from src.tuning import workers as crew
 from src.tuning.search import Search
 from src.tuning.storage import open_store, original
 from src.tuning.study import Account

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from src.errors import UserError
+from ..common.errors import UserError
 
 GIB = 1 << 30
 MAX_FILES = 1_000_000  # of an archive or a folder; each takes some of the memory

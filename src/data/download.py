@@ -12,9 +12,10 @@ from pathlib import Path
 import pooch
 import requests
 
-from src.errors import UserError
-from src.locks import folder_lock
-from src.progress import Progress, say
+from ..common.errors import UserError
+from ..common.locks import folder_lock
+from ..common.logging import say
+from ..common.progress import Progress
 
 KAGGLE_URL = (
     "https://www.kaggle.com/api/v1/datasets/download/paultimothymooney/chest-xray-pneumonia"

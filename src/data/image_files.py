@@ -1,33 +1,97 @@
-"""Image files of strangers: in which formats they are read, and how large they may be."""
+"""A set of images from wherever a user has it: a folder, a zip archive or an array file."""
 
-import warnings
+import io
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-LARGEST_PIXELS = 100_000_000  # of one image; more is taken for a decompression bomb
-# Pillow warns beyond its limit and refuses twice as much; what is between is refused below.
-Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# Of Pillow's formats only those of images that people have: others start programs, as EPS does.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-# What Pillow raises for files that are damaged, or are none of images.
-DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, MemoryError)
+from ..common.errors import UserError
+from ..common.progress import progress
+from .archive import is_hidden, list_entries, read_entry
+from .decode import decode_grey
+from .patients import names_a_patient, patient_of
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm")
+MAX_UNPACKED = 64 << 30  # bytes of a set
 
 
-def open_image(source: Path | IO[bytes]) -> Image.Image:
-    """Open an image file, of which only the header is read.
+@dataclass(frozen=True)
+class LoadedImages:
+    """Grey images, uint8 (h, w) each, and whose they are.
+
+    An image whose name does not tell is one of a patient of its own.
+    """
+
+    images: list[NDArray[np.uint8]]
+    patients: list[str]
+    other_files: int  # that are no images by their names
+
+
+def read_images(path: Path, size: int | None = None) -> LoadedImages:
+    """Read the images of a folder (with its subfolders), a zip archive, or a ``.npy`` file.
+
+    Files are taken in the order of their names; of whatever mode, they become grey. An array is
+    uint8 of shape (n, h, w), (n, h, w, 1), (n, h, w, 3) or (n, 1 or 3, h, w).
+
+    Args:
+        path: where they are.
+        size: pixels a side that all are resized to (Lanczos, antialiased); None leaves them.
 
     Raises:
-        ValueError: if it has too many pixels.
-        Exception: one of ``DECODE_ERRORS``, if it is no image in one of ``FORMATS``.
+        UserError: naming the file, if one cannot be read, or if there is no image.
     """
+    if path.suffix == ".npy" and path.is_file():
+        return _from_array(path, size)
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: it is no folder, zip archive, .npy or .npz file")
+    entries = [entry for entry in list_entries(path, MAX_UNPACKED) if not is_hidden(entry.path)]
+    chosen = [entry for entry in entries if entry.path.suffix.lower() in SUFFIXES]
+    if not chosen:
+        raise UserError(f"{path}: there is no image in it ({', '.join(SUFFIXES)})")
+    images = []
+    for entry in progress(chosen, f"reading {path.name}", len(chosen), "images"):
+        content = read_entry(entry)
+        try:
+            images.append(
+                decode_grey(io.BytesIO(content), size=size, resampling=Image.Resampling.LANCZOS)
+            )
+        except ValueError as error:
+            raise UserError(f"{path}: {entry.path} is no usable image: {error}") from error
+    patients = [
+        patient_of(path.name) if names_a_patient(path.name) else str(path)
+        for path in (entry.path for entry in chosen)
+    ]
+    return LoadedImages(images, patients, len(entries) - len(chosen))
+
+
+def _from_array(path: Path, size: int | None) -> LoadedImages:
+    """The images of an array file, each taken for another patient's."""
     try:
-        image = Image.open(source, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from error
-    if image.width * image.height > LARGEST_PIXELS:
-        image.close()
-        raise ValueError(f"{image.width} x {image.height} pixels are too many")
-    return image
+        array = np.load(path, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise TypeError("it is an archive of arrays; give one of them")
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: the array cannot be read: {reason}") from error
+    if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
+        array = np.moveaxis(array, 1, 3)
+    known = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))
+    if array.dtype != np.uint8 or not known or not array.size:
+        raise UserError(
+            f"{path}: an array of images must be uint8 of shape (n, h, w) or (n, h, w, 1 or 3), "
+            f"not {array.dtype} of shape {array.shape}"
+        )
+    if array.ndim == 4 and array.shape[3] == 3:
+        array = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in array])
+    images = list(array.reshape(array.shape[:3]))
+    if size is not None:
+        images = [
+            np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
+            for image in images
+        ]
+    return LoadedImages(images, [str(number) for number in range(len(images))], 0)

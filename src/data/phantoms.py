@@ -32,20 +32,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from src.data.classes import CLASSES, SPLITS
-from src.parallel import chunks, map_in_order
-from src.process import begin_as_worker
-from src.settings.data import PhantomSettings
+from ..common.processes import begin_as_worker, chunks, map_in_order
+from ..config.data import PhantomSettings
+from .classes import CLASSES, SPLITS
 
 Map = NDArray[np.floating[Any]]  # float32 throughout; NumPy's types cannot tell
-
 # Linear attenuation at some 60 keV per unit of length (15 cm), relative to one another as in
 # tissue: lung is about a quarter of soft tissue, cortical rib bone about twice.
 SOFT_TISSUE = 3.0
 LUNG = 0.55
 BONE = 6.5
 FLUID = 3.1
-
 PHOTONS = 6.0e4  # that reach a detector pixel without a patient
 RIB_PAIRS = 10
 PATIENTS_PER_TASK = 8

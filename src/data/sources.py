@@ -11,20 +11,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.data.archive import GIB, Entry, is_hidden, list_entries, read_entry
-from src.data.classes import CLASSES, SPLITS
-from src.data.download import download_kermany
-from src.data.image_files import DECODE_ERRORS, open_image
-from src.data.patients import patient_of
-from src.data.phantoms import draw_phantoms
-from src.errors import UserError
-from src.files import expanded, sha256_of_path
-from src.progress import progress, say
-from src.settings.data import DataSettings, PhantomSettings
+from ..common.errors import UserError
+from ..common.files import expanded, sha256_of_path
+from ..common.logging import say
+from ..common.progress import progress
+from ..config.data import DataSettings, PhantomSettings
+from .archive import GIB, Entry, is_hidden, list_entries, read_entry
+from .classes import CLASSES, SPLITS
+from .decode import DECODE_ERRORS, open_image
+from .download import download_kermany
+from .patients import patient_of
+from .phantoms import draw_phantoms
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 HELD_OUT_SPLIT = "val"  # Kaggle's 8 + 8 images, which the thesis does not use
-
 # Images in each split and class of the two published archives (val left out).
 PUBLISHED = {
     "Kaggle": {

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from src.files import file_in_place_of
+from ..common.files import file_in_place_of
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from src.data.credits import CREDITS
-from src.errors import UserError
-from src.models.networks import SavedGenerator
-from src.models.portable import BATCH, FACTS, NETWORK
+from ..common.errors import UserError
+from ..data.credits import CREDITS
+from .io import SavedGenerator
+from .portable import BATCH, FACTS, NETWORK
 
 
 def facts_of(saved: SavedGenerator) -> dict[str, str]:

@@ -4,8 +4,8 @@ A multiplication and an addition are two operations. Only convolutions and dense
 normalisation, activations and what an implementation does besides do not.
 """
 
-from src.models.layers import UPSAMPLINGS
-from src.settings.train import DiscriminatorSettings, GeneratorSettings, TrainSettings
+from ..config.train import DiscriminatorSettings, GeneratorSettings, TrainSettings
+from .layers import UPSAMPLINGS
 
 
 def generator_flops(settings: GeneratorSettings, image_size: int) -> dict[str, float]:

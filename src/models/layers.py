@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 Network = TypeVar("Network", bound=nn.Module)
-
 SPECTRAL_STEPS = 15  # of the power method before training; it then goes on by one a step
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.models.networks import Generator
+from .networks import Generator
 
 BATCH = 100  # images drawn at once, always, the last ones with padding
 

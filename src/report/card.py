@@ -1,9 +1,9 @@
 """The model card (Mitchell et al., 2019), as Markdown."""
 
-from src.data.credits import CREDITS
-from src.evaluation.comparison import METRIC_NAMES
-from src.report.findings import Findings, differing_splits
-from src.report.templates import markdown_texts
+from ..data.credits import CREDITS
+from ..metrics.kid_prdc import METRIC_NAMES
+from .findings import Findings, differing_splits
+from .templates import markdown_texts
 
 
 def render_card(findings: Findings) -> str:

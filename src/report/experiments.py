@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from src.data.classes import CLASSES
-from src.report.templates import as_score, pages
+from ..data.classes import CLASSES
+from .templates import as_score, pages
 
 SHORT = 9  # letters of a revision, or of "workspace"
 

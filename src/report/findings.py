@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.evaluation.verdict import Verdict
+from ..metrics.hypothesis import Verdict
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # by class and metric, scores.csv
 SHIFT = 0.2  # of the way from the floor to the other class, from which on splits differ
@@ -22,13 +22,13 @@ class Findings:
     patients: Mapping[str, Mapping[str, int]]
     quality: Mapping[str, Any]  # the metrics of preprocess, and images_without_patient
     verdict: Verdict
-    description: pd.DataFrame  # src.evaluation.protocol.describe
-    published: pd.DataFrame  # src.evaluation.thesis
+    description: pd.DataFrame  # src.metrics.protocol.describe
+    published: pd.DataFrame  # src.metrics.thesis
     scores: Scores
     privacy: Mapping[str, Mapping[str, Any]]  # by class, the metrics of privacy_eval
     quantile: float  # of other patients' images that count as near
     utility: Mapping[str, Any]  # the metrics of utility_eval
-    classifiers: pd.DataFrame  # src.evaluation.utility.summarize, the scores
+    classifiers: pd.DataFrame  # src.utility.trials.summarize, the scores
     differences: pd.DataFrame  # and the differences
     extractor: Mapping[str, Any]  # name, dims, and what else is known of it
     training: Mapping[str, Mapping[str, Any]]  # by class, the metrics of the training

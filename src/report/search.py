@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import pandas as pd
 from optuna.trial import TrialState
 
-from src.report.templates import as_url, pages
-from src.tuning.figures import TITLES
-from src.tuning.result import Found
-from src.tuning.storage import original
+from ..tuning.figures import TITLES
+from ..tuning.result import Found
+from ..tuning.storage import original
+from .templates import as_url, pages
 
 
 def render_search(found: Found, figures: Mapping[str, bytes]) -> str:

@@ -20,7 +20,7 @@ def markdown_texts() -> Environment:
 
 def _templates(autoescape: bool) -> Environment:
     environment = Environment(
-        loader=PackageLoader("src.report", "."),
+        loader=PackageLoader(__package__, "."),
         autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,

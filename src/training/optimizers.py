@@ -13,7 +13,6 @@ Weights = Iterable[nn.Parameter]
 # Learning rate, beta1, beta2, epsilon, and whether a CUDA graph may hold it: its learning rate and
 # its number of steps are on the GPU then.
 Maker = Callable[[Weights, float | Tensor, float, float, float, bool], torch.optim.Optimizer]
-
 OPTIMIZERS: dict[str, Maker] = {
     # Kingma and Ba, 2015, algorithm 1, in torch's fused form.
     "adam": lambda weights, rate, beta1, beta2, epsilon, capturable: torch.optim.Adam(

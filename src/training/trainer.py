@@ -14,17 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.compute import Compute, random_stream
-from src.models.layers import Dropout, initialize
-from src.models.networks import Discriminator, Generator
-from src.settings.train import OptimizerSettings, TrainSettings
-from src.training.augmentation import augment, numbers_for
-from src.training.average import Average
-from src.training.divergence import TOLD_APART, Watch, all_finite, signs_of_collapse
-from src.training.graph import WARM_UP, RecordedStep, Step
-from src.training.group import ALONE, Group
-from src.training.losses import LOSSES, Network, gradient_penalty
-from src.training.optimizers import OPTIMIZERS
+from ..common.devices import Compute
+from ..common.rng import random_stream
+from ..config.train import OptimizerSettings, TrainSettings
+from ..models.layers import Dropout, initialize
+from ..models.networks import Discriminator, Generator
+from .augmentation import augment, numbers_for
+from .collapse import TOLD_APART, Watch, all_finite, signs_of_collapse
+from .cuda_graph import WARM_UP, RecordedStep, Step
+from .distributed import ALONE, Group
+from .ema import Average
+from .losses import LOSSES, Network, gradient_penalty
+from .optimizers import OPTIMIZERS
 
 CPU = torch.device("cpu")
 # Streams of randomness, told apart by the second number of their keys.

@@ -11,8 +11,8 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial
 from optuna.visualization import matplotlib as plots
 
-from src.figures import STYLE, as_png
-from src.tuning.result import Found
+from ..report.figures import STYLE, as_png
+from .result import Found
 
 FEWEST = 4  # trials with a score that a plot needs to say anything
 MOST_AXES = 8

@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.compute import Compute, random_stream
-from src.errors import UserError, lacks_memory
-from src.evaluation.draws import Patients
-from src.evaluation.frechet import FeatureSet, frechet_distance
-from src.models.networks import Generator
-from src.models.sampling import generate
-from src.settings.train import TrainSettings
-from src.training.divergence import all_finite
-from src.training.gan import Observer, Safeguards, train
+from ..common.devices import Compute
+from ..common.errors import UserError, lacks_memory
+from ..common.rng import random_stream
+from ..config.train import TrainSettings
+from ..data.patients import Patients
+from ..metrics.frechet import FeatureSet, frechet_distance
+from ..models.networks import Generator
+from ..models.sampling import generate
+from ..training.collapse import all_finite
+from ..training.loop import Observer, Safeguards, train
 
 Images = NDArray[np.uint8]
 Extract = Callable[[Images], NDArray[np.float32]]
-
 FLOOR_DRAWS = 3  # draws of train images that the floor is the mean of
 FEWEST = 4  # held-out images of a class that can judge
 ENDLESS = 10**9  # epochs; the budget ends a trial

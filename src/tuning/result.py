@@ -10,11 +10,11 @@ import pandas as pd
 import scipy.stats
 from optuna.trial import FrozenTrial, TrialState
 
-from src.errors import UserError
-from src.settings.train import TrainSettings
-from src.tuning.search import FIRST, Search
-from src.tuning.storage import REASON, original
-from src.tuning.study import Account
+from ..common.errors import UserError
+from ..config.train import TrainSettings
+from .search import FIRST, Search
+from .storage import REASON, original
+from .study import Account
 
 LEVEL = 0.05  # chance of calling a difference of seeds a gain
 

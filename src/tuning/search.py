@@ -13,14 +13,15 @@ from typing import Any, Literal
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 
-from src.errors import UserError
-from src.settings.space import configure, current
-from src.settings.train import TrainSettings
-from src.settings.tree import ClassName, Settings
-from src.settings.tune import Choice, Choices, Range
-from src.tuning.objective import TrialError
-from src.tuning.storage import Store, original, study_name
-from src.tuning.study import Account, GivenFirst
+from ..common.errors import UserError
+from ..config.search_space import configure, current
+from ..config.settings import ClassName, Settings
+from ..config.train import TrainSettings
+from ..config.tune import Choice, Choices, Range
+from .objective import TrialError
+from .sampler import GivenFirst
+from .storage import Store, original, study_name
+from .study import Account
 
 # What no trial's score depends on; ``weights`` stands in a study's name by content.
 FID_IRRELEVANT = {"iterations", "sample_size", "scores", "weights", "weights_sha256"}

@@ -30,10 +30,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from src.errors import UserError
-from src.locks import lock, try_lock
-from src.progress import warn
-from src.workspace import HOME
+from ..common.errors import UserError
+from ..common.locks import lock, try_lock
+from ..common.logging import warn
+from ..common.paths import HOME
 
 STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
 UNLEASED = timedelta(seconds=10)  # that a trial which has just begun may take to get its lease

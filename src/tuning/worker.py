@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from threadpoolctl import threadpool_limits
 
-from src.compute import Compute, choose_compute
-from src.data.classes import CLASSES
-from src.data.download import cache_folder
-from src.evaluation.choice import choose_extractor
-from src.evaluation.features import FeatureCache, extract_features
-from src.grids import tile
-from src.models.flops import forward_flops
-from src.prepared import train_splits
-from src.process import end_with_parent
-from src.settings.train import TrainSettings
-from src.settings.tree import ClassName, Settings, flatten
-from src.tracking import Run, end_run, start_run
-from src.tuning.objective import Budget, Check, Judge, Split, TrialError, hold_out, run_trial
-from src.tuning.search import FIRST, Repetition, Search
-from src.tuning.storage import open_store, original
-from src.tuning.study import work_on
+from ..common.devices import Compute, choose_compute
+from ..common.processes import end_with_parent
+from ..config.settings import ClassName, Settings, flatten
+from ..config.train import TrainSettings
+from ..data.classes import CLASSES
+from ..data.dataset import train_splits
+from ..data.download import cache_folder
+from ..metrics.extractors import choose_extractor
+from ..metrics.features import FeatureCache, extract_features
+from ..models.flops import forward_flops
+from ..report.grids import tile
+from ..tracking.runs import Run, end_run, start_run
+from .objective import Budget, Check, Judge, Split, TrialError, hold_out, run_trial
+from .search import FIRST, Repetition, Search
+from .storage import open_store, original
+from .study import work_on
 
 RUN = "mlflow_run"  # attribute of a trial: the id of its run
 SHOWN, COLUMNS = 32, 8  # generated images of a trial in the tracker

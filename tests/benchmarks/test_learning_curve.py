@@ -1,7 +1,7 @@
 import numpy as np
 
 from benchmarks.learning_curve import FIRST, epochs_to_score, split_by_patient
-from src.settings.tree import Settings
+from src.config.settings import Settings
 
 
 def test_whole_patients_are_held_out() -> None:

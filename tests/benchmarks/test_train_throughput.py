@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
 from benchmarks.train_throughput import flops_table, settings_of
-from src.compute import choose_compute, random_stream
+from src.common.devices import choose_compute
+from src.common.rng import random_stream
+from src.config.compute import ComputeSettings
+from src.config.train import OptimizersSettings, TrainSettings
 from src.models.layers import Dropout
 from src.models.networks import Discriminator, Generator
-from src.settings.compute import ComputeSettings
-from src.settings.train import OptimizersSettings, TrainSettings
 from src.training.trainer import DROPOUT, NOISE, Trainer
 
 CPU = torch.device("cpu")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from src.common.errors import UserError
 from src.data import archive as archive_module
 from src.data.archive import list_entries, read_entry
-from src.errors import UserError
 from tests.conftest import kaggle_files, write_folder, write_zip
 
 LIMIT = 1 << 30

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from src.common.errors import UserError
+from src.common.locks import folder_lock
+from src.common.progress import Progress
 from src.data import download as module
 from src.data.download import download, download_kermany, kaggle_token
-from src.errors import UserError
-from src.locks import folder_lock
-from src.progress import Progress
 
 CONTENT = b"0123456789" * 5000
 

@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from src.config.data import PhantomSettings
 from src.data import phantoms
 from src.data.patients import patient_of
 from src.data.phantoms import draw_anatomy, draw_exposure, draw_lesions, draw_phantoms
-from src.grids import tile
-from src.settings.data import PhantomSettings
+from src.report.grids import tile
 
 Place = tuple[str, str, str]
 LOOKS = Path(__file__).with_name("phantoms.png")

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from src.common.errors import UserError
+from src.common.files import sha256_of_path
+from src.config.data import DataSettings
+from src.config.settings import parse_settings
 from src.data.patients import patient_of
 from src.data.sources import count_table, survey_archive
-from src.errors import UserError
-from src.files import sha256_of_path
-from src.settings.data import DataSettings
-from src.settings.tree import parse_settings
 from tests.conftest import collected, kaggle_files, png_bytes, write_folder, write_zip
 
 LIMIT = 1 << 30

@@ -7,17 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from src.errors import UserError
+from src.common.errors import UserError
+from src.config.train import DiscriminatorSettings, GeneratorSettings
+from src.models.io import Origin, load_generator, save_generator
 from src.models.layers import initialize
-from src.models.networks import (
-    Discriminator,
-    Generator,
-    Origin,
-    count_parameters,
-    load_generator,
-    save_generator,
-)
-from src.settings.train import DiscriminatorSettings, GeneratorSettings
+from src.models.networks import Discriminator, Generator, count_parameters
 from tests.conftest import Hostile
 
 THESIS_G: dict[str, Any] = {

@@ -15,8 +15,9 @@ from PIL import Image, PngImagePlugin
 
 from src.models import portable
 from src.models.export import export_generator, facts_of
+from src.models.io import SavedGenerator, load_generator, save_generator
 from src.models.layers import initialize
-from src.models.networks import Generator, SavedGenerator, load_generator, save_generator
+from src.models.networks import Generator
 from src.models.portable import BATCH, PortableGenerator, draw_images, draw_latents, encode_png
 from tests.models.test_networks import ORIGIN, generator_settings
 

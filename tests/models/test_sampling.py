@@ -1,10 +1,10 @@
 import numpy as np
 import torch
 
+from src.config.settings import Settings
 from src.models.layers import initialize
 from src.models.networks import Generator
 from src.models.sampling import BATCH, generate, to_bytes, to_unit_range
-from src.settings.tree import Settings
 
 
 def test_bytes_and_unit_range_are_inverse() -> None:

@@ -10,9 +10,9 @@ import torch
 
 from pipeline import checkpoints
 from pipeline.checkpoints import checkpoint_folder, training_key
-from src.compute import Compute
-from src.errors import UserError
-from src.settings.tree import parse_settings
+from src.common.devices import Compute
+from src.common.errors import UserError
+from src.config.settings import parse_settings
 from tests.conftest import ROOT, set_value
 
 
@@ -71,7 +71,7 @@ def test_data_code_and_precision_name_it(
     keys.add(key(tiny, Compute(compute.device, "bf16", "channels_last", compile=False)))
     (project / "data/arrays/normal/train.npy").write_bytes(b"other")
     keys.add(key(tiny, compute))
-    with (project / "src/training/gan.py").open("a") as code:
+    with (project / "src/training/loop.py").open("a") as code:
         code.write("# changed\n")
     keys.add(key(tiny, compute))
     assert len(keys) == 4

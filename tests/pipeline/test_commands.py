@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import estimate, fetch
+from pipeline import fetch
+from src import estimate
 from tests.conftest import ROOT, kaggle_files
 
 

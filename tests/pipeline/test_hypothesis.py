@@ -9,16 +9,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src.compute import choose_compute, random_stream
+from src.common.devices import choose_compute
+from src.common.rng import random_stream
+from src.config.settings import load_settings
 from src.data.classes import CLASSES
-from src.evaluation.classifier import train_classifier
-from src.evaluation.features import extract_features
-from src.evaluation.protocol import compare_sets
-from src.evaluation.verdict import Verdict, judge
+from src.metrics.classifier import train_classifier
+from src.metrics.features import extract_features
+from src.metrics.hypothesis import Verdict, judge
+from src.metrics.protocol import compare_sets
 from src.models.networks import Generator
 from src.models.sampling import generate
-from src.settings.tree import load_settings
-from src.training.gan import Observer, train
+from src.training.loop import Observer, train
 from src.training.trainer import Trainer
 from tests.conftest import ROOT, all_drawn, collected, prepared_from
 

@@ -103,11 +103,11 @@ def test_a_parameter_changes_its_stages_and_the_report_that_shows_it(
     ("file", "stages"),
     [
         ("src/report/page.html", ["report"]),
-        ("src/figures.py", ["report"]),
-        ("src/evaluation/frechet.py", ["fid_eval", "privacy_eval", "report"]),
-        ("src/training/gan.py", ["train_normal", "train_pneumonia"]),
+        ("src/report/figures.py", ["report"]),
+        ("src/metrics/frechet.py", ["fid_eval", "privacy_eval", "report"]),
+        ("src/training/loop.py", ["train_normal", "train_pneumonia"]),
         ("src/models/sampling.py", ["train_normal", "train_pneumonia", *JUDGING]),
-        ("src/tracking.py", []),
+        ("src/tracking/runs.py", []),
         ("pipeline/stage.py", []),
     ],
 )

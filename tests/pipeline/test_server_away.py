@@ -60,17 +60,17 @@ def test_a_stage_goes_on_without_its_server_and_later_all_is_there(
     assert f"the MLflow store {server.address} cannot be used" in output
     assert "`make sync` delivers them" in output
     assert "Traceback" not in output
-    refused = project.run("python3", "-m", "pipeline.sync", good=False, **at(server))
+    refused = project.run("python3", "-m", "src.sync", good=False, **at(server))
     assert "cannot be used" in refused
     server.start()
     assert runs(folder, "train_normal") == []
     assert "delivered to MLflow what had waited of train_normal" in project.run(
-        "python3", "-m", "pipeline.sync", **at(server)
+        "python3", "-m", "src.sync", **at(server)
     )
     ((run, status),) = runs(folder, "train_normal")
     assert status == "FINISHED"
     assert_everything_once(folder, run)
-    again = project.run("python3", "-m", "pipeline.sync", **at(server))
+    again = project.run("python3", "-m", "src.sync", **at(server))
     assert "nothing waits for this store" in again
 
     # It hangs, from some moment of the training to its end.
@@ -100,7 +100,7 @@ def test_an_upload_that_is_stuck_halfway_is_made_again_as_a_whole(
         assert between.stalled
         assert "`make sync` delivers them" in output
         between.stalls.clear()
-        project.run("python3", "-m", "pipeline.sync", **place)
+        project.run("python3", "-m", "src.sync", **place)
     run, status = runs(server.folder, "train_normal")[-1]
     assert status == "FINISHED"
     assert_everything_once(server.folder, run)

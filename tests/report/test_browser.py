@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from pipeline.experiments import known_experiments
-from src.grids import png
+from src.compare import known_experiments
 from src.report.card import render_card
 from src.report.experiments import compare, render_experiments
-from src.report.page import render
+from src.report.grids import png
+from src.report.pages import render
 from tests.report.test_experiments import shown
-from tests.report.test_page import FIGURES, LINK, findings
+from tests.report.test_pages import FIGURES, LINK, findings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 

@@ -2,7 +2,7 @@ from typing import Any
 
 from src.report.card import render_card
 from src.report.findings import differing_splits
-from tests.report.test_page import copies, findings, page
+from tests.report.test_pages import copies, findings, page
 
 
 def card(**changes: Any) -> str:

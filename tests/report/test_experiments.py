@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.experiments import known_experiments, with_experiments, write_comparison
-from src.errors import report_errors
+from src.common.errors import report_errors
+from src.compare import known_experiments, with_experiments, write_comparison
 from src.report.experiments import Experiment, compare, render_experiments
 
 

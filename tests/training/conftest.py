@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from src.settings.train import TrainSettings
-from src.settings.tree import Settings
+from src.config.settings import Settings
+from src.config.train import TrainSettings
 
 
 @pytest.fixture

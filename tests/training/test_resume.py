@@ -10,14 +10,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src.compute import Compute
-from src.errors import UserError
-from src.settings.train import OptimizersSettings, TrainSettings
-from src.settings.tree import Settings
+from src.common.devices import Compute
+from src.common.errors import UserError
+from src.config.settings import Settings
+from src.config.train import OptimizersSettings, TrainSettings
 from src.training import trainer as trainer_module
-from src.training.checkpoint import Checkpoints, decode
-from src.training.divergence import signs_of_collapse
-from src.training.gan import EpochLosses, Observer, Safeguards, TrainResult, train
+from src.training.checkpoints import Checkpoints, decode
+from src.training.collapse import signs_of_collapse
+from src.training.loop import EpochLosses, Observer, Safeguards, TrainResult, train
 from src.training.trainer import Trainer
 
 Images = NDArray[np.uint8]

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.compute import Compute
+from src.common.devices import Compute
+from src.config.settings import parse_settings
+from src.config.train import TrainSettings
 from src.models.layers import Dropout
-from src.settings.train import TrainSettings
-from src.settings.tree import parse_settings
 from src.training import trainer as trainer_module
 from src.training.augmentation import augment
 from src.training.losses import LOSSES

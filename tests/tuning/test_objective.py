@@ -8,12 +8,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src.compute import Compute
-from src.errors import UserError
-from src.evaluation.frechet import FeatureSet, frechet_distance
+from src.common.devices import Compute
+from src.common.errors import UserError
+from src.config.settings import Settings
+from src.metrics.frechet import FeatureSet, frechet_distance
 from src.models.layers import initialize
 from src.models.networks import Generator
-from src.settings.tree import Settings
 from src.tuning import objective as module
 from src.tuning.objective import Budget, Check, Judge, Split, TrialError, hold_out, run_trial
 

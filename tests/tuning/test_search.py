@@ -14,10 +14,10 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from src.errors import UserError
+from src.common.errors import UserError
+from src.config.settings import Settings, parse_settings
+from src.config.tune import Range
 from src.report.search import render_search
-from src.settings.tree import Settings, parse_settings
-from src.settings.tune import Range
 from src.tuning import figures
 from src.tuning.figures import study_figures
 from src.tuning.objective import TrialError

@@ -15,9 +15,10 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.tuning import storage
 from src.tuning.objective import TrialError
+from src.tuning.sampler import GivenFirst
 from src.tuning.storage import (
     REASON,
     DatabaseStore,
@@ -27,7 +28,7 @@ from src.tuning.storage import (
     original,
     study_name,
 )
-from src.tuning.study import Account, GivenFirst, step_back_if_surplus, work_on
+from src.tuning.study import Account, step_back_if_surplus, work_on
 
 GIVEN = [{"x": 0.5, "kind": "a"}]
 

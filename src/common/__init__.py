@@ -1,0 +1,1 @@
+"""What every other package uses: files, locks, devices, paths, messages, random streams."""

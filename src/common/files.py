@@ -1,0 +1,165 @@
+"""Files that are either whole or absent, and the checksums that name their content."""
+
+import errno
+import glob
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UserError
+from .locks import folder_lock, try_hold
+
+BLOCK = 1 << 20  # bytes read at a time when hashing
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never half.
+
+    Text is encoded as UTF-8 with the line ends that it has. Missing parent folders are made.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with file_in_place_of(path) as fresh:
+        fresh.write_bytes(data)
+
+
+@contextmanager
+def file_in_place_of(path: Path) -> Iterator[Path]:
+    """Give an empty file beside ``path`` that takes its place when the block ends well.
+
+    If the block fails the new file is removed. What a killed process left behind is cleared by the
+    next call, but not what another process is writing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}-new-"
+    clear_left(path.parent, glob.escape(prefix) + "*")
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
+        try_hold(handle)
+        if os.fstat(handle).st_nlink:  # else another process cleared it before it was held
+            break
+        os.close(handle)
+    fresh = Path(name)
+    try:
+        yield fresh
+        with fresh.open("rb") as stream:
+            os.fsync(stream.fileno())
+        fresh.chmod(0o666 & ~_umask())
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+
+
+def clear_left(folder: Path, names: str = ".*-new-*") -> None:
+    """Remove files of such names that killed processes left, but not what another one is writing.
+
+    Where the file system has no locks all of them stay.
+    """
+    for left in folder.glob(names):
+        with suppress(OSError), left.open("rb") as file:  # another process may be faster
+            if try_hold(file.fileno()):
+                left.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON with a final newline; NaN and infinity are refused."""
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def folder_in_place_of(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``path`` that takes its place when the block ends well.
+
+    If the block fails the folder is removed and ``path`` stays as it was. What a killed process
+    left behind is cleared by the next call, but not what another process is writing, nor anything
+    where the file system has no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}-new-"
+    for stale in path.parent.glob(f"{glob.escape(prefix)}*"):
+        with suppress(FileNotFoundError), folder_lock(stale) as free:
+            if free:
+                remove_folder(stale)
+    with ExitStack() as held:
+        while True:
+            fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
+            with suppress(FileNotFoundError):  # another process cleared it before it was held
+                held.enter_context(folder_lock(fresh))
+                fresh.chmod(0o777 & ~_umask())
+                break
+        try:
+            yield fresh
+            if path.exists():
+                shutil.rmtree(path)
+            fresh.replace(path)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, but for what another process puts there meanwhile."""
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in lower-case hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of_array(array: NDArray[Any]) -> str:
+    """SHA-256 of an array's shape, type and values, in lower-case hexadecimal."""
+    digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def sha256_of_path(path: Path) -> str:
+    """SHA-256 of a file, or of a folder: its files' relative paths and checksums, in order.
+
+    Raises:
+        UserError: if there is nothing at ``path``.
+    """
+    if path.is_file():
+        return sha256_of_file(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such file or folder")
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix()):
+        if file.is_file():
+            name = file.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
+            digest.update(name + b"\0" + sha256_of_file(file).encode("ascii") + b"\n")
+    return digest.hexdigest()
+
+
+def expanded(path: str) -> Path:
+    """A user's path with its home folder written out, if there is one of that name."""
+    with suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
+
+
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

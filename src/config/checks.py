@@ -1,0 +1,92 @@
+"""Whether the choices of a training or of the evaluation exist and agree with each other.
+
+What can be chosen is one entry in a table of the code that does it; this reads those tables, so
+that a new entry needs no other change.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
+
+from ..metrics.inception import LAST_LAYER
+from ..metrics.resizing import RESIZES, SCALINGS
+from ..models.layers import INITIALIZATIONS, NORMALIZATIONS, UPSAMPLINGS
+from ..training.augmentation import AUGMENTATIONS
+from ..training.losses import LOSSES
+from ..training.optimizers import OPTIMIZERS
+from .fid import FidSettings
+from .train import TrainSettings
+
+Choices = Iterable[tuple[str, str, Collection[str]]]  # key, name given, names known
+
+
+def check_evaluation(fid: FidSettings) -> None:
+    """Refuse names that do not exist.
+
+    Raises:
+        ValueError: it begins with the key.
+    """
+    choices = [
+        ("resize", fid.resize, RESIZES),
+        ("input_scaling", fid.input_scaling, SCALINGS),
+    ]
+    for fault in _unknown(choices):
+        raise ValueError(fault)
+    if fid.extractor == "inception" and fid.dims not in LAST_LAYER:
+        known = ", ".join(map(str, LAST_LAYER))
+        raise ValueError(f"dims: it must be one of {known} with the inception extractor")
+
+
+def check_training(train: TrainSettings) -> None:
+    """Refuse names that do not exist and combinations that make no sense.
+
+    Raises:
+        ValueError: it begins with the key.
+    """
+    # The second only where the first finds nothing.
+    for fault in chain(_unknown_names(train), _combinations(train)):
+        raise ValueError(fault)
+
+
+def _unknown_names(train: TrainSettings) -> Iterator[str]:
+    """Names that are in no table."""
+    choices = [
+        ("generator.upsampling", train.generator.upsampling, UPSAMPLINGS),
+        ("generator.normalization", train.generator.normalization, NORMALIZATIONS),
+        ("discriminator.normalization", train.discriminator.normalization, NORMALIZATIONS),
+        ("initialization", train.initialization, INITIALIZATIONS),
+        ("loss", train.loss, LOSSES),
+        *(("augmentation", name, AUGMENTATIONS) for name in train.augmentation),
+        ("optimizer.generator.name", train.optimizer.generator.name, OPTIMIZERS),
+        ("optimizer.discriminator.name", train.optimizer.discriminator.name, OPTIMIZERS),
+    ]
+    return _unknown(choices)
+
+
+def _unknown(choices: Choices) -> Iterator[str]:
+    for key, name, names in choices:
+        if name not in names:
+            yield f"{key}: it must be one of {', '.join(names)} (given: {name!r})"
+
+
+def _combinations(train: TrainSettings) -> Iterator[str]:
+    """Choices that exist but make no sense together."""
+    for kernel, stride in zip(train.generator.kernels, train.generator.strides, strict=True):
+        if UPSAMPLINGS[train.generator.upsampling].width(kernel, stride) < stride:
+            yield f"generator.kernels: a kernel of {kernel} leaves holes at stride {stride}"
+    loss = LOSSES[train.loss]
+    if train.label_smoothing and not loss.smooths:
+        yield f"label_smoothing: the {train.loss} loss has no labels; set it to 0"
+    if loss.needs_penalty and not train.gradient_penalty:
+        yield f"gradient_penalty: the {train.loss} loss needs one above 0; 10 is usual"
+    if loss.needs_penalty and train.discriminator_updates == "apart":
+        yield (
+            f"discriminator_updates: the {train.loss} loss compares real and generated images; "
+            "set it to together"
+        )
+    if train.gradient_penalty and train.discriminator.normalization == "batch":
+        yield (
+            "gradient_penalty: with batch normalisation no image has a gradient of its own; set "
+            "discriminator.normalization to none or spectral"
+        )
+    if len(set(train.augmentation)) < len(train.augmentation):
+        yield "augmentation: the same one is named twice"

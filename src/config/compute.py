@@ -1,0 +1,15 @@
+"""Settings of what the networks run on, and how."""
+
+from typing import Literal
+
+from .base import Section
+
+
+class ComputeSettings(Section):
+    """The device, and how training uses it; ``auto`` is the fastest safe choice for it."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "fp32", "bf16"]
+    memory_format: Literal["auto", "contiguous", "channels_last"]
+    compile: bool
+    cuda_graphs: bool

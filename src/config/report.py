@@ -1,0 +1,14 @@
+"""Settings of the report."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .base import Section
+
+
+class ReportSettings(Section):
+    """What the report shows beside the figures that it always has."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    evolution_epochs: Annotated[int, Field(ge=2, le=12)]

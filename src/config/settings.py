@@ -1,0 +1,174 @@
+"""The whole of params.yaml, read and checked before any work starts."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ..common.errors import UserError
+from .base import Count, Section
+from .checks import check_evaluation, check_training
+from .compute import ComputeSettings
+from .data import DataSettings, PreprocessSettings
+from .fid import FidSettings
+from .privacy import PrivacySettings
+from .report import ReportSettings
+from .search_space import check_names
+from .train import TrainSettings
+from .tune import TuneSettings
+from .utility import UtilitySettings
+
+ClassName = Literal["normal", "pneumonia"]
+
+
+class ClassesTrainSettings(Section):
+    """One network pair for each class, and what their trainings share."""
+
+    processes: Count
+    checkpoint_seconds: Annotated[float, Field(ge=0)]
+    on_divergence: Literal["stop", "warn"]
+    collapse_batches: Count
+    normal: TrainSettings
+    pneumonia: TrainSettings
+
+
+class Settings(Section):
+    """Everything that params.yaml may say."""
+
+    data: DataSettings
+    preprocess: PreprocessSettings
+    train: ClassesTrainSettings
+    fid: FidSettings
+    privacy: PrivacySettings
+    utility: UtilitySettings
+    tune: TuneSettings
+    report: ReportSettings
+    compute: ComputeSettings
+
+    @model_validator(mode="after")
+    def _choices_make_sense(self) -> Self:
+        for name, train in (("normal", self.train.normal), ("pneumonia", self.train.pneumonia)):
+            try:
+                check_training(train)
+            except ValueError as error:
+                raise ValueError(f"train.{name}.{error}") from error
+            try:
+                train.check_image_size(self.preprocess.size)
+            except ValueError as error:
+                raise ValueError(f"train.{name}: {error}") from error
+            if train.batch % self.train.processes:
+                raise ValueError(
+                    f"train.processes: {self.train.processes} processes cannot share "
+                    f"train.{name}.batch = {train.batch} evenly"
+                )
+        try:
+            check_names(self.train.normal, self.tune.space)
+        except ValueError as error:
+            raise ValueError(f"tune.space.{error}") from error
+        try:
+            check_evaluation(self.fid)
+        except ValueError as error:
+            raise ValueError(f"fid.{error}") from error
+        if self.utility.size > self.preprocess.size:
+            raise ValueError(
+                f"utility.size: {self.utility.size} is more than the {self.preprocess.size} pixels "
+                "of preprocess.size"
+            )
+        smallest = 2 ** len(self.fid.classifier.channels)
+        if self.preprocess.size < smallest:
+            raise ValueError(
+                f"fid.classifier.channels: {len(self.fid.classifier.channels)} halvings need "
+                f"images of {smallest} pixels or more (preprocess.size)"
+            )
+        return self
+
+    def train_of(self, name: ClassName) -> TrainSettings:
+        """The training settings of one class."""
+        return self.train.normal if name == "normal" else self.train.pneumonia
+
+
+def load_settings(path: Path, overrides: Iterable[str] = ()) -> Settings:
+    """Read params.yaml; each override is ``section.key=value`` with a YAML value.
+
+    Raises:
+        UserError: if the file cannot be read, or a key or value is refused; it names every one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the parameters cannot be read: {error}") from error
+    return read_settings(text, path.name, overrides)
+
+
+def read_settings(text: str, name: str, overrides: Iterable[str] = ()) -> Settings:
+    """As ``load_settings``, from the text of a file of that name."""
+    tree = _parse(text, name)
+    if not isinstance(tree, dict):
+        raise UserError(f"{name}: it must be a mapping of sections such as data and train")
+    for override in overrides:
+        _override(tree, override)
+    return parse_settings(tree, name)
+
+
+def parse_settings(tree: Mapping[str, Any], name: str = "params.yaml") -> Settings:
+    """Check a parsed tree; errors name ``name`` and the dotted path of each faulty key."""
+    try:
+        # Through JSON, because there a strict model takes a list for a tuple and 1 for 1.0.
+        return Settings.model_validate_json(json.dumps(tree, default=str))
+    except ValidationError as error:
+        faults = "; ".join(_describe(fault) for fault in error.errors())
+        raise UserError(f"{name}: {faults}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{name}: the parameters cannot be used: {error}") from None
+
+
+def flatten(settings: Section) -> dict[str, str]:
+    """Every parameter as ``{"train.normal.batch": "64", ...}``, lists as JSON."""
+    flat: dict[str, str] = {}
+
+    def visit(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                visit(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            flat[prefix] = value if isinstance(value, str) else json.dumps(value)
+
+    visit("", settings.model_dump(mode="json"))
+    return flat
+
+
+def _parse(text: str, name: str) -> Any:
+    """Parse YAML 1.2, as DVC does, without constructing anything but plain values."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name}: this is not valid YAML: {reason}") from None
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    """Set one ``section.key=value`` in ``tree``; the key must exist."""
+    key, equals, text = override.partition("=")
+    *sections, last = key.split(".")
+    place: Any = tree
+    for section in sections:
+        place = place.get(section) if isinstance(place, dict) else None
+    if not equals or not isinstance(place, dict) or last not in place:
+        raise UserError(f"{override}: give an existing parameter as section.key=value")
+    place[last] = _parse(text, key) if text else ""
+
+
+def _describe(fault: Any) -> str:
+    """One fault of pydantic's as ``train.normal.batch: reason``."""
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{place}: there is no such parameter"
+    if fault["type"] == "missing":
+        return f"{place}: the parameter is missing"
+    reason = fault["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r})"
+    return f"{place}: {reason}{given}" if place else reason

@@ -1,0 +1,52 @@
+"""Settings of the search for better networks and trainings."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .base import Count, Probability, Section, Seed
+
+Number = int | float
+Choice = int | float | str | tuple[int, ...] | tuple[str, ...]  # a value of a parameter
+
+
+class Range(Section):
+    """Every number between two, both included; whole ones where the limits are whole."""
+
+    low: Number
+    high: Number
+    log: bool  # whether a factor counts rather than a difference
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low, {self.low}, must be less than high, {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError("log: low must be above 0")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are meant."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+Choices = Annotated[tuple[Choice, ...], Field(min_length=2)]
+
+
+class TuneSettings(Section):
+    """How much is tried, by what it is judged, and what may change."""
+
+    trials: Count
+    budget: Annotated[float, Field(gt=0)]
+    unit: Literal["seconds", "images"]
+    checks: Count
+    startup: Count
+    held_out: Annotated[Probability, Field(gt=0, le=0.5)]
+    images: Annotated[int, Field(ge=2)]
+    top: Count
+    seeds: Count
+    lease_seconds: Annotated[int, Field(ge=2)]
+    retries: Annotated[int, Field(ge=0)]
+    seed: Seed
+    space: Annotated[dict[str, Range | Choices], Field(min_length=1)]

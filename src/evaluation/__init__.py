@@ -1,1 +1,0 @@
-"""How generated images are judged."""

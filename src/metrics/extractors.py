@@ -1,0 +1,197 @@
+"""The feature extractors by name, and the small ones: pixels, and a network of the user's."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..common.errors import UserError
+from ..common.files import expanded, sha256_of_file
+from ..common.logging import say
+from ..config.fid import FidSettings
+from ..data.download import download_inception
+from .classifier import train_classifier
+from .features import FeatureExtractor
+from .inception import load_inception
+
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def weights_path(settings: FidSettings, root: Path) -> Path | None:
+    """Where the extractor's file lies; None if the parameters name none.
+
+    Args:
+        settings: name it.
+        root: what a relative path is relative to.
+    """
+    return root / expanded(settings.weights) if settings.weights else None
+
+
+def weights_checksum(settings: FidSettings, path: Path) -> str:
+    """The SHA-256 of the extractor's file.
+
+    Raises:
+        UserError: if it is missing, or not the one that the parameters name.
+    """
+    if not path.is_file():
+        raise UserError(f"fid.weights: {path}: there is no such file")
+    checksum = sha256_of_file(path)
+    if settings.weights_sha256 not in ("", checksum):
+        raise UserError(f"fid.weights_sha256: {path} has the checksum {checksum}")
+    return checksum
+
+
+def weights_name(settings: FidSettings, root: Path) -> str:
+    """What names the content of the extractor's file; empty if the parameters name none.
+
+    Raises:
+        UserError: as ``weights_checksum``.
+    """
+    path = weights_path(settings, root)
+    return "" if path is None else weights_checksum(settings, path)
+
+
+def choose_extractor(
+    settings: FidSettings,
+    root: Path,
+    real: tuple[Pair, tuple[list[str], list[str]]],
+    device: torch.device,
+    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> tuple[FeatureExtractor, dict[str, Any]]:
+    """The extractor, and what should be said of it.
+
+    Args:
+        settings: name it.
+        root: what a relative path of weights is relative to.
+        real: images of both classes, uint8 (n, size, size), and the patient of each: what the
+            classifier learns from, if it is chosen.
+        device: what to run on.
+        on_epoch: told the classifier's epochs and losses.
+
+    Raises:
+        UserError: if its weights are missing, or not those that the parameters name.
+    """
+    if settings.extractor != "classifier":
+        path = weights_path(settings, root)
+        known = {}
+        if settings.extractor == "inception":
+            path = path or download_inception()
+            known = {"resize": settings.resize, "input_scaling": settings.input_scaling}
+        if path is not None:
+            known["weights_sha256"] = weights_checksum(settings, path)
+        loaded = load_extractor(
+            settings.extractor,
+            settings.dims,
+            path,
+            settings.resize,
+            settings.input_scaling,
+            device,
+        )
+        return loaded, known
+    trained = train_classifier(
+        *real, settings.classifier, settings.dims, settings.seed, device, on_epoch
+    )
+    say(
+        f"classifier: balanced accuracy {trained.held_out_accuracy:.1%} on "
+        f"{trained.held_out_images} images of patients that it has not seen"
+    )
+    return trained.extractor, {
+        "held_out_accuracy": trained.held_out_accuracy,
+        "held_out_images": trained.held_out_images,
+    }
+
+
+def load_extractor(
+    name: str, dims: int, weights: Path | None, resize: str, scaling: str, device: torch.device
+) -> FeatureExtractor:
+    """The extractor of a name, but for the classifier, which is trained.
+
+    Args:
+        name: inception, pixels or module.
+        dims: width of the features.
+        weights: of the FID network, downloaded if None, or the module's file.
+        resize: for the FID network, see ``resizing.RESIZES``.
+        scaling: as well, see ``resizing.SCALINGS``.
+        device: what to run on.
+
+    Raises:
+        UserError: if a file is missing or does not give such features.
+    """
+    if name == "inception":
+        return load_inception(weights or download_inception(), dims, device, resize, scaling)
+    if name == "pixels":
+        return PixelExtractor(dims)
+    if weights is None:
+        raise UserError("the module extractor needs the file of a module as its weights")
+    return ModuleExtractor(weights, dims, device)
+
+
+class PixelExtractor:
+    """The grey values themselves, of images reduced to ``dims`` pixels: the weak baseline.
+
+    Averages of areas, in [0, 1].
+    """
+
+    name = "pixels"
+
+    def __init__(self, dims: int) -> None:
+        self.dims = dims
+        self.fingerprint = f"pixels {dims}"
+        self._side = math.isqrt(dims)
+        if self._side**2 != dims:
+            raise UserError(f"dims: {dims} is no square number, as pixels need")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (n, h, w) to float32 (n, dims)."""
+        x = images.unsqueeze(1).float().div_(255)
+        return F.adaptive_avg_pool2d(x, self._side).flatten(1)
+
+
+class ModuleExtractor:
+    """A network of the user's from a file, such as one trained on medical images.
+
+    It takes uint8 images (n, 3, h, w), grey repeated, does its own resizing and scaling, and gives
+    floating-point features (n, dims).
+    """
+
+    name = "module"
+
+    def __init__(self, path: Path, dims: int, device: torch.device) -> None:
+        self.dims = dims
+        self._module = _load_module(path, device)
+        self.fingerprint = f"module {dims} {sha256_of_file(path)}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (n, h, w) to float32 (n, dims)."""
+        try:
+            found = self._module(images.unsqueeze(1).expand(-1, 3, -1, -1).contiguous())
+        except Exception as error:  # whatever a foreign network raises
+            reason = " ".join(str(error).split())[-300:]
+            raise UserError(f"the module failed on uint8 images: {reason}") from error
+        if not isinstance(found, Tensor):
+            raise UserError("the module must give one tensor of features")
+        return found
+
+
+def _load_module(path: Path, device: torch.device) -> "torch.nn.Module":
+    """A TorchScript file, or a program that torch.export saved (``.pt2``).
+
+    Such a file is a program, and running it is trusting it.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    try:
+        if path.suffix == ".pt2":
+            return torch.export.load(path).module().to(device)
+        return torch.jit.load(path, map_location=device).eval()
+    except Exception as error:  # whatever a damaged file makes torch raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path} is neither TorchScript nor an exported program: {reason}"
+        ) from error

@@ -1,0 +1,45 @@
+"""Whether the thesis's hypothesis holds: same-class pairs lie lower than different-class pairs."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from .protocol import PAIRS
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The hypothesis held against the distances."""
+
+    holds: bool
+    largest_same: str  # pair with the largest same-class mean
+    largest_same_mean: float
+    smallest_different: str  # pair with the smallest different-class mean
+    smallest_different_mean: float
+    share: float  # of the iterations in which it holds by itself
+
+    def sentence(self) -> str:
+        """The verdict as one sentence."""
+        return (
+            f"The hypothesis {'holds' if self.holds else 'does not hold'}: the largest same-class "
+            f"mean ({self.largest_same}, {self.largest_same_mean:.4g}) "
+            f"{'lies' if self.holds else 'does not lie'} below the smallest different-class mean "
+            f"({self.smallest_different}, {self.smallest_different_mean:.4g}). Judged alone, "
+            f"{self.share:.0%} of the iterations support it."
+        )
+
+
+def judge(distances: pd.DataFrame) -> Verdict:
+    """Judge the distances (columns iteration, pair, distance) of ``protocol.compare_sets``."""
+    table = distances.pivot(index="iteration", columns="pair", values="distance")
+    same = table[[pair for pair, kind in PAIRS.items() if kind == "same"]]
+    different = table[[pair for pair, kind in PAIRS.items() if kind == "different"]]
+    largest, smallest = same.mean(), different.mean()
+    return Verdict(
+        holds=bool(largest.max() < smallest.min()),
+        largest_same=str(largest.idxmax()),
+        largest_same_mean=float(largest.max()),
+        smallest_different=str(smallest.idxmin()),
+        smallest_different_mean=float(smallest.min()),
+        share=float((same.max(axis=1) < different.min(axis=1)).mean()),
+    )

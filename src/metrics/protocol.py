@@ -1,0 +1,177 @@
+"""The thesis's protocol: many small draws of real and generated images, compared in pairs.
+
+The four sets are RN and RP, real test images of each class, and FN and FP, generated ones. In
+each iteration ``sample_size`` real images of each class are drawn at random and as many are newly
+generated, and the six pairs of different sets are compared. Two floors stand beside them: RNxRN
+and RPxRP, draws of one real class without a common patient, which is what real images of other
+patients score with as few images.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..common.errors import UserError
+from ..data.patients import Patients
+from .frechet import FeatureSet, frechet_distance
+
+Kind = Literal["same", "different", "floor"]
+SETS = ("RN", "RP", "FN", "FP")
+PAIRS: dict[str, Kind] = {
+    f"{first}x{second}": "same" if first[1] == second[1] else "different"
+    for first, second in combinations(SETS, 2)
+}
+
+FLOORS = ("RNxRN", "RPxRP")
+KINDS: dict[str, Kind] = {**PAIRS, **dict.fromkeys(FLOORS, "floor")}
+FakeFeatures = Callable[[str, int], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class RealFeatures:
+    """Features of those images of a real set that are ever drawn."""
+
+    patients: Patients  # of the whole set
+    rows: NDArray[np.int64]  # which of them are drawn, ascending, (m,)
+    features: NDArray[np.float32]  # theirs, (m, dims)
+
+    def of(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Features of the images at the places ``chosen`` in the whole set."""
+        return self.features[np.searchsorted(self.rows, chosen)]
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """The places in one real set that one iteration compares."""
+
+    sample: NDArray[np.int64]
+    floor: tuple[NDArray[np.int64], NDArray[np.int64]]  # without a common patient
+
+
+def check_sizes(patients: Mapping[str, Patients], sample_size: int) -> None:
+    """Refuse real sets that are too small to be drawn from.
+
+    Args:
+        patients: whose the images of RN and RP are.
+        sample_size: images of each set in a draw.
+
+    Raises:
+        UserError: if a set is smaller than ``sample_size``, or of too few patients for a floor.
+    """
+    for name, whose in patients.items():
+        if len(whose) < sample_size:
+            raise UserError(
+                f"fid.sample_size: {sample_size} is more than the {len(whose)} test images "
+                f"of {name}"
+            )
+        if whose.largest_pair < 2:
+            raise UserError(
+                f"the {len(whose)} test images of {name} are of too few patients for a floor"
+            )
+
+
+def rows_to_draw(
+    patients: Mapping[str, Patients], iterations: int, sample_size: int, seed: int
+) -> dict[str, NDArray[np.int64]]:
+    """Which images of each real set any iteration draws, ascending.
+
+    Of a large set these are few, and only their features are needed.
+
+    Args:
+        patients: whose the images of RN and RP are.
+        iterations: as for ``compare_sets``, like the rest.
+        sample_size: images of each set in a draw.
+        seed: names the randomness.
+
+    Raises:
+        UserError: as ``check_sizes``.
+    """
+    check_sizes(patients, sample_size)
+    needed = {name: np.zeros(len(whose), dtype=np.bool_) for name, whose in patients.items()}
+    for iteration in range(iterations):
+        for name, draw in _draws(patients, iteration, sample_size, seed).items():
+            for part in (draw.sample, *draw.floor):
+                needed[name][part] = True
+    return {name: np.flatnonzero(drawn) for name, drawn in needed.items()}
+
+
+def _draws(
+    patients: Mapping[str, Patients], iteration: int, sample_size: int, seed: int
+) -> dict[str, _Draw]:
+    """What one iteration draws of each real set."""
+    rng = np.random.default_rng([seed, iteration])
+    samples = {name: rng.permutation(len(whose))[:sample_size] for name, whose in patients.items()}
+    return {
+        name: _Draw(samples[name], whose.pair(min(sample_size, whose.largest_pair), rng))
+        for name, whose in patients.items()
+    }
+
+
+def compare_sets(
+    real: Mapping[str, RealFeatures],
+    fake: FakeFeatures,
+    iterations: int,
+    sample_size: int,
+    seed: int,
+) -> Iterator[list[dict[str, object]]]:
+    """Run the protocol; yield the rows of each iteration: iteration, pair, distance, n.
+
+    Args:
+        real: features of the real test images, under "RN" and "RP", of ``rows_to_draw``.
+        fake: given "FN" or "FP" and the iteration, features of new images, (sample_size, dims).
+        iterations: how many times to draw.
+        sample_size: images of each set in a draw. The floors' draws are as large, or about half of
+            the class where it has no two such draws without a common patient.
+        seed: names the randomness; every iteration has a stream of its own within the protocol.
+
+    Raises:
+        UserError: as ``check_sizes``.
+    """
+    patients = {name: features.patients for name, features in real.items()}
+    check_sizes(patients, sample_size)
+    for iteration in range(iterations):
+        draws = _draws(patients, iteration, sample_size, seed)
+        drawn = {name: FeatureSet(real[name].of(draw.sample)) for name, draw in draws.items()}
+        drawn |= {name: FeatureSet(fake(name, iteration)) for name in ("FN", "FP")}
+        rows = []
+        for first, second in combinations(SETS, 2):
+            distance = frechet_distance(drawn[first], drawn[second])
+            rows.append(_row(iteration, f"{first}x{second}", distance, sample_size))
+        for floor in FLOORS:
+            name = floor[:2]
+            one, other = (FeatureSet(real[name].of(part)) for part in draws[name].floor)
+            distance = frechet_distance(one, other)
+            rows.append(_row(iteration, floor, distance, len(draws[name].floor[0])))
+        yield rows
+
+
+def describe(distances: pd.DataFrame) -> pd.DataFrame:
+    """Each pair's distances as pandas describes them, with n and the mean relative to RNxRP.
+
+    Args:
+        distances: columns iteration, pair, distance and n, as ``compare_sets`` yields.
+
+    Returns:
+        a table indexed by pair: kind, n, count, mean, std, min, 25%, 50%, 75%, max, relative.
+
+    Raises:
+        UserError: if the features do not tell the classes apart at all.
+    """
+    grouped = distances.groupby("pair")["distance"].describe().loc[list(KINDS)]
+    grouped.insert(0, "kind", [KINDS[pair] for pair in grouped.index])
+    grouped.insert(1, "n", distances.groupby("pair")["n"].first())
+    grouped["count"] = grouped["count"].astype(int)
+    classes = grouped.loc["RNxRP", "mean"]
+    if not classes > 0:
+        raise UserError("these features are the same for both classes; set fid.extractor to others")
+    grouped["relative"] = grouped["mean"] / classes
+    return grouped
+
+
+def _row(iteration: int, pair: str, distance: float, size: int) -> dict[str, object]:
+    return {"iteration": iteration, "pair": pair, "distance": distance, "n": size}

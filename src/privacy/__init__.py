@@ -1,0 +1,1 @@
+"""Whether generated images copy the images that a generator learnt from."""

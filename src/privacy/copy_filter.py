@@ -1,0 +1,85 @@
+"""Leaving out generated images that lie as near to a train image as copies do."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..config.privacy import PrivacySettings
+from ..data.download import cache_folder
+from ..metrics.features import FeatureCache, FeatureExtractor, FeaturesOnce
+from .copy_test import RealImages, check_patients, draw_baseline
+from .neighbours import FeatureSpace, Images, MakeSpace, PixelSpace, nearest_in
+from .thresholds import Limits
+
+PIXELS = "pixels"  # the space of grey values
+
+
+def make_spaces(
+    extractor: FeatureExtractor,
+    batch: int,
+    device: torch.device,
+    on_batch: Callable[[int], None] = lambda images: None,
+) -> Mapping[str, MakeSpace]:
+    """The ways of measuring a distance to train images, by name.
+
+    Args:
+        extractor: of the features.
+        batch: images that go through it at once.
+        device: on which.
+        on_batch: told of so many images done.
+    """
+    cache = FeatureCache(cache_folder() / "features")
+
+    def features(images: Images) -> NDArray[np.float32]:
+        return cache.features(extractor, images, batch, device, on_batch=on_batch)
+
+    extract = FeaturesOnce(features)
+    return {
+        PIXELS: PixelSpace,
+        f"{extractor.name} features": lambda references: FeatureSpace(extract, references),
+    }
+
+
+class CopyFilter:
+    """Tells which images the test of ``privacy`` takes for copies, in any space.
+
+    Of real images of other patients as many as ``settings.quantile`` says would be taken for copies
+    in each space, so some that are left out are none.
+    """
+
+    def __init__(
+        self,
+        train: RealImages,
+        spaces: Mapping[str, MakeSpace],
+        settings: PrivacySettings,
+        key: int,
+    ) -> None:
+        """Measure how near train images of other patients are, as ``privacy.find_copies`` does.
+
+        Args:
+            train: what the generator learnt from.
+            spaces: how distances are measured.
+            settings: sizes.
+            key: with the settings' seed names the draw.
+
+        Raises:
+            UserError: if there are too few patients.
+        """
+        check_patients("train", train.patients)
+        self._patients = train.patients
+        self._spaces = []
+        rows = draw_baseline(train, settings, np.random.default_rng([settings.seed, key]))
+        own = train.patients.numbers[rows]
+        for make_space in spaces.values():
+            space = make_space(train.images)
+            baseline = nearest_in(space, train.images[rows], train.patients, own)
+            self._spaces.append((space, Limits.of_train(baseline, settings.quantile)))
+
+    def copies(self, images: Images) -> NDArray[np.bool_]:
+        """Which of uint8 images (n, size, size) to leave out, (n,)."""
+        found = np.zeros(len(images), dtype=bool)
+        for space, limits in self._spaces:
+            found |= limits.near(nearest_in(space, images, self._patients))
+        return found

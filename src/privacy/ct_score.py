@@ -1,0 +1,46 @@
+"""The C_T test of data copying (Meehan et al., 2020)."""
+
+import numpy as np
+import scipy.stats
+from scipy.cluster.vq import kmeans2
+
+from ..data.patients import Places
+from .neighbours import Images, Nearest
+
+CELL = 50  # held-out images for each cell of the C_T test, about
+SMALLEST_CELL = 10  # images of each side in a cell that counts
+
+
+def cluster_cells(images: Images, held_out: int, seed: int) -> Places:
+    """The cell of each train image: clusters of their coarse grey values."""
+    count = max(1, min(held_out // CELL, len(images) // CELL))
+    step = max(1, images.shape[-1] // 8)
+    coarse = images[:, step // 2 :: step, step // 2 :: step].reshape(len(images), -1)
+    rng = np.random.default_rng([seed, count])
+    cells = kmeans2(coarse.astype(np.float64), count, minit="++", rng=rng)[1]
+    return np.asarray(cells, dtype=np.int64)
+
+
+def c_t(held_out: Nearest, generated: Nearest, cells: Places) -> float | None:
+    """Meehan's C_T: z of the Mann-Whitney test of distances to the train images, over cells.
+
+    Args:
+        held_out: of real images of other patients.
+        generated: of generated images.
+        cells: the cell of each train image; an image is in its nearest train image's.
+
+    Returns:
+        the mean over cells, weighted by their held-out images: below about -3, generated images lie
+        nearer to train images than held-out ones do; None if no cell has enough of both.
+    """
+    total = weights = 0.0
+    for cell in np.unique(cells):
+        real = held_out.distance[cells[held_out.place] == cell]
+        fake = generated.distance[cells[generated.place] == cell]
+        n, m = len(real), len(fake)
+        if min(n, m) < SMALLEST_CELL:
+            continue
+        u = float(scipy.stats.mannwhitneyu(fake, real).statistic)
+        z = (u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12)
+        total, weights = total + n * float(z), weights + n
+    return total / weights if weights else None

@@ -1,0 +1,88 @@
+"""Several processes that train together: started here on one host, or by torchrun on many."""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from ..common.errors import UserError
+
+INTERRUPTED = 130  # exit status of a process that was asked to stop
+SECONDS_TO_STOP = 120  # that the processes get to finish a batch and save
+MEETING = "TRAINING_MEETING"  # environment variable: the file by which processes find each other
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process's place among those that torchrun started."""
+
+    rank: int
+    local_rank: int
+    local_size: int
+    meeting: Path | None = None  # of the processes of one host, see ``Group.joined``
+
+
+def place_in_torchrun() -> Place | None:
+    """Where torchrun has put this process, or None if it was started alone."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    rank, local_rank, local_size = (
+        int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    )
+    meeting = os.environ.get(MEETING)
+    return Place(rank, local_rank, local_size, Path(meeting) if meeting else None)
+
+
+def launch(module: str, arguments: Sequence[str], processes: int) -> None:
+    """Run `python -m module` in so many processes on this host, as torchrun does, to the end.
+
+    They meet in files and talk over the loopback interface, so nothing is open to the network.
+
+    Raises:
+        UserError: naming a process that was killed.
+        SystemExit: if they failed or were asked to stop, which the first one has told.
+    """
+    # torch has words of its own for the end of a process, and pages of them. This process logs
+    # nothing else.
+    logging.disable(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each sets its number of threads itself
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # else a port is open to all
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+    with tempfile.TemporaryDirectory(prefix="torchrun-") as logs:
+        os.environ[MEETING] = str(Path(logs, "meeting"))
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            rdzv_backend="c10d",
+            rdzv_endpoint=str(Path(logs, "rendezvous")),
+            rdzv_configs={"store_type": "file"},
+            local_addr="127.0.0.1",
+            run_id=str(os.getpid()),
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+            shutdown_timeout=SECONDS_TO_STOP,
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", module, *arguments)
+        except SignalException:
+            sys.exit(INTERRUPTED)  # the first process has said so
+        except ChildFailedError as error:
+            ends = {rank: failure.exitcode for rank, failure in error.failures.items()}
+            # The others end because that one did.
+            killed = {rank: status for rank, status in ends.items() if status < 0}
+            if not killed:  # the first process has said why
+                sys.exit(INTERRUPTED if INTERRUPTED in ends.values() else 1)
+            rank, status = min(killed.items(), key=lambda end: end[1] == -signal.SIGTERM)
+            raise UserError(
+                f"process {rank} of {processes} was ended by {signal.Signals(-status).name}, so "
+                "all have ended; the checkpoints are kept"
+            ) from None

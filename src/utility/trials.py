@@ -1,0 +1,210 @@
+"""Do generated images help a classifier? Trained with and without, tested on real patients.
+
+Each arm trains the same networks by the same recipe, on real images, on generated ones, or on
+both, at several sizes of the real set. What generated images must beat is classical augmentation.
+The test split is looked at once, by what each training chose on held-out train patients.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+
+from ..common.errors import UserError
+from ..common.processes import begin_as_worker
+from ..config.utility import UtilitySettings
+from ..data.classes import CLASSES
+from ..data.patients import Places
+from .classifiers import NETWORKS, LabelledImages, Logits, diagnose, train_to_diagnose
+
+SPLIT, SUBSET = range(2)  # streams of randomness
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What the classifiers of one arm learn from."""
+
+    real: bool
+    generated: bool
+    augmented: bool  # by classical means
+
+
+ARMS: dict[str, Arm] = {
+    "real": Arm(real=True, generated=False, augmented=False),
+    "real + classical": Arm(real=True, generated=False, augmented=True),
+    "real + generated": Arm(real=True, generated=True, augmented=False),
+    "real + both": Arm(real=True, generated=True, augmented=True),
+    "generated": Arm(real=False, generated=True, augmented=False),
+}
+
+BASELINE = "real + classical"
+TOGETHER = "real + both"
+CHALLENGERS = ("real + generated", TOGETHER)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: which network, on what, and its number among those alike."""
+
+    network: str
+    arm: str
+    fraction: float  # of the real images; 0 where there are none
+    repeat: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trained network says of images that it has not seen."""
+
+    trial: Trial
+    test: Logits  # of the real test images
+    generated: Logits  # of generated ones, drawn for this
+
+
+@dataclass(frozen=True)
+class Exams:
+    """The images of all trials."""
+
+    fit: LabelledImages  # real, to learn from
+    validation: LabelledImages  # real, of other patients of the train split
+    test: LabelledImages  # real, of the test split
+    generated: LabelledImages  # to learn from
+    unseen: LabelledImages  # generated as well, to be judged
+
+
+def trials(settings: UtilitySettings) -> Iterator[Trial]:
+    """All trainings, in their order."""
+    for network, (arm, what), repeat in product(NETWORKS, ARMS.items(), range(settings.repeats)):
+        for fraction in settings.fractions if what.real else (0.0,):
+            yield Trial(network, arm, fraction, repeat)
+
+
+def split_off_validation(
+    images: LabelledImages, settings: UtilitySettings
+) -> tuple[LabelledImages, LabelledImages]:
+    """The images of most patients of each class, and those of the others.
+
+    Raises:
+        UserError: if a class has fewer than two patients.
+    """
+    rng = np.random.default_rng([settings.seed, SPLIT])
+    share = 1 - settings.held_out
+    check_patients(images, "train")
+    kept = np.concatenate(
+        [_of_patients(images, sick, share, rng, spared=1) for sick in (False, True)]
+    )
+    held = np.setdiff1d(np.arange(len(images)), kept)
+    return images.of(np.sort(kept)), images.of(held)
+
+
+def check_patients(images: LabelledImages, split: str) -> int:
+    """The patients of the class that has fewer.
+
+    Raises:
+        UserError: if it has only one.
+    """
+    counts = [
+        images.patients.of(np.flatnonzero(images.sick == sick)).count for sick in (False, True)
+    ]
+    for count, label in zip(counts, CLASSES, strict=True):
+        if count < 2:
+            raise UserError(f"the {split} images of {label} are of too few patients for utility")
+    return min(counts)
+
+
+def run_trials(
+    exams: Exams, settings: UtilitySettings, device: torch.device, workers: int
+) -> Iterator[Outcome]:
+    """Train every network of every arm; yield what each says, in order.
+
+    Args:
+        exams: the images.
+        settings: sizes and schedule.
+        device: what to train on.
+        workers: processes that train side by side, on a CPU; the outcome does not depend on them.
+
+    Raises:
+        UserError: if the test images of a class are all of one patient.
+    """
+    check_patients(exams.test, "test")
+    work = partial(run_trial, exams=exams, settings=settings, device=device)
+    if device.type != "cpu":
+        yield from map(work, trials(settings))
+        return
+    # Spawned, since a fork would inherit torch's threads in an unusable state.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (work,)) as pool:
+        yield from pool.map(_work, trials(settings))
+
+
+_in_worker: Callable[[Trial], Outcome] | None = None
+
+
+def _prepare(work: Callable[[Trial], Outcome]) -> None:
+    """Set up a worker, once: the images are sent to it here, and it computes with one thread."""
+    global _in_worker
+    begin_as_worker()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    _in_worker = work
+
+
+def _work(trial: Trial) -> Outcome:
+    assert _in_worker is not None
+    return _in_worker(trial)
+
+
+def run_trial(
+    trial: Trial, exams: Exams, settings: UtilitySettings, device: torch.device
+) -> Outcome:
+    """Train one network of one arm."""
+    arm = ARMS[trial.arm]
+    sources = []
+    if arm.real:
+        sources.append(subset(exams.fit, trial.fraction, trial.repeat, settings))
+    if arm.generated:
+        sources.append(exams.generated)
+    number = list(NETWORKS).index(trial.network)
+    model = train_to_diagnose(
+        trial.network,
+        sources,
+        exams.validation,
+        arm.augmented,
+        settings,
+        (settings.seed, number, trial.repeat),
+        device,
+    )
+    return Outcome(
+        trial,
+        diagnose(model, exams.test.images, device),
+        diagnose(model, exams.unseen.images, device),
+    )
+
+
+def subset(
+    images: LabelledImages, fraction: float, repeat: int, settings: UtilitySettings
+) -> LabelledImages:
+    """Images of random patients, about ``fraction`` of each class; the same in every arm."""
+    rng = np.random.default_rng([settings.seed, SUBSET, repeat])
+    rows = [_of_patients(images, sick, fraction, rng) for sick in (False, True)]
+    return images.of(np.sort(np.concatenate(rows)))
+
+
+def _of_patients(
+    images: LabelledImages, sick: bool, share: float, rng: np.random.Generator, spared: int = 0
+) -> Places:
+    """Places of so large a share of a class's images, by whole patients, of one at least.
+
+    ``spared`` patients are never among them.
+    """
+    rows = np.flatnonzero(images.sick == sick)
+    numbers = images.patients.numbers[rows]
+    order = rng.permutation(np.unique(numbers))
+    counts = np.bincount(numbers, minlength=int(numbers.max()) + 1)[order]
+    enough = int(np.searchsorted(np.cumsum(counts), share * len(rows) - 0.5)) + 1
+    enough = min(enough, len(order) - spared)
+    return rows[np.isin(numbers, order[:enough])]

@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.common import paths as workspace
+from src.common.errors import UserError
+from src.common.paths import array_path
+from src.data.dataset import test_split as split_to_judge_by
+from src.data.dataset import train_checksum, train_split
+
+
+@pytest.fixture(autouse=True)
+def arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Prepared images of three patients a class, and their table."""
+    monkeypatch.setattr(workspace, "PROJECT", tmp_path)
+    rows = []
+    for label in ("NORMAL", "PNEUMONIA"):
+        path = array_path(label, "train")
+        path.parent.mkdir(parents=True)
+        np.save(path, np.arange(48, dtype=np.uint8).reshape(3, 4, 4))
+        rows += [
+            {"split": "train", "label": label, "patient": f"p{i}", "sha256": f"{label}{i}"}
+            for i in range(3)
+        ]
+    table = pd.DataFrame(rows)
+    table.to_csv(tmp_path / "data" / "arrays" / "table.csv", index=False)
+    return table
+
+
+def test_the_checksum_names_images_of_both_classes_and_whose_they_are(
+    arrays: pd.DataFrame, tmp_path: Path
+) -> None:
+    first = train_checksum()
+    assert train_checksum() == first
+    changed = np.load(array_path("PNEUMONIA", "train"))
+    changed[2, 3, 3] = 0
+    np.save(array_path("PNEUMONIA", "train"), changed)
+    second = train_checksum()
+    assert second != first
+    arrays.loc[0, "patient"] = "p9"
+    arrays.to_csv(tmp_path / "data" / "arrays" / "table.csv", index=False)
+    assert train_checksum() not in (first, second)
+
+
+def test_what_is_missing_is_named_with_the_way_out() -> None:
+    array_path("NORMAL", "train").unlink()
+    with pytest.raises(UserError, match=r"normal/train\.npy: it is missing; `dvc repro` makes it"):
+        train_checksum()
+
+
+def test_test_images_of_patients_or_files_of_the_train_split_are_not_judged_by(
+    arrays: pd.DataFrame, tmp_path: Path
+) -> None:
+    images = np.arange(64, dtype=np.uint8).reshape(4, 4, 4)
+    np.save(array_path("NORMAL", "test"), images)
+    place = {"split": "test", "label": "NORMAL"}
+    whose = (("q1", "new"), ("p1", "another image of p1"), ("q2", "NORMAL0"), ("q3", "PNEUMONIA0"))
+    rows = [place | {"patient": name, "sha256": checksum} for name, checksum in whose]
+    table = tmp_path / "data" / "arrays" / "table.csv"
+    pd.concat([arrays, pd.DataFrame(rows)]).to_csv(table, index=False)
+    found, names = split_to_judge_by("NORMAL")
+    np.testing.assert_array_equal(found, images[[0, 3]])
+    assert names == ["q1", "q3"]
+    np.save(array_path("NORMAL", "test"), images[1:3])
+    pd.concat([arrays, pd.DataFrame(rows[1:3])]).to_csv(table, index=False)
+    found, names = split_to_judge_by("NORMAL")
+    assert found.shape == (0, 4, 4)
+    assert names == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda lines: lines[:-1], "it has 2 rows of 3 images in train/PNEUMONIA"),
+        (lambda lines: [*lines, lines[-1]], "it has 4 rows of 3 images in train/PNEUMONIA"),
+        (lambda lines: [], "it has 0 rows of 3 images"),
+        (lambda lines: [*lines[:-1], "train"], ""),
+    ],
+)
+def test_a_table_that_does_not_fit_its_images_is_refused(
+    tmp_path: Path, damage: Any, reason: str
+) -> None:
+    """Images would be judged under other patients' names, or left out without a word."""
+    table = tmp_path / "data" / "arrays" / "table.csv"
+    table.write_text("\n".join(damage(table.read_text().splitlines())) + "\n")
+    with pytest.raises(UserError, match=rf"table\.csv: it cannot be read \(.*{reason}.*dvc repro"):
+        train_split("PNEUMONIA")

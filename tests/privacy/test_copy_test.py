@@ -1,0 +1,592 @@
+"""The test for copies: it catches a copying generator, passes an honest one, knows its limits."""
+
+import io
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from src.common.errors import UserError
+from src.config.data import PhantomSettings
+from src.config.privacy import PrivacySettings
+from src.config.settings import Settings
+from src.data.patients import Patients, patient_of
+from src.data.phantoms import draw_phantoms
+from src.models.layers import initialize
+from src.models.networks import Generator
+from src.models.sampling import generate
+from src.privacy import copy_test as privacy
+from src.privacy.attack import roc_auc
+from src.privacy.copy_test import RealImages, SpaceFindings, closest, draw_baseline, find_copies
+from src.privacy.ct_score import c_t
+from src.privacy.neighbours import FeatureSpace, Images, MakeSpace, Nearest, PixelSpace
+from src.privacy.perturbations import DISTURBANCES
+from src.privacy.thresholds import Baseline, Caught, detectable_share, fisher
+from src.privacy.verdict import judge, shared_level
+
+SETTINGS = PrivacySettings(
+    images=150,
+    train_images=1000,
+    controls=60,
+    quantile=0.01,
+    level=0.01,
+    detectable_share=0.15,
+    pairs=5,
+    seed=4,
+)
+
+
+def phantoms(seed: int, train: int, test: int) -> dict[str, RealImages]:
+    """NORMAL phantoms of 64 pixels by split, with their patients."""
+    settings = PhantomSettings(
+        train_per_class=train, test_per_class=test, images_per_patient=2, size=64, seed=seed
+    )
+    drawn: dict[str, list[tuple[str, NDArray[np.uint8]]]] = {"train": [], "test": []}
+    for split, label, name, content in draw_phantoms(settings):
+        if label == "NORMAL":
+            drawn[split].append((patient_of(name), np.asarray(Image.open(io.BytesIO(content)))))
+    return {
+        split: RealImages(
+            np.stack([image for _, image in part]), Patients.named([whose for whose, _ in part])
+        )
+        for split, part in drawn.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def real() -> dict[str, RealImages]:
+    return phantoms(2021, train=600, test=300)
+
+
+@pytest.fixture(scope="module")
+def honest() -> NDArray[np.uint8]:
+    """What a generator that learnt the distribution and no image of it would draw."""
+    return phantoms(5, train=150, test=1)["train"].images
+
+
+@pytest.fixture(scope="module")
+def findings(real: dict[str, RealImages], honest: NDArray[np.uint8]) -> SpaceFindings:
+    return find_copies(real["train"], real["test"], honest, PixelSpace, SETTINGS, 0.01, 0)
+
+
+@pytest.fixture(scope="module")
+def harmless() -> SpaceFindings:
+    """What is found where all images are noise, within a fraction of a second."""
+    rng = np.random.default_rng(8)
+    train, test, generated = (
+        rng.integers(0, 256, (count, 16, 16), dtype=np.uint8) for count in (240, 100, 150)
+    )
+    patients = Patients(np.arange(240) // 2)
+    real = (RealImages(train, patients), RealImages(test, Patients.strangers(100)))
+    return find_copies(*real, generated, PixelSpace, SETTINGS, 0.01, 0)
+
+
+def test_an_honest_generator_shows_no_sign_of_copying(findings: SpaceFindings) -> None:
+    verdict = judge({"pixels": findings}, SETTINGS)
+    assert verdict.kind == "no sign of copying"
+    assert "would be noticed with a chance of 80% if they were" in verdict.sentence
+    assert findings.passes(SETTINGS.level)
+    assert abs(findings.attack.auc - 0.5) < 3 * findings.attack.interval.standard_error
+    assert abs(findings.authentic["generated"] - findings.authentic["held_out"]) < 0.15
+    assert findings.c_t is not None
+    assert abs(findings.c_t) < 3
+
+
+def test_every_disturbance_is_caught_with_the_power_that_is_stated(
+    findings: SpaceFindings,
+) -> None:
+    for name in DISTURBANCES:
+        assert findings.caught[name].share > 0.95
+        share = findings.detectable[name]
+        assert share is not None
+        assert share < 0.15
+
+
+@pytest.mark.parametrize("name", DISTURBANCES)
+def test_a_generator_that_copies_a_tenth_is_caught_whatever_it_does_to_the_copies(
+    real: dict[str, RealImages], honest: NDArray[np.uint8], name: str
+) -> None:
+    mixed = honest.copy()
+    mixed[:15] = DISTURBANCES[name](real["train"].images[40:55], np.random.default_rng(9))
+    found = find_copies(real["train"], real["test"], mixed, PixelSpace, SETTINGS, 0.01, 0)
+    verdict = judge({"pixels": found}, SETTINGS)
+    assert verdict.kind == "copies"
+    assert verdict.sentence.startswith("Copies: ")
+    assert found.copied >= 15
+    assert verdict.sentence.endswith(f"They are near to {found.copied} different train images.")
+    assert set(closest(found.generated, found.limits.reach, 15)) == set(range(15))
+    assert np.array_equal(found.generated.place[:15], np.arange(40, 55))
+
+
+def test_a_generator_that_copies_everything_is_caught_by_every_measure(
+    real: dict[str, RealImages],
+) -> None:
+    copies = real["train"].images[:150]
+    found = find_copies(real["train"], real["test"], copies, PixelSpace, SETTINGS, 0.01, 0)
+    assert found.caught["generated"].below == 150
+    assert found.authentic["generated"] == 0
+    assert found.c_t is not None
+    assert found.c_t < -5
+    assert found.attack.interval.low > 0.55  # a quarter of the members are copied
+
+
+def test_images_far_from_all_real_ones_are_no_copies_though_one_outlier_is_nearest_to_all() -> None:
+    """As those of a generator that has hardly learnt: in many features they lie on one side."""
+    rng = np.random.default_rng(7)
+    train = rng.integers(100, 140, (400, 4, 4), dtype=np.uint8)
+    train[3] = 170
+    far = rng.integers(215, 235, (150, 4, 4), dtype=np.uint8)
+    found = find_copies(
+        RealImages(train, Patients(np.arange(400) // 2)),
+        RealImages(rng.integers(100, 140, (100, 4, 4), dtype=np.uint8), Patients.strangers(100)),
+        far,
+        lambda references: FeatureSpace(grey_values, references),
+        SETTINGS.model_copy(update={"controls": 2}),
+        0.01,
+        0,
+    )
+    assert (found.generated.place == 3).all()
+    assert (found.generated.ratio <= found.limits.threshold).any()
+    assert found.caught["generated"].below == 0
+
+
+@pytest.mark.parametrize(
+    "make_space", [PixelSpace, lambda references: FeatureSpace(grey_values, references)]
+)
+def test_an_untrained_generator_copies_nothing(
+    real: dict[str, RealImages], tiny_settings: Settings, make_space: MakeSpace
+) -> None:
+    settings = tiny_settings.train.normal.generator
+    side = 16
+    generator = Generator(settings, side)
+    initialize(generator, "xavier", torch.Generator().manual_seed(1))
+    noise = torch.randn(150, settings.latent, generator=torch.Generator().manual_seed(2))
+    untrained = np.repeat(np.repeat(generate(generator, noise), 64 // side, 1), 64 // side, 2)
+    found = find_copies(real["train"], real["test"], untrained, make_space, SETTINGS, 0.01, 0)
+    assert found.caught["generated"].below == 0
+
+
+def test_where_held_out_images_are_train_images_there_is_no_verdict(
+    real: dict[str, RealImages], honest: NDArray[np.uint8]
+) -> None:
+    leaked = RealImages(real["train"].images[:150], Patients.strangers(150))
+    found = find_copies(real["train"], leaked, honest, PixelSpace, SETTINGS, 0.01, 0)
+    verdict = judge({"pixels": found}, SETTINGS)
+    assert verdict.kind == "can't tell"
+    assert "held-out real images are themselves taken for copies in pixels" in verdict.sentence
+
+
+def grey_values(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Every pixel as a feature."""
+    return images.reshape(len(images), -1).astype(np.float32)
+
+
+def brightness(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A feature that tells nothing of whose an image is."""
+    return images.mean(axis=(1, 2), dtype=np.float32)[:, None]
+
+
+def test_where_disturbed_train_images_are_not_noticed_there_is_no_verdict(
+    real: dict[str, RealImages], honest: NDArray[np.uint8], findings: SpaceFindings
+) -> None:
+    found = find_copies(
+        real["train"],
+        real["test"],
+        honest,
+        lambda references: FeatureSpace(brightness, references),
+        SETTINGS,
+        0.01,
+        0,
+    )
+    verdict = judge({"brightness": found}, SETTINGS)
+    assert verdict.kind == "can't tell"
+    assert "brightened" in verdict.sentence
+    assert "would not be noticed" in verdict.sentence
+    # Copies that the other space sees are copies all the same.
+    copies = real["train"].images[:150]
+    copying = find_copies(real["train"], real["test"], copies, PixelSpace, SETTINGS, 0.005, 0)
+    told = judge({"brightness": found, "pixels": copying}, SETTINGS)
+    assert told.kind == "copies"
+    assert "brightness" not in told.sentence
+    # One space that sees them is enough.
+    assert judge({"brightness": found, "pixels": findings}, SETTINGS).kind == "no sign of copying"
+
+
+def test_an_attack_that_succeeds_without_copies_forbids_the_all_clear(
+    harmless: SpaceFindings,
+) -> None:
+    interval = replace(harmless.attack.interval, standard_error=0.01)
+    leaking = replace(harmless, attack=replace(harmless.attack, auc=0.7, interval=interval))
+    verdict = judge({"pixels": leaking}, SETTINGS)
+    assert verdict.kind == "can't tell"
+    assert "pixels 0.70" in verdict.sentence
+    # A control below a guess adds no doubt to it, however vague.
+    vague = replace(harmless.attack_control.interval, standard_error=0.2)
+    control = replace(harmless.attack_control, auc=0.45, interval=vague)
+    unsure = replace(leaking, attack_control=control)
+    assert judge({"pixels": unsure}, SETTINGS).kind == "can't tell"
+    above = replace(leaking, attack_control=replace(control, auc=0.55))
+    assert judge({"pixels": above}, SETTINGS).kind == "no sign of copying"
+    # Where train images of other patients give away as much, the splits differ, not more.
+    splits = replace(leaking, attack_control=leaking.attack)
+    assert judge({"pixels": splits}, SETTINGS).kind == "no sign of copying"
+
+
+def caught(findings: SpaceFindings, **changes: Caught) -> SpaceFindings:
+    return replace(findings, caught={**findings.caught, **changes})
+
+
+def test_every_verdict_is_one_sentence_with_its_numbers(harmless: SpaceFindings) -> None:
+    near = "as near to a train image as the nearest 1% of other patients' images"
+    spaces = {"pixels": harmless, "features": harmless}
+    shares = "0.0% in pixels (held-out real images: 1.0%)"
+    both = shares + ", 0.0% in features (held-out real images: 1.0%)"
+
+    def told(**changes: SpaceFindings) -> str:
+        return judge({**spaces, **changes}, SETTINGS).sentence
+
+    assert told() == (
+        f"No sign of copying: of 150 generated images {both} are {near}. Copies, shifted, "
+        "brightened, compressed or mirrored, would be noticed with a chance of 80% if they were "
+        "9.0% of the images."
+    )
+    # What one space sees is enough, so that the better one counts for each disturbance.
+    blunt = replace(harmless, detectable={**harmless.detectable, "mirrored": 0.14})
+    better = replace(harmless, detectable=dict.fromkeys(DISTURBANCES, 0.05))
+    assert told(features=blunt).endswith("if they were 9.0% of the images.")
+    assert told(pixels=blunt, features=better).endswith("if they were 5.0% of the images.")
+    copying = replace(caught(harmless, generated=Caught(150, 30, 0.004)), copied=7)
+    assert told(pixels=copying) == (
+        "Copies: of 150 generated images 20.0% in pixels (held-out real images: 1.0%) are "
+        f"{near}. They are near to 7 different train images."
+    )
+    other = replace(copying, copied=5)
+    assert told(pixels=copying, features=other).endswith("near to 5 different train images.")
+    # Two spaces share the level, 0.01.
+    unsure = caught(harmless, generated=Caught(150, 30, 0.006))
+    assert told(pixels=unsure).startswith("No sign of copying")
+    leaked = caught(copying, held_out=Caught(100, 50, 0.009))
+    assert told(pixels=leaked, features=leaked) == (
+        "Can't tell: held-out real images are themselves taken for copies in pixels and features, "
+        "so the test does not hold on these data."
+    )
+    assert told(pixels=leaked, features=copying).startswith("Copies: of 150 generated images 20.0%")
+    blind = replace(harmless, detectable={**harmless.detectable, "shifted": None, "mirrored": 0.16})
+    assert told(pixels=blind, features=blind) == (
+        "Can't tell: copies that are shifted or mirrored would not be noticed among the generated "
+        "images, even if they were 15% of them."
+    )
+    error = replace(harmless.attack.interval, standard_error=0.01)
+    leaking = replace(
+        harmless,
+        attack=replace(harmless.attack, auc=0.625, interval=error),
+        attack_control=replace(harmless.attack_control, auc=0.5),
+    )
+    assert told(pixels=leaking, features=leaking) == (
+        f"Can't tell: no copies are found (of 150 generated images {both} are {near}), but "
+        "with the generated images train images are told from held-out ones better than by "
+        "guessing (area under the curve: pixels 0.62, features 0.62), and better than with other "
+        "patients' images. Splits that differ may do that as well."
+    )
+
+
+def test_no_more_images_are_looked_at_than_the_settings_say() -> None:
+    rng = np.random.default_rng(12)
+    images = rng.integers(0, 256, (200, 4, 4), dtype=np.uint8)
+    real = RealImages(images[:120], Patients.strangers(120))
+    few = SETTINGS.model_copy(update={"images": 10, "train_images": 12, "controls": 3})
+    found = find_copies(
+        real,
+        RealImages(images[120:], Patients.strangers(80)),
+        images[:20],
+        lambda references: FeatureSpace(grey_values, references),
+        few,
+        0.01,
+        0,
+    )
+    assert (len(found.train), len(found.held_out), len(found.generated)) == (12, 10, 20)
+    assert (found.attack.members, found.attack_control.members) == (12, 12)
+    # One patient has nearly all images, and is drawn after most of the others.
+    one_patient = Patients(np.where(np.arange(120) < 110, 0, np.arange(120) // 4))
+    with pytest.raises(UserError, match=r"^nearly all train images are of one patient$"):
+        find_copies(
+            RealImages(images[:120], one_patient),
+            RealImages(images[120:], Patients.strangers(80)),
+            images[:20],
+            lambda references: FeatureSpace(grey_values, references),
+            few,
+            0.01,
+            1,
+        )
+
+
+def test_cells_are_clusters_of_alike_images() -> None:
+    rng = np.random.default_rng(13)
+    levels = np.repeat([40, 210, 125], 50)
+    images = (levels[:, None, None] + rng.integers(-9, 9, (150, 32, 32))).astype(np.uint8)
+    cells = privacy.cluster_cells(images, 170, seed=1)
+    groups = [set(cells[levels == level]) for level in (40, 125, 210)]
+    assert sorted(len(group) for group in groups) == [1, 1, 1]
+    assert len(set.union(*groups)) == 3
+    assert np.array_equal(privacy.cluster_cells(images, 170, seed=1), cells)
+    assert set(privacy.cluster_cells(images, 30, seed=1)) == {0}  # too few held-out images to part
+
+
+def test_the_draws_are_repeatable_and_those_of_another_seed_differ(
+    real: dict[str, RealImages], honest: NDArray[np.uint8], findings: SpaceFindings
+) -> None:
+    again = find_copies(real["train"], real["test"], honest, PixelSpace, SETTINGS, 0.01, 0)
+    assert np.array_equal(again.disturbed["shifted"].ratio, findings.disturbed["shifted"].ratio)
+    assert again.attack == findings.attack
+    other = SETTINGS.model_copy(update={"seed": 5})
+    changed = find_copies(real["train"], real["test"], honest, PixelSpace, other, 0.01, 0)
+    assert changed.attack != findings.attack
+
+
+def plainly_nearest(
+    images: Images, train: RealImages, own: NDArray[np.int64] | None = None
+) -> list[tuple[int, float, float]]:
+    """For each image its nearest train image, how far that is, and the same of the second patient.
+
+    The images of its own patient, if it has one, are left out.
+    """
+    found = []
+    for row, image in enumerate(images.astype(float)):
+        far = [math.dist(image.ravel(), other.ravel()) for other in train.images.astype(float)]
+        whose = train.patients.numbers.tolist()
+        ranked = sorted(
+            (distance, place)
+            for place, distance in enumerate(far)
+            if own is None or whose[place] != own[row]
+        )
+        first, place = ranked[0]
+        second = next(d for d, other in ranked if whose[other] != whose[place])
+        found.append((place, first, first / second))
+    return found
+
+
+def test_what_is_found_in_a_space_is_what_a_plain_computation_finds() -> None:
+    rng = np.random.default_rng(11)
+    train = RealImages(
+        rng.integers(0, 256, (120, 4, 4), dtype=np.uint8), Patients(np.arange(120) // 2)
+    )
+    test = RealImages(
+        rng.integers(0, 256, (80, 4, 4), dtype=np.uint8), Patients(np.arange(80) // 2)
+    )
+    fake = rng.integers(0, 256, (70, 4, 4), dtype=np.uint8)
+    fake[:6] = train.images[[7, 7, 30, 31, 64, 99]]
+    fake[:6, 0, 0] ^= 16
+    test.images[9] = train.images[40]
+    settings = SETTINGS.model_copy(update={"controls": 20, "quantile": 0.05})
+    found = find_copies(
+        train,
+        test,
+        fake,
+        lambda references: FeatureSpace(grey_values, references),
+        settings,
+        0.03,
+        2,
+    )
+
+    # One image of each patient, of both splits.
+    chosen = draw_baseline(train, settings, np.random.default_rng([settings.seed, 2]))
+    assert sorted(train.patients.numbers[chosen]) == list(range(60))
+    assert sorted(test.patients.numbers[found.held_out_rows]) == list(range(40))
+    members, others = train.images[chosen], test.images[found.held_out_rows]
+    own = plainly_nearest(train.images, train, train.patients.numbers)
+    expected = {
+        "train": [own[row] for row in chosen],
+        "held_out": plainly_nearest(others, train),
+        "generated": plainly_nearest(fake, train),
+    }
+    for name, images in expected.items():
+        nearest = getattr(found, name)
+        for part, values in zip(
+            ("place", "distance", "ratio"), zip(*images, strict=True), strict=True
+        ):
+            np.testing.assert_allclose(getattr(nearest, part), values, atol=1e-4)
+
+    reach = np.median([distance for _, distance, _ in expected["train"]])
+    ratios = sorted(r if d <= reach else math.inf for _, d, r in expected["train"])
+    threshold = ratios[math.ceil(0.05 * 60) - 1]
+    assert (found.limits.reach, found.limits.threshold) == pytest.approx((reach, threshold))
+    near = {
+        name: [place for place, d, r in images if d <= reach and r <= threshold + 1e-9]
+        for name, images in expected.items()
+    }
+    below = {name: len(places) for name, places in near.items()}
+    assert below["generated"] >= 6
+    assert found.copied == len(set(near["generated"])) < below["generated"]
+
+    # Two train images count as one, the nearer ones rounded up; then the held-out ones beside them.
+    base = (30, math.ceil(below["train"] / 2))
+    joined = (30 + 40, base[1] + below["held_out"])
+    for name, count, (images, few) in (("held_out", 40, base), ("generated", 70, joined)):
+        caught = found.caught[name]
+        assert (caught.images, caught.below) == (count, below[name])
+        tail = scipy.stats.hypergeom(images + count, few + below[name], count)
+        assert caught.p == pytest.approx(tail.sf(below[name] - 1))
+    assert set(found.caught) == {"held_out", "generated", *DISTURBANCES}
+    for name in DISTURBANCES:
+        caught = found.caught[name]
+        disturbed = found.disturbed[name]
+        assert caught.images == len(disturbed) == 20
+        few = sum((disturbed.distance <= reach) & (disturbed.ratio <= threshold + 1e-9))
+        assert caught.below == few
+        assert found.detectable[name] == detectable_share(few / 20, 70, Baseline(*joined), 0.03)
+
+    # Authentic is what lies farther from its neighbour than that one from other patients' images.
+    for name in ("held_out", "generated"):
+        authentic = [distance > own[place][1] for place, distance, _ in expected[name]]
+        assert found.authentic[name] == pytest.approx(np.mean(authentic))
+
+    # With so few held-out images all are in one cell.
+    for sign, name in ((found.c_t, "generated"), (found.c_t_control, "train")):
+        x, y = (np.array([d for _, d, _ in expected[part]]) for part in (name, "held_out"))
+        n, m = len(x), len(y)
+        u = (x[:, None] > y).sum() + 0.5 * (x[:, None] == y).sum()
+        assert sign == pytest.approx((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12), abs=0.02)
+
+    def scores(images: Images, nearest: list[tuple[int, float, float]]) -> NDArray[np.float64]:
+        published = fake.reshape(70, -1).astype(float)
+        least = [np.linalg.norm(published - image.ravel(), axis=1).min() for image in images]
+        return -np.log(np.maximum(least, 1e-6) / np.maximum([d for _, d, _ in nearest], 1e-6))
+
+    score = [scores(members, expected["train"]), scores(others, expected["held_out"])]
+    labels = np.repeat([1, 0], [60, 40])
+    auc = roc_auc_score(labels, np.concatenate(score).round(4))
+    assert (found.attack.auc, found.attack.members, found.attack.others) == (
+        pytest.approx(auc, abs=1e-3),
+        60,
+        40,
+    )
+    assert (found.attack_control.members, found.attack_control.others) == (30, 40)
+    assert 0.2 < found.attack_control.auc < 0.8
+
+
+def test_too_few_patients_are_refused_by_name() -> None:
+    images = np.zeros((150, 16, 16), dtype=np.uint8)
+    two = RealImages(images[:20], Patients(np.arange(20) % 2))
+    many = RealImages(images, Patients.strangers(len(images)))
+    with pytest.raises(UserError, match="the test images are of fewer than 4 patients"):
+        find_copies(many, two, images, PixelSpace, SETTINGS, 0.01, 0)
+
+
+@pytest.mark.parametrize("patients", [20, 21])
+def test_features_that_are_the_same_for_all_images_tell_nothing(patients: int) -> None:
+    images = np.arange(patients * 16, dtype=np.uint8).reshape(patients, 4, 4)
+    real = RealImages(images, Patients.strangers(patients))
+
+    def constant(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.zeros((len(images), 2), dtype=np.float32)
+
+    found = find_copies(
+        real,
+        real,
+        images,
+        lambda references: FeatureSpace(constant, references),
+        SETTINGS.model_copy(update={"controls": 5}),
+        0.01,
+        0,
+    )
+    assert judge({"constant": found}, SETTINGS).kind == "can't tell"
+
+
+def test_fisher_is_the_tail_of_the_hypergeometric_distribution() -> None:
+    tail = scipy.stats.hypergeom(650, 16, 150).sf(8)
+    assert fisher(9, 150, Baseline(500, 7)) == pytest.approx(tail, rel=1e-9)
+    assert fisher(0, 150, Baseline(500, 5)) == pytest.approx(1)
+
+
+def test_the_smallest_detectable_share_gives_that_power() -> None:
+    base = Baseline(1000, 10)
+    share = detectable_share(0.9, 200, base, 0.01)
+    assert share is not None
+    rng = np.random.default_rng(3)
+    below = rng.binomial(200, share * 0.9, size=4000)  # of other images none
+    called = np.array([fisher(k, 200, base) < 0.01 for k in range(201)])
+    assert called[below].mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_what_is_caught_no_more_often_than_others_is_never_detectable() -> None:
+    base = Baseline(1000, 10)
+    assert detectable_share(0.01, 200, base, 0.01) is None
+    assert detectable_share(0.02, 200, base, 0.01) is None
+    assert detectable_share(1.0, 2, Baseline(1000, 500), 0.01) is None
+    # Fewer of such copies are caught than would have to be.
+    assert detectable_share(0.03, 200, base, 0.01) is None
+
+
+def test_several_tests_share_the_level_of_false_alarms() -> None:
+    assert shared_level(SETTINGS, 2) == SETTINGS.level / 2
+
+
+def test_false_alarms_are_as_rare_as_the_level_says() -> None:
+    """Without copies: generated, held-out and train points are of one distribution."""
+    settings = SETTINGS.model_copy(update={"train_images": 300, "controls": 2})
+    alarms = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        points = rng.integers(0, 256, (700, 4, 4), dtype=np.uint8)
+        found = find_copies(
+            RealImages(points[:400], Patients(np.arange(400) * 3 // 4)),
+            RealImages(points[400:500], Patients.strangers(100)),
+            points[500:],
+            lambda references: FeatureSpace(grey_values, references),
+            settings,
+            0.01,
+            0,
+        )
+        alarms.append(found.caught["generated"].p < 0.05)
+    assert np.mean(alarms) <= 0.1  # three standard errors above 0.05 would be 0.13
+
+
+def test_the_area_is_that_of_scikit_learn_and_its_error_delongs() -> None:
+    rng = np.random.default_rng(0)
+    positive, negative = rng.normal(1, 1, 60).round(1), rng.normal(0, 1, 80).round(1)
+    auc, interval = roc_auc(positive, negative)
+    labels = np.repeat([1, 0], [60, 80])
+    assert auc == pytest.approx(roc_auc_score(labels, np.concatenate([positive, negative])))
+    beats = np.sign(positive[:, None] - negative[None, :]) / 2 + 0.5
+    variance = beats.mean(1).var(ddof=1) / 60 + beats.mean(0).var(ddof=1) / 80
+    assert interval.standard_error == pytest.approx(np.sqrt(variance))
+
+
+def test_delongs_interval_covers_the_true_area() -> None:
+    rng = np.random.default_rng(1)
+    true = scipy.stats.norm.cdf(1 / np.sqrt(2))
+    inside = []
+    for _ in range(400):
+        _, interval = roc_auc(rng.normal(1, 1, 100), rng.normal(0, 1, 100))
+        inside.append(interval.low < true < interval.high)
+    assert 0.92 < np.mean(inside) < 0.98
+
+
+def nearest_at(distance: NDArray[np.float64], place: NDArray[np.int64]) -> Nearest:
+    return Nearest(place, distance, np.ones(len(place)))
+
+
+def test_c_t_is_the_z_of_mann_whitney_weighted_over_the_cells() -> None:
+    rng = np.random.default_rng(2)
+    cells = np.array([0, 1])
+    real = nearest_at(rng.normal(5, 1, 200), np.repeat([0, 1], [150, 50]))
+    fake = nearest_at(rng.normal(4, 1, 160), np.repeat([0, 1], 80))
+    zs = []
+    for cell in (0, 1):
+        x, y = fake.distance[fake.place == cell], real.distance[real.place == cell]
+        u = (x[:, None] > y[None, :]).sum()
+        n, m = len(x), len(y)
+        zs.append((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))
+    assert c_t(real, fake, cells) == pytest.approx((150 * zs[0] + 50 * zs[1]) / 200)
+
+
+def test_c_t_needs_a_cell_with_enough_of_both() -> None:
+    real = nearest_at(np.ones(50), np.zeros(50, np.int64))
+    fake = nearest_at(np.ones(50), np.ones(50, np.int64))
+    assert c_t(real, fake, np.array([0, 1])) is None

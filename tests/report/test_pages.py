@@ -1,0 +1,255 @@
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from src.metrics.hypothesis import judge
+from src.metrics.protocol import KINDS, describe
+from src.metrics.thesis import published_description
+from src.privacy.perturbations import DISTURBANCES
+from src.report.card import render_card
+from src.report.findings import Findings
+from src.report.pages import SECTIONS, render
+from src.report.templates import as_score
+
+LINK = "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter=x"
+FIGURES = (
+    "distance_boxes",
+    "real_beside_generated",
+    "sample_evolution",
+    "loss_curves",
+    "nearest_ratios",
+    "closest_pairs",
+    "classifier_scores",
+)
+
+
+def copies(**changes: Any) -> dict[str, Any]:
+    """What privacy_eval finds of one class."""
+    counted = {"images": 100, "below": 1, "share": 0.01, "p": 0.6}
+    attack = {"auc": 0.52, "low": 0.45, "high": 0.59, "members": 80, "others": 90}
+    seen = dict.fromkeys(DISTURBANCES, counted | {"below": 98, "share": 0.98})
+    space = {
+        "threshold": 0.7,
+        "caught": {"train": counted, "held_out": counted, "generated": counted, **seen},
+        "detectable": dict.fromkeys(DISTURBANCES, 0.034),
+        "median_ratio": {"train": 0.95, "held_out": 0.94, "generated": 0.97},
+        "authentic": {"held_out": 0.6, "generated": 0.7},
+        "c_t_control": 0.3,
+        "attack": attack,
+        "attack_control": attack,
+    }
+    found = {"verdict": "no sign of copying", "sentence": "No sign of copying: 1.0%."}
+    return found | {"spaces": {"pixels": space | changes}}
+
+
+UTILITY = {
+    "beaten": False,
+    "sentence": "Classical augmentation was not beaten: 0 of 12.",
+    "images": {"fit": 40, "validation": 8, "test": 32, "generated": 40},
+    "repeats": 3,
+    "accuracies": {"LeNet-5": {"gan_train": 0.71, "gan_test": 0.83, "real": 0.94}},
+}
+
+
+def arms(value: str) -> pd.DataFrame:
+    """The scores or the differences of one arm."""
+    place = {"network": "LeNet-5", "arm": "real + generated", "fraction": 0.2}
+    scores = {"roc_auc": 0.81, "balanced_accuracy": 0.7, "sensitivity": 0.6}
+    rows = [
+        place | {"metric": metric, value: score, "low": score - 0.05, "high": score + 0.05}
+        for metric, score in (scores | {"calibration_error": 0.1}).items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def findings(**changes: Any) -> Findings:
+    rows = [
+        {"iteration": i, "pair": pair, "distance": 1 + (kind == "different") + i / 10, "n": 20}
+        for i in range(3)
+        for pair, kind in KINDS.items()
+    ]
+    distances = pd.DataFrame(rows)
+    losses = {"g": 0.7, "d1": 0.6, "d2": 0.5}
+    training = {
+        "images": 24,
+        "epochs": 3,
+        "batches_per_epoch": 3,
+        "batch": 8,
+        "generator_parameters": 2704897,
+        "discriminator_parameters": 2099457,
+        "mflop_per_image": 1820.3,
+        "loss": "bce",
+        "last_losses": losses,
+    }
+    counts = {s: dict.fromkeys(("NORMAL", "PNEUMONIA"), 24) for s in ("train", "test")}
+    values: dict[str, Any] = {
+        "title": "A run",
+        "source": "phantom",
+        "counts": counts,
+        "patients": counts,
+        "quality": {
+            "bad_images": 3,
+            "identical_within": 4,
+            "identical_across": 5,
+            "patients_across": 6,
+            "images_without_patient": 0,
+        },
+        "verdict": judge(distances),
+        "description": describe(distances),
+        "published": published_description(),
+        "scores": {
+            "NORMAL": {
+                "frechet": {
+                    "value": 0.45,
+                    "n_real": 24,
+                    "n_fake": 24,
+                    "low": 0.35,
+                    "high": 0.55,
+                    "floor_n": 11,
+                    "floor": 0.2,
+                    "score_at_floor_n": 0.5,
+                    "train_test": 0.21,
+                    "train_test_at_floor_n": 0.22,
+                    "other_class": 0.8,
+                    "excess": 0.5,
+                },
+                "recall": {"value": 0.625, "n_real": 6, "n_fake": 6},
+            }
+        },
+        "privacy": {"NORMAL": copies()},
+        "quantile": 0.01,
+        "utility": UTILITY,
+        "classifiers": arms("value"),
+        "differences": arms("difference"),
+        "extractor": {
+            "name": "classifier",
+            "dims": 64,
+            "held_out_accuracy": 0.91,
+            "held_out_images": 50,
+        },
+        "training": {"NORMAL": training, "PNEUMONIA": training},
+        "generators": {"NORMAL": "a" * 64, "PNEUMONIA": "b" * 64},
+        "parameters": {"data.source": "phantom", "preprocess.size": "64"},
+    }
+    return Findings(**values | changes)
+
+
+def page(**changes: Any) -> str:
+    found = findings(**changes)
+    samples = {"NORMAL": {1: b"first", 30: b"last"}, "PNEUMONIA": {2: b"only"}}
+    return render(found, dict.fromkeys(FIGURES, b"png"), samples, render_card(found), LINK, False)
+
+
+def text(html: str) -> str:
+    shown = re.sub(r"(?s)<(style|script|dialog).*?</\1>", "", html)
+    return " ".join(re.sub(r"<[^>]+>", " ", shown).split())
+
+
+def test_the_first_lines_say_that_the_data_are_phantoms() -> None:
+    start = text(page())[:400]
+    assert "procedural phantoms, not patients" in start
+    assert "The hypothesis holds" in start
+    assert "phantoms" not in text(page(source="kermany")).replace("procedural chest phantoms", "x")
+    assert "10.17632/rscbjbr9sj" in text(page(source="kermany"))[:400]
+
+
+def test_the_page_needs_no_other_file() -> None:
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag not in ("link", "iframe")
+            for name, value in attrs:
+                if name in ("src", "href"):
+                    assert tag != "script"
+                    assert value is not None
+                    assert value.startswith(("data:image/png;base64,", "#")) or value == LINK
+
+    Links().feed(page())
+    assert "url(" not in page()
+
+
+def test_every_section_is_in_the_contents() -> None:
+    html = page()
+    assert re.findall(r'<h2 id="(\w+)">', html) == list(SECTIONS)
+    for place in SECTIONS:
+        assert f'<a href="#{place}">' in html
+
+
+def test_every_sample_grid_and_the_card_are_there() -> None:
+    html = page()
+    assert re.findall(r'data-epoch="(\d+)"', html) == ["1", "30", "2"]
+    assert f'<a href="{LINK}">' in html
+    assert "while make ui runs" in text(html)
+    words = text(html)
+    assert "Model card: A run" in words
+    assert "Not for diagnosis" in words
+
+
+def test_every_pair_and_floor_is_shown_beside_the_thesis() -> None:
+    words = text(page())
+    for pair in KINDS:
+        assert pair in words
+    assert "4.467" in words  # the thesis's RNxRP
+    assert "0.581" in words  # its RNxFN relative to RNxRP
+    assert "only the order of the pairs and the relative distances can be compared" in words
+
+
+def test_the_extractor_is_named_with_its_bias() -> None:
+    assert "balanced accuracy is 91.0%" in text(page())
+    assert "favour the hypothesis" in text(page())
+    inception = {"name": "inception", "dims": 768, "weights_sha256": "abc"}
+    inception |= {"resize": "clean-fid", "input_scaling": "standard"}
+    assert "Inception network" in text(page(extractor=inception))
+    assert "as clean-fid does" in text(page(extractor=inception))
+    assert "scaled twice" not in text(page(extractor=inception))
+    assert "scaled twice" in text(page(extractor=inception | {"input_scaling": "twice"}))
+    assert "a weak baseline" in text(page(extractor={"name": "pixels", "dims": 64}))
+    module = {"name": "module", "dims": 9, "weights_sha256": "abc"}
+    assert "given as a file, SHA-256 abc" in text(page(extractor=module))
+    own = {"name": "my features", "dims": 9}
+    assert "The features (9) are those of my features." in text(page(extractor=own))
+
+
+def test_every_score_stands_beside_its_interval_size_and_floor() -> None:
+    words = text(page())
+    assert "NORMAL Fréchet distance 24, 24 0.450 0.350 to 0.550 11 0.500 0.200 50% 0.210" in words
+    assert "NORMAL recall 6, 6 0.625 too few too few" in words
+
+
+def test_the_verdict_on_copies_stands_first_and_with_its_controls() -> None:
+    words = text(page())
+    assert "NORMAL, copies: No sign of copying: 1.0%." in words[:700]
+    assert "NORMAL pixels 1 of 100 0.600 1 of 100 98% 98% 98% 98% 3.4%" in words
+    assert "NORMAL pixels 70% 60% too few 0.3 0.52 (0.45 to 0.59)" in words
+    blind = copies(detectable={"shifted": 0.034})
+    assert "98% 98% 98% 98% not all" in text(page(privacy={"NORMAL": blind}))
+
+
+def test_the_use_for_a_classifier_is_told_beside_what_the_generator_saw() -> None:
+    words = text(page())
+    assert "Use for a classifier: Classical augmentation was not beaten: 0 of 12." in words[:900]
+    assert "The generators saw all train images" in words
+    assert "LeNet-5 real + generated 20% +0.810 (+0.760 to +0.860)" in words
+    assert "LeNet-5 real + generated 20% 0.810 (0.760 to 0.860)" in words
+    assert "LeNet-5 71.0% 83.0% 94.0%" in words
+
+
+def test_what_comes_from_parameters_is_escaped() -> None:
+    hostile = {"data.path": "<img src=x>", "preprocess.size": "64"}
+    title = "<script>alert(1)</script>[a](javascript:alert(2)) ![b](https://example.org/b.png) *c*"
+    html = page(title=title, parameters=hostile)
+    assert "<script>alert" not in html
+    assert "<img src=x>" not in html
+    assert 'href="javascript:' not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert "![b](https://example.org/b.png) *c*" in html.partition('id="card"')[2]
+    assert 'src="https://' not in html
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0, "0"), (0.0123456, "0.0123"), (7.5, "7.500"), (123.4567, "123.457")]
+)
+def test_scores_have_three_digits_or_more(value: float, shown: str) -> None:
+    assert as_score(value) == shown

@@ -1,0 +1,205 @@
+import shutil
+import subprocess
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from src import doctor
+from src.common.errors import UserError
+from src.config.settings import Settings
+from src.data import download
+from src.data.download import MENDELEY_NAME
+from src.doctor import Check, Finding, examine
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder under git."""
+    for name in ("HOME", "PROJECT"):
+        monkeypatch.setattr(doctor, name, tmp_path)
+    for module in (doctor, download):
+        monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("")
+    (tmp_path / ".gitignore").write_text("*\n")
+    return tmp_path
+
+
+def found(check: Check, settings: Settings) -> list[Finding]:
+    return list(check(settings))
+
+
+def one(check: Check, settings: Settings) -> Finding:
+    (finding,) = check(settings)
+    return finding
+
+
+def with_data(settings: Settings, **changes: Any) -> Settings:
+    return settings.model_copy(update={"data": settings.data.model_copy(update=changes)})
+
+
+def with_fid(settings: Settings, **changes: Any) -> Settings:
+    return settings.model_copy(update={"fid": settings.fid.model_copy(update=changes)})
+
+
+def test_a_full_or_protected_disk_is_a_problem(
+    tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {f.kind for f in found(doctor.check_disk, tiny_settings)} == {"ok"}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9, 9, 1 << 20))
+    full = found(doctor.check_disk, tiny_settings)
+    assert full[0].kind == "problem"
+    assert "1 are needed: free some, or `dvc gc --workspace`" in full[0].text
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    assert "cannot be written" in found(doctor.check_disk, tiny_settings)[0].text
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (0, "are those of the present parameters"),
+        (1, "have changed since"),
+        (255, "`dvc status` cannot tell now"),
+    ],
+)
+def test_only_what_dvc_says_has_changed_is_called_so(
+    home: Path,
+    tiny_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    told: str,
+) -> None:
+    """A running command holds DVC's lock, and then it says nothing."""
+    (home / "reports").mkdir()
+    (home / "reports" / "index.html").touch()
+    monkeypatch.setattr(
+        doctor.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, status)
+    )
+    assert told in one(doctor.check_results, tiny_settings).text
+
+
+def test_git_is_looked_at(
+    tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert one(doctor.check_git, tiny_settings) == Finding("ok", "git: all is committed")
+    name = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+    subprocess.run(["git", *name, "commit", "-q", "--allow-empty", "-m", "1"], cwd=home, check=True)
+    subprocess.run(["git", "checkout", "-q", "--detach"], cwd=home, check=True)
+    assert "no branch is checked out" in found(doctor.check_git, tiny_settings)[1].text
+    (home / ".gitignore").unlink()
+    (home / "dvc.lock").write_text("stages: {}")
+    changed, _ = doctor.check_git(tiny_settings)
+    assert changed.kind == "note"
+    assert "dvc.lock" in changed.text
+    for cut in ("", "sche", "stages:\n  fetch:\n    cmd: 'exec", "schema: '2.0'\n"):
+        (home / "dvc.lock").write_text(cut)
+        *_, last = doctor.check_git(tiny_settings)
+        assert last.kind == "problem"
+        assert "`git checkout dvc.lock`" in last.text
+    monkeypatch.setenv("LANGUAGE", "de")  # in which git would tell the reason
+    # As of a folder that a container sees under another user's name.
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    strange = one(doctor.check_git, tiny_settings)
+    assert strange.kind == "problem"
+    assert f"`git config --global --add safe.directory {home}`" in strange.text
+    monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
+    shutil.rmtree(home / ".git")
+    assert "not the top of a git repository" in one(doctor.check_git, tiny_settings).text
+    monkeypatch.setenv("PATH", "")
+    assert "git is not installed" in one(doctor.check_git, tiny_settings).text
+
+
+def test_the_data_and_tokens_are_looked_for(
+    tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = doctor.check_data
+    assert "phantoms" in one(check, tiny_settings).text
+    real = with_data(tiny_settings, source="kermany", path="xray.zip")
+    assert one(check, real).kind == "problem"
+    (home / "xray.zip").touch()
+    assert one(check, real).kind == "ok"
+    asked = with_data(tiny_settings, source="kermany", path="")
+    assert "Mendeley's public archive will be downloaded" in one(check, asked).text
+    monkeypatch.setenv("KAGGLE_USERNAME", "a")
+    monkeypatch.setenv("KAGGLE_KEY", "secret")
+    assert "Kaggle's archive with your token" in one(check, asked).text
+    assert "secret" not in one(check, asked).text
+    (home / "cache").mkdir()
+    (home / "cache" / MENDELEY_NAME).touch()
+    assert one(check, asked).kind == "ok"
+
+
+def test_the_weights_are_looked_for(tiny_settings: Settings, home: Path) -> None:
+    check = doctor.check_weights
+    assert one(check, tiny_settings).kind == "ok"
+    inception = with_fid(tiny_settings, extractor="inception", dims=64)
+    assert "will be downloaded" in one(check, inception).text
+    given = with_fid(tiny_settings, extractor="inception", dims=64, weights="w.pth")
+    assert one(check, given).kind == "problem"
+    (home / "w.pth").write_text("x")
+    assert one(check, given).kind == "ok"
+    other = with_fid(given, weights_sha256="0" * 64)
+    assert "fid.weights_sha256: " in one(check, other).text
+
+
+def test_another_system_is_a_problem_and_is_asked_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor.platform, "system", lambda: "Darwin")
+    monkeypatch.delattr(doctor.os, "sched_getaffinity")
+    with pytest.raises(UserError, match="1 of these would stop the pipeline"):
+        examine()
+    assert "Darwin" in capsys.readouterr().out
+
+
+def test_a_gpu_that_is_asked_for_must_be_there(
+    tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    compute = tiny_settings.compute.model_copy(update={"device": "cuda"})
+    asked = tiny_settings.model_copy(update={"compute": compute})
+    assert "problem" in {f.kind for f in found(doctor.check_cores, asked)}
+    assert "problem" not in {f.kind for f in found(doctor.check_cores, tiny_settings)}
+
+
+def test_a_store_that_cannot_be_reached_is_a_problem(
+    tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert one(doctor.check_tracking, tiny_settings).kind == "ok"
+    assert not (home / "mlflow.db").exists()  # it changes nothing
+    (home / "mlflow.db").write_bytes(b"no database" * 100)
+    assert one(doctor.check_tracking, tiny_settings).kind == "problem"
+
+
+def test_a_problem_ends_with_an_error_and_a_note_does_not(
+    tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(kind: doctor.Kind) -> Check:
+        return lambda settings: iter([Finding(kind, "this and that")])
+
+    monkeypatch.setattr(doctor, "load_settings", lambda path: tiny_settings)
+    monkeypatch.setattr(doctor, "CHECKS", (check("ok"), check("note")))
+    examine()
+    assert capsys.readouterr().out == "ok       this and that\nnote     this and that\n"
+    monkeypatch.setattr(doctor, "CHECKS", (check("problem"), check("ok")))
+    with pytest.raises(UserError, match="1 of these would stop"):
+        examine()
+
+
+def test_programs_of_some_tests_are_looked_for_where_the_tests_find_them(
+    tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(home))
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: iter([home / "15" / "bin"]))
+    notes = [finding.text.partition(" ")[0] for finding in doctor.check_helpers(tiny_settings)]
+    assert notes == ["chromium", "initdb"]
+    (home / "15" / "bin").mkdir(parents=True)
+    for program in (home / "15" / "bin" / "initdb", home / "chromium"):
+        program.touch(0o755)
+    assert list(doctor.check_helpers(tiny_settings)) == []

@@ -1,0 +1,81 @@
+"""On a GPU a recorded step gives the bytes of the step itself; skipped where there is none."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from src.common.devices import Compute
+from src.config.settings import Settings, parse_settings
+from src.training.checkpoints import Checkpoints
+from src.training.cuda_graph import WARM_UP
+from src.training.loop import Observer, Safeguards, train
+from src.training.trainer import Trainer
+from tests.conftest import set_value
+from tests.training.test_resume import same, stopped_after
+
+STEPS = WARM_UP + 4
+
+
+def weights(trainer: Trainer) -> list[Tensor]:
+    networks = (trainer.generator, trainer.discriminator, trainer.drawing)
+    return [value.clone() for network in networks for value in network.state_dict().values()]
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {
+            "loss": "wasserstein",
+            "gradient_penalty": 10.0,
+            "discriminator_updates": "together",
+            "average": 0.9,
+        },
+        {"augmentation": ["brightness", "contrast", "translation", "cutout"]},
+        {"generator.normalization": "batch", "discriminator.normalization": "spectral"},
+        {"generator.upsampling": "nearest", "generator.normalization": "spectral"},
+        {"optimizer.half_life": 10},
+        {"optimizer.generator.name": "rmsprop", "optimizer.discriminator.name": "sgd"},
+    ],
+)
+def test_a_recorded_step_is_the_step(
+    tiny: dict[str, Any], cuda: Compute, choices: dict[str, Any]
+) -> None:
+    for place, value in choices.items():
+        set_value(*place.split("."), value=value)(tiny["train"]["normal"])
+    settings = parse_settings(tiny).train.normal
+    recorded = Trainer(settings, 16, cuda)
+    plain = Trainer(settings, 16, replace(cuda, cuda_graphs=False))
+    assert (recorded.warm_up, plain.warm_up) == (WARM_UP + 1, 1)
+    random = torch.Generator(cuda.device).manual_seed(1)
+    for _ in range(STEPS):
+        real = torch.rand(8, 1, 16, 16, generator=random, device=cuda.device) * 2 - 1
+        assert torch.equal(recorded.step(real), plain.step(real))
+    for one, other in zip(weights(recorded), weights(plain), strict=True):
+        assert torch.equal(one, other)
+    for name, stream in recorded.state().items():
+        if name in ("noise", "dropout", "augmentation", "penalty"):
+            assert torch.equal(stream, plain.state()[name])
+
+
+@pytest.mark.parametrize("step", [1, WARM_UP, WARM_UP + 1, 7])
+def test_stopped_and_resumed_it_is_the_same(
+    fancy_settings: Settings, cuda: Compute, tmp_path: Path, step: int
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
+    settings = fancy_settings.train.normal
+    whole = train(images, settings, cuda, Observer())
+    kept = Safeguards(Checkpoints(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        train(images, settings, cuda, stopped_after(step), kept)
+    same(train(images, settings, cuda, Observer(), kept), whole)
+
+
+def test_on_the_cpu_nothing_is_recorded(tiny_settings: Settings, compute: Compute) -> None:
+    assert not compute.records
+    assert Trainer(tiny_settings.train.normal, 16, compute).warm_up == 1

@@ -1,0 +1,323 @@
+"""Scores against scikit-learn and plain sums; arms that differ only in what they learn from."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
+
+from src.common.errors import UserError
+from src.data.patients import Patients
+from src.utility.classifiers import LabelledImages
+from src.utility.statistics import (
+    _interval,
+    area,
+    balanced_accuracy,
+    calibration_error,
+    gan_accuracies,
+    sensitivity,
+    summarize,
+)
+from src.utility.trials import (
+    ARMS,
+    BASELINE,
+    CHALLENGERS,
+    Exams,
+    Outcome,
+    Trial,
+    run_trial,
+    run_trials,
+    split_off_validation,
+    subset,
+    trials,
+)
+from src.utility.verdict import judge
+from tests.utility.test_classifiers import SETTINGS, spots
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def labels() -> NDArray[np.bool_]:
+    return np.random.default_rng(0).random(300) < 0.6
+
+
+@pytest.fixture
+def logits(labels: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return (np.random.default_rng(1).normal(0, 1.5, 300) + labels).round(1)
+
+
+def test_area_and_accuracy_are_those_of_scikit_learn(
+    labels: NDArray[np.bool_], logits: NDArray[np.float64]
+) -> None:
+    assert area(labels, logits) == pytest.approx(roc_auc_score(labels, logits))
+    expected = balanced_accuracy_score(labels, logits > 0)
+    assert balanced_accuracy(labels, logits) == pytest.approx(expected)
+
+
+def test_sensitivity_is_the_highest_point_of_the_curve_up_to_5_percent_false_alarms(
+    labels: NDArray[np.bool_], logits: NDArray[np.float64]
+) -> None:
+    false, true, _ = roc_curve(labels, logits, drop_intermediate=False)
+    assert sensitivity(labels, logits) == pytest.approx(true[false <= 0.05 + 1e-12].max())
+    assert sensitivity(labels, labels.astype(float)) == 1
+    assert sensitivity(labels, np.zeros(300)) == 0
+
+
+def test_calibration_is_the_mean_gap_of_ten_bins(
+    labels: NDArray[np.bool_], logits: NDArray[np.float64]
+) -> None:
+    probability = 1 / (1 + np.exp(-logits))
+    total = 0.0
+    weights = [0.5 / (labels == label).sum() for label in labels]
+    for low in np.arange(10) / 10:
+        inside = (probability >= low) & (probability < low + 0.1)
+        gap = sum(w * (p - y) for w, p, y, i in zip(weights, probability, labels, inside) if i)  # noqa: B905
+        total += abs(gap)
+    assert calibration_error(labels, logits) == pytest.approx(total)
+    sure = np.where(labels, 50.0, -50.0)
+    assert calibration_error(labels, sure) == pytest.approx(0, abs=1e-12)
+    assert calibration_error(labels, -sure) == pytest.approx(1)
+    assert calibration_error(labels, np.zeros(300)) == pytest.approx(0)
+
+
+def test_every_arm_is_tried_at_every_size_that_it_has() -> None:
+    all_trials = list(trials(SETTINGS))
+    assert len(all_trials) == len(set(all_trials)) == 2 * 2 * (4 * 2 + 1)
+    assert {trial.arm for trial in all_trials} == set(ARMS)
+    assert {trial.fraction for trial in all_trials if trial.arm == "generated"} == {0.0}
+    assert BASELINE in ARMS
+    assert set(CHALLENGERS) <= set(ARMS)
+
+
+def families(count: int) -> LabelledImages:
+    """Images of which a patient has two; patients of both classes."""
+    images = spots(count, 0)
+    return LabelledImages(
+        images.images, images.sick, Patients((np.arange(count) // 4) * 2 + images.sick)
+    )
+
+
+def test_validation_patients_are_no_patients_to_learn_from() -> None:
+    images = families(400)
+    fit, validation = split_off_validation(images, SETTINGS)
+    assert len(fit) + len(validation) == 400
+    assert not set(fit.patients.numbers) & set(validation.patients.numbers)
+    for sick in (False, True):
+        assert (validation.sick == sick).sum() == pytest.approx(40, abs=2)
+    again = split_off_validation(images, SETTINGS)[1]
+    np.testing.assert_array_equal(again.patients.numbers, validation.patients.numbers)
+    other = SETTINGS.model_copy(update={"seed": SETTINGS.seed + 1})
+    assert set(split_off_validation(images, other)[1].patients.numbers) != set(
+        validation.patients.numbers
+    )
+
+
+def test_a_subset_is_of_whole_patients_as_large_as_asked_and_another_one_each_time() -> None:
+    images = families(400)
+    chosen = [subset(images, 0.25, repeat, SETTINGS) for repeat in (0, 1)]
+    for part in chosen:
+        assert len(part) == 100
+        assert part.sick.sum() == 50
+        assert set(np.bincount(part.patients.numbers)) == {0, 2}
+    assert set(chosen[0].patients.numbers) != set(chosen[1].patients.numbers)
+    assert len(subset(images, 1.0, 0, SETTINGS)) == 400
+    tiny = subset(images, 0.001, 0, SETTINGS)
+    assert set(tiny.sick) == {False, True}
+
+
+def test_few_patients_of_many_images_still_leave_one_for_validation() -> None:
+    images = spots(200, 0)
+    whose = np.arange(200) // 50 * 2 + images.sick
+    few = LabelledImages(images.images, images.sick, Patients(whose))
+    settings = SETTINGS.model_copy(update={"held_out": 0.01})
+    fit, validation = split_off_validation(few, settings)
+    assert len(np.unique(validation.patients.numbers)) == 2
+    assert len(fit) + len(validation) == 200
+
+
+def test_a_class_of_one_patient_is_refused_by_name() -> None:
+    images = spots(40, 0)
+    one = LabelledImages(
+        images.images, images.sick, Patients(np.where(images.sick, 0, np.arange(40)))
+    )
+    with pytest.raises(UserError, match="the train images of PNEUMONIA are of too few patients"):
+        split_off_validation(one, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def exams() -> Exams:
+    """Generated images that teach the opposite of the truth."""
+    lying = spots(100, 3)
+    wrong = LabelledImages(lying.images, ~lying.sick, lying.patients)
+    return Exams(spots(120, 0), spots(40, 1), spots(80, 2), wrong, wrong)
+
+
+@pytest.fixture(scope="module")
+def outcomes(exams: Exams) -> list[Outcome]:
+    return list(run_trials(exams, SETTINGS, CPU, 2))
+
+
+def test_the_outcome_does_not_depend_on_the_workers(exams: Exams, outcomes: list[Outcome]) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for outcome in outcomes[::7]:
+        alone = run_trial(outcome.trial, exams, SETTINGS, CPU)
+        assert np.array_equal(outcome.test, alone.test)
+    torch.set_num_threads(threads)
+
+
+def test_images_that_lie_are_found_out(exams: Exams, outcomes: list[Outcome]) -> None:
+    scores, differences = summarize(outcomes, exams.test, SETTINGS)
+    aucs = scores[scores["metric"] == "roc_auc"].set_index(["network", "arm", "fraction"])["value"]
+    for network in ("LeNet-5", "residual"):
+        assert aucs[network, "generated", 0.0] < 0.5 < aucs[network, "real", 1.0]
+    assert not judge(differences).beaten
+    accuracies = gan_accuracies(outcomes, exams)["LeNet-5"]
+    assert accuracies["gan_train"] < 0.5
+    assert accuracies["gan_test"] < 0.5 < accuracies["real"]
+    assert np.all(scores["low"] <= scores["value"])
+    assert np.all(scores["value"] <= scores["high"])
+
+
+def made(test: LabelledImages, gain: float, repeats: int, seed: int) -> list[Outcome]:
+    """Outcomes of two arms, of which one separates the classes by ``gain`` more."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for repeat in range(repeats):
+        shared = rng.normal(size=len(test))
+        for arm, strength in ((BASELINE, 1.0), (CHALLENGERS[0], 1.0 + gain)):
+            own = shared + 0.3 * rng.normal(size=len(test)) + strength * test.sick
+            found.append(Outcome(Trial("LeNet-5", arm, 1.0, repeat), own, own))
+    return found
+
+
+def test_a_gain_is_told_with_its_size_and_no_gain_is_not_invented() -> None:
+    test = spots(400, 5)
+    _, differences = summarize(made(test, 1.0, 3, 0), test, SETTINGS)
+    row = differences[differences["metric"] == "roc_auc"].iloc[0]
+    truth = [scipy.stats.norm.cdf(gain / math.sqrt(2 * 1.09)) for gain in (1, 2)]
+    assert row["low"] < truth[1] - truth[0] < row["high"]
+    assert row["low"] > 0
+    assert judge(differences).beaten
+
+
+def test_scores_and_differences_are_of_the_whole_test_set_and_the_mean_of_the_repeats() -> None:
+    test = spots(400, 5)
+    found = made(test, 1.0, 3, 0)
+    scores, differences = summarize(found, test, SETTINGS)
+    means = {}
+    for arm in (BASELINE, CHALLENGERS[0]):
+        areas = [roc_auc_score(test.sick, made.test) for made in found if made.trial.arm == arm]
+        means[arm] = float(np.mean(areas))
+        row = scores[(scores["arm"] == arm) & (scores["metric"] == "roc_auc")].iloc[0]
+        assert row["value"] == pytest.approx(means[arm])
+        assert row["low"] < row["value"] < row["high"]
+    row = differences[differences["metric"] == "roc_auc"].iloc[0]
+    assert row["difference"] == pytest.approx(means[CHALLENGERS[0]] - means[BASELINE])
+
+
+@pytest.mark.parametrize(("strength", "edge"), [(-300, "low"), (300, "high")])
+def test_intervals_of_scores_end_at_0_and_1(strength: int, edge: str) -> None:
+    test = spots(60, 5)
+    rng = np.random.default_rng(0)
+    found = [
+        Outcome(Trial("n", BASELINE, 1.0, repeat), logits, logits)
+        for repeat in range(2)
+        for logits in [rng.normal(0, 100, len(test)) + strength * test.sick]
+    ]
+    scores, _ = summarize(found, test, SETTINGS)
+    row = scores[scores["metric"] == "roc_auc"].iloc[0]
+    assert row["standard_error"] > 0
+    assert row[edge] == (1 if edge == "high" else 0)
+
+
+def test_the_intervals_cover_the_truth() -> None:
+    settings = SETTINGS.model_copy(update={"draws": 30})
+    inside = []
+    for seed in range(60):
+        test = spots(120, 100 + seed)
+        _, differences = summarize(made(test, 0.0, 3, seed), test, settings)
+        row = differences[differences["metric"] == "roc_auc"].iloc[0]
+        inside.append(row["low"] < 0 < row["high"])
+    assert np.mean(inside) >= 0.9
+
+
+def gaps(fraction: float, *differences: float, p: float = 0.001) -> list[dict[str, object]]:
+    place = {"network": "n", "arm": "real + both", "fraction": fraction, "metric": "roc_auc"}
+    return [
+        place | {"difference": d, "low": round(d - 0.02, 3), "high": round(d + 0.02, 3), "p": p}
+        for d in differences
+    ]
+
+
+def test_the_verdict_rests_on_all_real_images_and_labels_the_rest() -> None:
+    table = pd.DataFrame(gaps(1.0, -0.05, 0.01, p=0.3) + gaps(0.2, 0.03, 0.04, -0.03))
+    verdict = judge(table)
+    assert not verdict.beaten
+    assert "classical augmentation was not beaten" in verdict.sentence
+    assert "added to it" in verdict.sentence
+    assert "+0.010 (95 % interval -0.010 to +0.030; n)" in verdict.sentence
+    assert "in 0 of 2 comparisons they surely lower it." in verdict.sentence
+    assert "where the generators had learnt from all of them" in verdict.sentence
+    assert "higher in 2 and lower in 1 of 3 (chance alone gives 0.1 of each)" in verdict.sentence
+    alone = judge(pd.DataFrame(gaps(1.0, 0.03) + gaps(1.0, 0.05, p=0.04)))
+    assert alone.beaten
+    assert "was beaten in 1 of 2 ways" in alone.sentence
+    assert "+0.030" in alone.sentence  # the one that is sure, not the larger one
+    assert "fewer" not in alone.sentence
+    assert "at best" not in alone.sentence
+    instead = pd.DataFrame(gaps(1.0, -0.01)).assign(arm="real + generated")
+    assert "at best generated images in its place move" in judge(instead).sentence
+    assert "surely lower it" in judge(instead).sentence
+
+
+def test_the_best_of_what_does_not_help_is_the_largest_difference() -> None:
+    """Not the one whose interval is narrowest; what lowers it is as sure as what would raise it."""
+    table = pd.DataFrame(gaps(1.0, 0.03, -0.01, p=0.3) + gaps(1.0, -0.05, -0.04))
+    table.loc[table["difference"] == -0.01, "low"] = -0.011
+    sentence = judge(table).sentence
+    assert "at best generated images added to it, half of each batch, move" in sentence
+    assert "+0.030" in sentence
+    assert "in 2 of 4 comparisons they surely lower it." in sentence
+    assert "validation, which the generators saw too" in sentence
+
+
+def test_one_of_many_comparisons_that_is_only_just_sure_is_not_enough() -> None:
+    assert not judge(pd.DataFrame(gaps(1.0, 0.03, 0.0, p=0.03))).beaten
+
+
+def test_a_test_split_of_one_patient_is_refused() -> None:
+    images = spots(40, 0)
+    one = LabelledImages(images.images, images.sick, Patients(images.sick.astype(int)))
+    with pytest.raises(UserError, match="the test images of NORMAL are of too few patients"):
+        summarize([], one, SETTINGS)
+
+
+@pytest.mark.parametrize("patients", [3, 99])
+def test_an_interval_is_of_the_variances_of_trainings_and_of_patients(patients: int) -> None:
+    """By hand: three trainings, four halves; Welch and Satterthwaite's degrees of freedom."""
+    found = np.array(
+        [[0.80, 0.7, 0.9, 0.8, 0.6], [0.84, 0.8, 0.8, 0.7, 0.7], [0.9, 0.9, 1, 0.6, 1]]
+    )
+    by_training = ((0.80 - 0.84667) ** 2 + (0.84 - 0.84667) ** 2 + (0.9 - 0.84667) ** 2) / 2 / 3
+    halves = [0.8, 0.9, 0.7, 2.3 / 3]
+    middle = sum(halves) / 4
+    by_patients = sum((half - middle) ** 2 for half in halves) / 3
+    error = math.sqrt(by_training + by_patients)
+    degrees = error**4 / (by_training**2 / 2 + by_patients**2 / (min(4, patients) - 1))
+    reach = scipy.stats.t.ppf(0.975, degrees) * error
+    mean = 2.54 / 3
+    assert _interval(found, patients) == pytest.approx(
+        {
+            "standard_error": error,
+            "low": mean - reach,
+            "high": mean + reach,
+            "p": 2 * scipy.stats.t.sf(mean / error, degrees),
+        },
+        rel=1e-4,
+    )
