@@ -135,8 +135,8 @@ NAME ?= $(or $(NETWORKS),real)
 SET ?=
 settings_of = $(if $(NETWORKS),$(shell sed -e '/^#/d' -e 's/^/train.$(1)./' networks/$(NETWORKS) 2>/dev/null))
 # Learning rates that fall more slowly than in the short demo.
-HALF_LIFE = $(addsuffix .optimizer.half_life=200000,train.normal train.pneumonia)
-REAL = preprocess.size=64 utility.steps=1000 $(if $(NETWORKS),,$(HALF_LIFE)) \
+HALF_LIFE = $(addsuffix .optimizer.learning_rate_half_life=200000,train.normal train.pneumonia)
+REAL = preprocess.image_size=64 utility.training_steps=1000 $(if $(NETWORKS),,$(HALF_LIFE)) \
   $(call settings_of,normal) $(call settings_of,pneumonia) $(addprefix train.normal.epochs=,$(EPOCHS_NORMAL)) \
   $(addprefix train.pneumonia.epochs=,$(EPOCHS_PNEUMONIA)) $(SET)
 

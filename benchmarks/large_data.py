@@ -46,15 +46,15 @@ def set_size(folder: Path, images: int) -> None:
     params = yaml.load(file)
     test = round(images * TEST_SHARE / 2)
     params["data"]["phantom"].update(
-        train_per_class=images // 2 - test, test_per_class=test, size=32
+        train_per_class=images // 2 - test, test_per_class=test, image_size=32
     )
-    params["preprocess"].update(size=32)
+    params["preprocess"].update(image_size=32)
     for name in ("normal", "pneumonia"):
         train = params["train"][name]
         train["generator"].update(base_channels=16, channels=[16, 8], kernels=[4, 4])
         train["generator"].update(strides=[2, 2])
         train["discriminator"].update(channels=[8, 16], kernels=[4, 4], strides=[2, 2])
-        train.update(batch=32, epochs=1)
+        train.update(batch_size=32, epochs=1)
     params["fid"]["classifier"].update(epochs=1)
     yaml.dump(params, file)
 

@@ -81,7 +81,7 @@ def split_by_patient(images: Images, patients: Sequence[str], least: int) -> tup
 
 def epochs_to_score(settings: TrainSettings, steps: int) -> list[int]:
     """Epochs at which the images seen have grown by GROWTH, and the last."""
-    each = steps * settings.batch
+    each = steps * settings.batch_size
     epochs: list[int] = []
     images = float(FIRST)
     while images < settings.epochs * each:
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> None:
     say(f"{len(images)} images to train on, {len(judging)} to judge by; they are {floor:.3f} apart")
 
     chosen = settings.train_of(name)
-    steps = steps_per_epoch(len(images), chosen.batch)
+    steps = steps_per_epoch(len(images), chosen.batch_size)
     samples = chosen.samples.model_copy(
         update={
             "epochs": tuple(epochs_to_score(chosen, steps)),
@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace) -> None:
         seconds, begin = trained(), time.perf_counter()
         row = {
             "epoch": epoch,
-            "images": epoch * steps * chosen.batch,
+            "images": epoch * steps * chosen.batch_size,
             "seconds": round(seconds, 1),
             "fid": round(judge.score(drawn), 4),
         }
@@ -145,7 +145,7 @@ def run(arguments: argparse.Namespace) -> None:
         aside += time.perf_counter() - begin
 
     stop_after = 60 * arguments.minutes
-    progress = Progress(f"train {name}", chosen.epochs * steps * chosen.batch, "images")
+    progress = Progress(f"train {name}", chosen.epochs * steps * chosen.batch_size, "images")
     observer = Observer(
         on_step=progress.advance,
         on_samples=on_samples,

@@ -171,9 +171,9 @@ def prepare(folder: Path) -> None:
     params = yaml.load(folder / "params.yaml")
     params["train"]["normal"].update(epochs=EPOCHS)
     params["fid"].update(extractor="pixels", dims=16, sample_size=50, iterations=3)
-    params["privacy"].update(images=50, train_images=100)
-    params["utility"].update(size=32, steps=5, repeats=2)
-    params["tune"].update(budget=320, unit="images", images=50, checks=2)
+    params["privacy"].update(generated_images=50, baseline_images=100)
+    params["utility"].update(image_size=32, training_steps=5, repeats=2)
+    params["tune"].update(budget=320, budget_unit="images", max_images=50, evaluations=2)
     params["tune"]["space"] = {
         "loss": ["bce", "hinge"],
         "optimizer.generator.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},

@@ -22,7 +22,7 @@ class PlainGenerator(nn.Module):
     def __init__(self, settings: GeneratorSettings, image_size: int) -> None:
         super().__init__()
         self.base = (settings.base_channels, *2 * (settings.base_size(image_size),))
-        self.dense = nn.Linear(settings.latent, torch.Size(self.base).numel())
+        self.dense = nn.Linear(settings.latent_dim, torch.Size(self.base).numel())
         widths = (settings.base_channels, *settings.channels)
         batch = settings.normalization == "batch"
         self.normalizations = nn.ModuleList(
@@ -43,7 +43,7 @@ class PlainGenerator(nn.Module):
         self.output = nn.Conv2d(
             widths[-1], 1, settings.output_kernel, padding=settings.output_kernel // 2
         )
-        self.slope = settings.slope
+        self.slope = settings.negative_slope
 
     def forward(self, z: Tensor) -> Tensor:
         """(n, latent) to (n, 1, size, size) in [-1, 1]."""
@@ -74,7 +74,7 @@ class PlainDiscriminator(nn.Module):
         for stride in settings.strides:
             side //= stride
         self.dense = nn.Linear(settings.channels[-1] * side * side, 1)
-        self.slope = settings.slope
+        self.slope = settings.negative_slope
         if settings.normalization == "spectral":
             for layer in self.convolutions:
                 parametrizations.spectral_norm(layer)
@@ -97,7 +97,7 @@ class PlainTrainer:
         self.settings = settings
         self.generator, self.discriminator = generator, critic
         self.average = copy.deepcopy(generator)
-        self.latent = settings.generator.latent
+        self.latent = settings.generator.latent_dim
         self.device = next(generator.parameters()).device
         self.random = torch.Generator(self.device).manual_seed(settings.seed)
         g, d = settings.optimizer.generator, settings.optimizer.discriminator
@@ -123,12 +123,14 @@ class PlainTrainer:
         fake = self.generator(self._draw(len(real)))
         g = -self._judge(fake).mean() if self._hinge() else self._loss(fake, real=True)
         self._update(self.adam_g, g)
-        if self.settings.average:
+        if self.settings.ema_decay:
             with torch.no_grad():
                 for mine, other in zip(
                     self.average.parameters(), self.generator.parameters(), strict=True
                 ):
-                    mine.mul_(self.settings.average).add_(other, alpha=1 - self.settings.average)
+                    mine.mul_(self.settings.ema_decay).add_(
+                        other, alpha=1 - self.settings.ema_decay
+                    )
         return torch.stack([g, on_fake, on_real]).detach()
 
     def _hinge(self) -> bool:

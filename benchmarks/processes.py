@@ -41,10 +41,10 @@ def measure(size: str, processes: int, seconds: float) -> dict[str, float]:
     rank = int(os.environ.get("RANK", "0"))
     compute = choose_compute(chosen, rank, processes)
     if processes == 1:
-        return _steps(Trainer(settings, image_size, compute), settings.batch, seconds, ALONE)
+        return _steps(Trainer(settings, image_size, compute), settings.batch_size, seconds, ALONE)
     with Group.joined(compute.device) as group:
         trainer = Trainer(settings, image_size, compute, group)
-        return _steps(trainer, settings.batch, seconds, group)
+        return _steps(trainer, settings.batch_size, seconds, group)
 
 
 def _steps(trainer: Trainer, batch: int, seconds: float, group: Group) -> dict[str, float]:

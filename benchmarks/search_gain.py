@@ -77,8 +77,8 @@ def train(task: Task) -> tuple[dict[str, float], NDArray[np.uint8]]:
     split = Split(images, patients, (first[rows[0]], second[rows[1]]))
     to_train_on, judge = judged_by(task.label, split, settings, HOME, compute.device)
     checks: list[Check] = []
-    budget = Budget(TIMES * settings.tune.budget, settings.tune.unit, 1)
-    limit = settings.train.collapse_batches
+    budget = Budget(TIMES * settings.tune.budget, settings.tune.budget_unit, 1)
+    limit = settings.train.collapse_patience
     run_trial(to_train_on, task.chosen, compute, judge, budget, limit, checks.append)
     (check,) = checks
     row = {
@@ -105,13 +105,13 @@ def compare(arguments: argparse.Namespace) -> None:
     if not reported.is_file() or json.loads(reported.read_text())["study"] != search.name:
         raise UserError(f"{search.name}: search first: `python -m src.tune --class {label}`")
     place = storage_place(arguments.storage)
-    with closing(open_store(place, 0, settings.tune.lease_seconds)) as store:
+    with closing(open_store(place, 0, settings.tune.heartbeat_timeout_seconds)) as store:
         study = ended(search, store)
         repetition = search.repetition(search.account(study))
         found = collect(search, study, ended(repetition, store))
     best = found.chosen()
     configurations = {FIRST: search.train, original(best): found.configuration(best)}
-    unused = search.train.seed + settings.tune.seeds + 1
+    unused = search.train.seed + settings.tune.repeat_seeds + 1
     tasks = [
         Task(settings, label, trial, chosen.model_copy(update={"seed": unused + i}))
         for i in range(SEEDS)
@@ -142,7 +142,7 @@ def compare(arguments: argparse.Namespace) -> None:
             f"--workers {arguments.workers}",
             "processor": processor(),
             "budget": settings.tune.budget,
-            "unit": settings.tune.unit,
+            "unit": settings.tune.budget_unit,
             "times": TIMES,
             "search": found.summary(),
             "test": {

@@ -49,8 +49,8 @@ def settings_of(size: str) -> tuple[TrainSettings, int]:
     """The training settings of a size, and the side of its images."""
     chosen = [] if size == "default" else settings_of_networks(size)
     overrides = [f"train.normal.{item}" for item in chosen]
-    settings = load_settings(ROOT / "params.yaml", [*overrides, "preprocess.size=64"])
-    return settings.train.normal, settings.preprocess.size
+    settings = load_settings(ROOT / "params.yaml", [*overrides, "preprocess.image_size=64"])
+    return settings.train.normal, settings.preprocess.image_size
 
 
 def flops_table(settings: TrainSettings, image_size: int) -> dict[str, dict[str, float]]:
@@ -87,7 +87,7 @@ def measure_step(size: str, variant: str, seconds: float, device: Device) -> dic
             }
         )
         trainer = Trainer(settings, image_size, choose_compute(chosen))
-    real = torch.rand(settings.batch, 1, image_size, image_size, device=where) * 2 - 1
+    real = torch.rand(settings.batch_size, 1, image_size, image_size, device=where) * 2 - 1
     for _ in range(WARM_UP):
         trainer.step(real)
     wait_for(where)
@@ -97,7 +97,7 @@ def measure_step(size: str, variant: str, seconds: float, device: Device) -> dic
             trainer.step(real)
             steps += 1
         wait_for(where)
-    rate = steps * settings.batch / (time.perf_counter() - start)
+    rate = steps * settings.batch_size / (time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device == "cuda":
         peak = torch.cuda.max_memory_reserved() / 2**20
@@ -188,7 +188,7 @@ def show(result: dict[str, Any]) -> None:
     """Print the tables."""
     for size in SIZES:
         settings, image_size = settings_of(size)
-        print(f"\n{size}: nominal MFLOP for one image, batch {settings.batch}")
+        print(f"\n{size}: nominal MFLOP for one image, batch {settings.batch_size}")
         for group, rows in flops_table(settings, image_size).items():
             print(f"  {group}: " + ", ".join(f"{k} {v / 1e6:.1f}" for k, v in rows.items()))
     print(f"\n{'':21}{'images/s':>10}{'ratio':>8}{'GFLOP/s':>10}{'of peak':>9}{'MiB':>8}")

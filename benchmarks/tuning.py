@@ -46,8 +46,8 @@ def open_study(settings: Settings, store: Store, name: str) -> optuna.Study:
         storage=store.storage,
         study_name=name,
         load_if_exists=True,
-        sampler=GivenFirst([given], settings.tune.startup, 1),
-        pruner=MedianPruner(settings.tune.startup),
+        sampler=GivenFirst([given], settings.tune.startup_trials, 1),
+        pruner=MedianPruner(settings.tune.startup_trials),
     )
 
 

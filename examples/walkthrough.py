@@ -61,7 +61,7 @@ trained = train(
 )
 
 # %% Generate: image i of a seed is always the same
-latents = draw_latents([0] * len(others), range(len(others)), networks.generator.latent)
+latents = draw_latents([0] * len(others), range(len(others)), networks.generator.latent_dim)
 drawn = draw_images(trained.generator.eval().cpu(), latents)
 OUT.mkdir(exist_ok=True)
 (OUT / "generated.png").write_bytes(png(tile(drawn[:32], 8)))

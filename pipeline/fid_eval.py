@@ -49,7 +49,7 @@ def fid_eval(stage: Stage) -> None:
             extract_features(
                 extractor,
                 test[name][0],
-                settings.batch,
+                settings.batch_size,
                 device,
                 drawn[name],
             ),
@@ -62,7 +62,7 @@ def fid_eval(stage: Stage) -> None:
         images = _new_images(
             generators[number], settings, number, iteration, device, settings.sample_size
         )
-        return extract_features(extractor, images, settings.batch, device)
+        return extract_features(extractor, images, settings.batch_size, device)
 
     scores = _scores(
         {labels[name]: test[name] for name in labels}, extractor, settings, device, generators
@@ -121,24 +121,24 @@ def _scores(
     def real(images: NDArray[np.uint8], whose: list[str], split: str, most: int) -> JudgedSet:
         order = np.random.default_rng([settings.seed, *split.encode()]).permutation(len(images))
         rows = np.sort(order[:most])
-        features = cache.features(extractor, images, settings.batch, device, rows)
+        features = cache.features(extractor, images, settings.batch_size, device, rows)
         return JudgedSet(features, Patients.named(whose).of(rows))
 
-    test = {label: real(*splits[label], "test", settings.scores.images) for label in CLASSES}
+    test = {label: real(*splits[label], "test", settings.scores.max_images) for label in CLASSES}
     train = {label: real(*train_split(label), "train", len(test[label])) for label in CLASSES}
     generated = {}
     for number, (label, generator) in enumerate(zip(CLASSES, generators, strict=True)):
         images = _new_images(
             generator, settings, number, settings.iterations, device, len(test[label])
         )
-        features = extract_features(extractor, images, settings.batch, device)
+        features = extract_features(extractor, images, settings.batch_size, device)
         generated[label] = JudgedSet.of_strangers(features)
     return class_scores(
         test,
         train,
         generated,
-        settings.scores.neighbours,
-        settings.scores.draws,
+        settings.scores.nearest_k,
+        settings.scores.resamples,
         settings.seed,
     )
 

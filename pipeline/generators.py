@@ -22,5 +22,5 @@ def new_images(
 ) -> NDArray[np.uint8]:
     """So many images from the noise that ``key`` names, uint8 (count, size, size)."""
     stream = random_stream(torch.device("cpu"), *key)
-    noise = torch.randn((count, generator.settings.latent), generator=stream)
+    noise = torch.randn((count, generator.settings.latent_dim), generator=stream)
     return generate(generator, noise.to(device))

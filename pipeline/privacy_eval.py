@@ -38,18 +38,20 @@ def privacy_eval(stage: Stage) -> None:
     device = choose_device(stage.settings.compute.device)
     generators = load_generators(device)
     extractor, _ = stage_extractor(stage, device)
-    looked_at = settings.images + len(DISTURBANCES) * settings.controls
+    looked_at = settings.generated_images + len(DISTURBANCES) * settings.control_images
     folder = PROJECT / "reports" / "privacy"
     tables = []
     metrics: dict[str, Any] = {}
     for number, (label, generator) in enumerate(zip(CLASSES, generators, strict=True)):
         train, held_out = _real(label)
-        generated = new_images(generator, settings.images, device, settings.seed, NOISE, number)
+        generated = new_images(
+            generator, settings.generated_images, device, settings.seed, NOISE, number
+        )
         found: dict[str, SpaceFindings] = {}
         say(f"{label}: looking for copies of {len(train.images)} images")
-        real = len(train.images) + min(held_out.patients.count, settings.images)
+        real = len(train.images) + min(held_out.patients.count, settings.generated_images)
         with Progress(f"features for {label}", real + looked_at, "images") as shown:
-            spaces = make_spaces(extractor, stage.settings.fid.batch, device, shown.advance)
+            spaces = make_spaces(extractor, stage.settings.fid.batch_size, device, shown.advance)
             level = shared_level(settings, len(spaces))
             for name, make_space in spaces.items():
                 found[name] = find_copies(
@@ -117,11 +119,11 @@ def _closest_pairs(
         (generated, found.generated),
         (held_out.images[found.held_out_rows], found.held_out),
     ):
-        chosen = closest(nearest, found.limits.reach, settings.pairs)
+        chosen = closest(nearest, found.limits.reach, settings.shown_pairs)
         for part in (images[chosen], train.images[nearest.place[chosen]]):
-            missing = settings.pairs - len(part)
+            missing = settings.shown_pairs - len(part)
             rows.append(np.pad(part, ((0, missing), (0, 0), (0, 0))))
-    return tile(np.concatenate(rows), settings.pairs)
+    return tile(np.concatenate(rows), settings.shown_pairs)
 
 
 def _for_mlflow(metrics: Mapping[str, Any]) -> dict[str, float]:

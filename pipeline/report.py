@@ -111,7 +111,7 @@ def _findings(settings: Settings) -> Findings:
         published=published_description(),
         scores=fid["scores"],
         privacy=read_metrics("privacy"),
-        quantile=settings.privacy.quantile,
+        quantile=settings.privacy.near_quantile,
         utility=read_metrics("utility"),
         classifiers=read_table(reports / "utility" / "scores.csv"),
         differences=read_table(reports / "utility" / "differences.csv"),

@@ -87,7 +87,7 @@ def _belongs(parameter: str, stage: str) -> bool:
     label = stage.removeprefix("train_")
     if label == stage:
         return True
-    own = ("data.source", "preprocess.size", f"train.{label}.", "compute.")
+    own = ("data.source", "preprocess.image_size", f"train.{label}.", "compute.")
     return parameter.startswith(own)
 
 

@@ -49,10 +49,10 @@ def start(name: ClassName) -> None:
         chosen, processes = settings.train_of(name), settings.train.processes
         compute = choose_compute(settings.compute, local_size=processes)
         training_key(settings, name, compute)
-        steps_per_epoch(len(read_array(array_path(name, "train"))), chosen.batch)
+        steps_per_epoch(len(read_array(array_path(name, "train"))), chosen.batch_size)
         networks = (
-            Generator(chosen.generator, settings.preprocess.size),
-            Discriminator(chosen.discriminator, settings.preprocess.size),
+            Generator(chosen.generator, settings.preprocess.image_size),
+            Discriminator(chosen.discriminator, settings.preprocess.image_size),
         )
         Group(0, processes).check_networks(networks)
         launch("pipeline.train", [name], processes)
@@ -108,14 +108,14 @@ def train_class(
     """Write models/<class> and the metrics."""
     settings = stage.settings.train_of(name)
     images = read_array(array_path(name, "train"))
-    steps = steps_per_epoch(len(images), settings.batch)
+    steps = steps_per_epoch(len(images), settings.batch_size)
     for choice, value in compute.describe().items():
         stage.run.set_tag(f"compute.{choice}", value)
     stage.run.set_tag("compute.processes", str(group.size))
     together = f" in {group.size} processes" if group.size > 1 else ""
     say(
         f"{name}: {len(images)} images, {settings.epochs} epochs of {steps} batches of "
-        f"{settings.batch} on {compute.device} in {compute.precision}{together}"
+        f"{settings.batch_size} on {compute.device} in {compute.precision}{together}"
     )
 
     def on_epoch(losses: EpochLosses) -> None:
@@ -124,7 +124,7 @@ def train_class(
     def on_samples(epoch: int, samples: NDArray[np.uint8]) -> None:
         stage.run.log_image("samples", tile(samples, settings.samples.columns), epoch)
 
-    whole = settings.epochs * steps * settings.batch
+    whole = settings.epochs * steps * settings.batch_size
     progress = Progress(f"train {name}", whole, "images")
 
     def on_resume(epoch: int, batches: int, seen: int) -> None:
@@ -166,7 +166,7 @@ def train_class(
             "images": len(images),
             "epochs": settings.epochs,
             "batches_per_epoch": steps,
-            "batch": settings.batch,
+            "batch": settings.batch_size,
             "generator_parameters": count_parameters(result.generator),
             "discriminator_parameters": count_parameters(result.discriminator),
             "mflop_per_image": forward_flops(settings, images.shape[-1]) / 1e6,
@@ -182,7 +182,10 @@ def _safeguards(settings: Settings, checkpoints: Checkpoints | None) -> Safeguar
     """The safeguards that the parameters name."""
     shared = settings.train
     return Safeguards(
-        checkpoints, shared.checkpoint_seconds, shared.on_divergence, shared.collapse_batches
+        checkpoints,
+        shared.checkpoint_interval_seconds,
+        shared.on_divergence,
+        shared.collapse_patience,
     )
 
 

@@ -35,9 +35,9 @@ def utility_eval(stage: Stage) -> None:
     """Write reports/utility and the metrics."""
     settings = stage.settings.utility
     device = choose_device(stage.settings.compute.device)
-    train = _real([train_split(label) for label in CLASSES], settings.size)
+    train = _real([train_split(label) for label in CLASSES], settings.image_size)
     fit, validation = split_off_validation(train, settings)
-    test = _real([test_split(label) for label in CLASSES], settings.size)
+    test = _real([test_split(label) for label in CLASSES], settings.image_size)
     generators = load_generators(device)
     exams = Exams(
         fit,
@@ -46,11 +46,14 @@ def utility_eval(stage: Stage) -> None:
         _generated(generators, settings, device, LEARN, fit),
         _generated(generators, settings, device, JUDGE, test),
     )
-    seen, most = settings.steps * settings.batch // 2, int(np.bincount(fit.sick).max())
+    seen, most = (
+        settings.training_steps * settings.batch_size // 2,
+        int(np.bincount(fit.sick).max()),
+    )
     if seen < most:
         warn(
-            f"utility.steps: {settings.steps} batches show {seen} images of a class that has "
-            f"{most}; the classifiers do not learn from all of them"
+            f"utility.training_steps: {settings.training_steps} batches show {seen} images of a "
+            f"class that has {most}; the classifiers do not learn from all of them"
         )
     count = sum(1 for _ in trials(settings))
     workers = len(os.sched_getaffinity(0))
@@ -105,7 +108,7 @@ def _generated(
     for number, generator in enumerate(generators):
         count = int((like.sick == bool(number)).sum())
         images = new_images(generator, count, device, settings.seed, NOISE, number, purpose)
-        parts.append(_reduced(images, settings.size))
+        parts.append(_reduced(images, settings.image_size))
     images = np.concatenate(parts)
     return LabelledImages(images, _sick(parts), Patients.strangers(len(images)))
 

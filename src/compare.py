@@ -14,6 +14,7 @@ from .common.errors import UserError, report_errors
 from .common.files import write_atomic
 from .common.logging import say
 from .common.paths import PROJECT
+from .config.renames import with_new_names
 from .report.experiments import SHORT, Experiment, compare, render_experiments
 
 WIDEST = 24  # letters of a cell in the terminal, where checksums would push scores away
@@ -42,6 +43,7 @@ def _experiment(name: str, state: Mapping[str, Any]) -> Experiment | None:
     if not data:
         return None
     parameters = (data["params"].get("params.yaml") or {}).get("data") or {}
+    parameters = with_new_names(parameters, "")  # of commits from before as well
     metrics = {
         stage: found["data"]
         for stage in STAGES

@@ -37,16 +37,18 @@ def estimate(overrides: Sequence[str]) -> None:
     for label, train in zip(
         CLASSES, (settings.train.normal, settings.train.pneumonia), strict=True
     ):
-        steps = steps_per_epoch(counts[label], train.batch)
-        images = train.epochs * steps * train.batch
-        each = seconds_per_image(train, settings.preprocess.size, min(train.batch, PROBE), compute)
+        steps = steps_per_epoch(counts[label], train.batch_size)
+        images = train.epochs * steps * train.batch_size
+        each = seconds_per_image(
+            train, settings.preprocess.image_size, min(train.batch_size, PROBE), compute
+        )
         total += each * images
         say(
-            f"{label}: {train.epochs} epochs of {steps} batches of {train.batch} at "
+            f"{label}: {train.epochs} epochs of {steps} batches of {train.batch_size} at "
             f"{1 / each:.3g} images a second on {device}: about {duration(each * images)}"
         )
     if settings.fid.extractor == "inception":
-        judged, size = _judged(settings, counts), settings.preprocess.size
+        judged, size = _judged(settings, counts), settings.preprocess.image_size
         judging = judged * seconds_per_feature(settings.fid, size, PROBE, device)
         total += judging
         say(f"judging: some {judged} images through inception: about {duration(judging)}")
@@ -56,8 +58,8 @@ def estimate(overrides: Sequence[str]) -> None:
 def _judged(settings: Settings, train: dict[str, int]) -> int:
     """Images that are described by features, but for the few of the test split."""
     fid, privacy = settings.fid, settings.privacy
-    generated = fid.iterations * fid.sample_size + privacy.images
-    disturbed = len(DISTURBANCES) * privacy.controls
+    generated = fid.iterations * fid.sample_size + privacy.generated_images
+    disturbed = len(DISTURBANCES) * privacy.control_images
     return len(CLASSES) * (generated + disturbed) + sum(train.values())
 
 

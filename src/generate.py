@@ -73,7 +73,7 @@ class Drawn:
 
     def latents(self, indices: Sequence[int]) -> NDArray[np.float32]:
         """The noise of images by their number."""
-        width = self.saved.network.settings.latent
+        width = self.saved.network.settings.latent_dim
         return draw_latents([self.seed] * len(indices), indices, width, self.truncation)
 
     def images(self, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -257,7 +257,7 @@ def _copy_filters(everything: Sequence[Drawn], device: torch.device) -> dict[str
                 "prepares them"
             )
     extractor, _ = choose_extractor(settings.fid, HOME, both, device)
-    spaces = make_spaces(extractor, settings.fid.batch, device)
+    spaces = make_spaces(extractor, settings.fid.batch_size, device)
     filters = {}
     for label in (drawn.label for drawn in everything):
         say(f"{label}: measuring how near train images of other patients are")

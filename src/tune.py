@@ -49,10 +49,12 @@ def tune(arguments: argparse.Namespace) -> None:
     labels: tuple[ClassName, ...] = (arguments.label,) if arguments.label else get_args(ClassName)
     for label in labels:
         try:
-            check_space(settings.train_of(label), settings.tune.space, settings.preprocess.size)
+            check_space(
+                settings.train_of(label), settings.tune.space, settings.preprocess.image_size
+            )
         except ValueError as error:
             raise UserError(f"params.yaml, train.{label}: tune.space.{error}") from error
-        _check_arrays(label, settings.preprocess.size)
+        _check_arrays(label, settings.preprocess.image_size)
     written = load_settings(PARAMS) if arguments.apply else settings
     place = storage_place(arguments.storage)
     tuned = settings.tune
@@ -60,7 +62,7 @@ def tune(arguments: argparse.Namespace) -> None:
     data = train_checksum()
     weights = weights_name(settings.fid, HOME)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with closing(open_store(place, tuned.retries, tuned.lease_seconds)) as store:
+    with closing(open_store(place, tuned.max_retries, tuned.heartbeat_timeout_seconds)) as store:
         searches = [
             Search(settings, label, "pareto" if arguments.pareto else "search", data, weights)
             for label in labels
@@ -82,14 +84,18 @@ def _check_arrays(label: ClassName, size: int) -> None:
     found = read_array(array_path(label, "train")).shape[-1]
     if found != size:
         raise UserError(
-            f"preprocess.size: {size}, but the prepared images have {found} pixels a side; "
+            f"preprocess.image_size: {size}, but the prepared images have {found} pixels a side; "
             "`dvc repro preprocess` makes them anew"
         )
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
     """The options that stand for a parameter, and those that were given as such."""
-    named = {name: getattr(arguments, name) for name in ("trials", "top", "seeds")}
+    named = {
+        "trials": arguments.trials,
+        "top_trials": arguments.top,
+        "repeat_seeds": arguments.seeds,
+    }
     given = [f"tune.{name}={value}" for name, value in named.items() if value is not None]
     return [*arguments.set, *given]
 
@@ -113,7 +119,7 @@ def _run(search: Search, store: Store, place: str, workers: int) -> Found:
         jobs = [Job(search, place, HOME, run.run_id, cores, gpu) for cores, gpu in shares(workers)]
         say(
             f"{search.label}: study {search.name}, {tune.trials} trials of "
-            f"{tune.budget:g} {tune.unit}, {workers} "
+            f"{tune.budget:g} {tune.budget_unit}, {workers} "
             f"{'worker' if workers == 1 else 'workers'} here"
         )
         with Watched(search, store, study) as watched:
@@ -210,8 +216,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--pareto", action="store_true", help="search for the front of distance against compute"
     )
-    parser.add_argument("--top", type=int, help="best trials that are repeated; else tune.top")
-    parser.add_argument("--seeds", type=int, help="with so many other seeds; else tune.seeds")
+    parser.add_argument(
+        "--top", type=int, help="best trials that are repeated; else tune.top_trials"
+    )
+    parser.add_argument(
+        "--seeds", type=int, help="with so many other seeds; else tune.repeat_seeds"
+    )
     parser.add_argument("--apply", action="store_true", help="write the best into params.yaml")
     parser.add_argument("--trial", type=int, metavar="N", help="write this trial instead")
     parser.add_argument(

@@ -117,9 +117,9 @@ def fancy(tiny: dict[str, Any]) -> dict[str, Any]:
         gradient_penalty=10.0,
         discriminator_updates="together",
         augmentation=["brightness", "contrast", "translation", "cutout"],
-        average=0.9,
+        ema_decay=0.9,
     )
-    train["optimizer"]["half_life"] = 30
+    train["optimizer"]["learning_rate_half_life"] = 30
     return tiny
 
 
@@ -221,33 +221,50 @@ def prepared_from(
 def shrink(params: dict[str, Any]) -> None:
     """Make a parameter tree tiny, in place, with the thesis's choices."""
     params["data"]["phantom"].update(
-        train_per_class=24, test_per_class=16, images_per_patient=2, size=48
+        train_per_class=24, test_per_class=16, images_per_patient=2, image_size=48
     )
-    params["preprocess"]["size"] = 16
+    params["preprocess"]["image_size"] = 16
     for name in ("normal", "pneumonia"):
         train = params["train"][name]
         train["generator"].update(
-            latent=8, base_channels=8, channels=[8, 4], kernels=[4, 4], strides=[2, 2]
+            latent_dim=8, base_channels=8, channels=[8, 4], kernels=[4, 4], strides=[2, 2]
         )
         train["generator"].update(upsampling="transposed", normalization="none")
         train["discriminator"].update(channels=[4, 8], kernels=[3, 3], strides=[2, 2])
         train["discriminator"].update(normalization="none", dropout=0.4)
-        train.update(loss="bce", discriminator_updates="apart", augmentation=[], average=0.0)
-        train["optimizer"]["half_life"] = 0
+        train.update(loss="bce", discriminator_updates="apart", augmentation=[], ema_decay=0.0)
+        train["optimizer"]["learning_rate_half_life"] = 0
         for network in ("generator", "discriminator"):
             train["optimizer"][network].update(learning_rate=0.001, beta1=0.5, beta2=0.999)
-        train.update(batch=8, epochs=3)
+        train.update(batch_size=8, epochs=3)
         train["samples"].update(epochs=[1], rows=2, columns=3)
-    params["fid"].update(dims=8, batch=16, iterations=3, sample_size=8)
-    params["fid"]["scores"].update(draws=10)
-    params["fid"]["classifier"].update(channels=[4, 8], epochs=1, batch=8)
-    params["privacy"].update(images=12, train_images=24, controls=6, pairs=3)
-    params["utility"].update(fractions=[0.5, 1.0], repeats=2, size=16, steps=2, batch=8, draws=10)
-    params["tune"].update(trials=4, budget=24, unit="images", checks=2, startup=2)
-    params["tune"].update(held_out=0.4, images=6, top=1, seeds=2, lease_seconds=2)
+    params["fid"].update(dims=8, batch_size=16, iterations=3, sample_size=8)
+    params["fid"]["scores"].update(resamples=10)
+    params["fid"]["classifier"].update(channels=[4, 8], epochs=1, batch_size=8)
+    params["privacy"].update(
+        generated_images=12, baseline_images=24, control_images=6, shown_pairs=3
+    )
+    params["utility"].update(
+        real_fractions=[0.5, 1.0],
+        repeats=2,
+        image_size=16,
+        training_steps=2,
+        batch_size=8,
+        resamples=10,
+    )
+    params["tune"].update(
+        trials=4, budget=24, budget_unit="images", evaluations=2, startup_trials=2
+    )
+    params["tune"].update(
+        held_out_fraction=0.4,
+        max_images=6,
+        top_trials=1,
+        repeat_seeds=2,
+        heartbeat_timeout_seconds=2,
+    )
     params["tune"]["space"] = {
         "generator.width": {"low": 0.5, "high": 2.0, "log": False},
-        "generator.latent": {"low": 4, "high": 16, "log": False},
+        "generator.latent_dim": {"low": 4, "high": 16, "log": False},
         "discriminator.kernel": [3, 5],
         "loss": ["bce", "hinge"],
         "augmentation": [[], ["translation"]],

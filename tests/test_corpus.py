@@ -411,27 +411,48 @@ def changed(old: str, new: str) -> bytes:
 
 
 PARAMETERS: dict[str, tuple[bytes, str]] = {
-    "unknown": (changed("  batch: 32  ", "  batsh: 32  "), "batsh: there is no such parameter"),
-    "missing": (changed("  filter: lanczos", "  #"), "preprocess.filter: the parameter is missing"),
-    "a text for a number": (changed("size: 64 ", "size: big "), "preprocess.size"),
-    "a number as text": (changed("size: 64 ", 'size: "64" '), "preprocess.size"),
-    "a truth for a number": (changed("size: 64 ", "size: true "), "preprocess.size"),
-    "a fraction": (changed("size: 64 ", "size: 64.5 "), "preprocess.size"),
-    "nothing": (changed("size: 64 ", "size: "), "preprocess.size"),
-    "not a number": (changed("average: 0.999 ", "average: .nan "), "train.normal.average"),
-    "infinite": (changed("average: 0.999 ", "average: .inf "), "train.normal.average"),
+    "unknown": (
+        changed("  batch_size: 32  ", "  batsh_size: 32  "),
+        "batsh_size: there is no such parameter",
+    ),
+    "missing": (
+        changed("  resampling: lanczos", "  #"),
+        "preprocess.resampling: the parameter is missing",
+    ),
+    "a text for a number": (
+        changed("image_size: 64 ", "image_size: big "),
+        "preprocess.image_size",
+    ),
+    "a number as text": (changed("image_size: 64 ", 'image_size: "64" '), "preprocess.image_size"),
+    "a truth for a number": (
+        changed("image_size: 64 ", "image_size: true "),
+        "preprocess.image_size",
+    ),
+    "a fraction": (changed("image_size: 64 ", "image_size: 64.5 "), "preprocess.image_size"),
+    "nothing": (changed("image_size: 64 ", "image_size: "), "preprocess.image_size"),
+    "not a number": (changed("ema_decay: 0.999 ", "ema_decay: .nan "), "train.normal.ema_decay"),
+    "infinite": (changed("ema_decay: 0.999 ", "ema_decay: .inf "), "train.normal.ema_decay"),
     "negative": (changed("epochs: 65", "epochs: -65"), "train.normal.epochs"),
-    "huge": (changed("size: 64 ", f"size: {10**30} "), "preprocess.size"),
-    "a huge exponent": (changed("average: 0.999 ", "average: 1.0e999 "), "train.normal.average"),
-    "a list for a number": (changed("size: 64 ", "size: [64] "), "preprocess.size"),
-    "a date": (changed("size: 64 ", "size: 2021-02-03 "), "preprocess.size"),
+    "huge": (changed("image_size: 64 ", f"image_size: {10**30} "), "preprocess.image_size"),
+    "a huge exponent": (
+        changed("ema_decay: 0.999 ", "ema_decay: 1.0e999 "),
+        "train.normal.ema_decay",
+    ),
+    "a list for a number": (
+        changed("image_size: 64 ", "image_size: [64] "),
+        "preprocess.image_size",
+    ),
+    "a date": (changed("image_size: 64 ", "image_size: 2021-02-03 "), "preprocess.image_size"),
     "a section too few": (b"data: {source: phantom}\n", "train: the parameter is missing"),
     "an empty file": (b"", "it must be a mapping"),
     "a list": (b"- a\n- b\n", "it must be a mapping"),
-    "a tab": (changed("  size: 64", "\tsize: 64"), "not valid YAML"),
-    "a key twice": (changed("  size: 64 ", "  size: 32\n  size: 64 "), "not valid YAML"),
+    "a tab": (changed("  image_size: 64", "\timage_size: 64"), "not valid YAML"),
+    "a key twice": (
+        changed("  image_size: 64 ", "  image_size: 32\n  image_size: 64 "),
+        "not valid YAML",
+    ),
     "an object's tag": (
-        changed("size: 64 ", "size: !!python/object/apply:os.system ['true'] "),
+        changed("image_size: 64 ", "image_size: !!python/object/apply:os.system ['true'] "),
         "not valid YAML",
     ),
     "not UTF-8": (b"data: \xff\xfe\n", "cannot be read"),
@@ -518,10 +539,10 @@ GENERATORS: dict[str, Callable[[dict[str, Any]], object]] = {
     "a weight of another shape": other_shape,
     "a text for a weight": of_text,
     "another network": lambda content: content["settings"].update(base_channels=4),
-    "a network beyond all": lambda content: content["settings"].update(latent=10**9),
+    "a network beyond all": lambda content: content["settings"].update(latent_dim=10**9),
     "a size beyond all": lambda content: content.update(image_size=2**40),
     "a size that does not fit": lambda content: content.update(image_size=17),
-    "a setting of another kind": lambda content: content["settings"].update(slope="steep"),
+    "a setting of another kind": lambda content: content["settings"].update(negative_slope="steep"),
     "a setting too many": lambda content: content["settings"].update(more=1),
     "an origin too many": lambda content: content["origin"].update(more=1),
     "a class that leaves the folder": lambda content: content["origin"].update(label=".."),
@@ -531,11 +552,11 @@ GENERATORS: dict[str, Callable[[dict[str, Any]], object]] = {
         training={"batch": torch.zeros(2)}
     ),
     "one weight as many": lambda content: (
-        content["settings"].update(latent=10**6),
+        content["settings"].update(latent_dim=10**6),
         content["weights"].update(dict.fromkeys("abcdefghij", torch.zeros(10**6))),
     ),
     "weights without memory": lambda content: (
-        content["settings"].update(latent=10**6),
+        content["settings"].update(latent_dim=10**6),
         content["weights"].update(more=torch.empty(10**12, device="meta")),
     ),
 }

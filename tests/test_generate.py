@@ -39,7 +39,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: Sett
             rows += [named | {"patient": f"{label}{i}"} for i in range(40)]
         random = torch.Generator().manual_seed(number)
         network = Generator(tiny_settings.train.normal.generator, 16)
-        origin = Origin(label, "kermany", 40, sha256_of_array(images), {"batch": 8})
+        origin = Origin(label, "kermany", 40, sha256_of_array(images), {"batch_size": 8})
         save_generator(
             workspace.generator_path(label), initialize(network, "dcgan", random).eval(), origin
         )
@@ -73,7 +73,7 @@ def test_images_lie_in_kaggles_layout_beside_their_table(project: Path) -> None:
     assert set(table["data"].str.contains("Kermany")) == {True}
     described = json.loads((out / "synthetic_pneumonia.json").read_text())
     assert described["seed"] == 3
-    assert described["training"] == {"batch": 8}
+    assert described["training"] == {"batch_size": 8}
     assert described["learnt_from"]["images"] == 40
     # The classes of a second call go beside them.
     run("--class", "normal", "--count", 2, "--out", out)

@@ -65,13 +65,17 @@ GENERATE = ("-m", "src.generate", "--out", "out")
         (
             arrays_of_another_size,
             ("-m", "src.tune", "--class", "normal"),
-            ["preprocess.size: 16", "have 24 pixels a side", "dvc repro preprocess"],
+            ["preprocess.image_size: 16", "have 24 pixels a side", "dvc repro preprocess"],
         ),
         (nothing, ("-m", "pipeline.fid_eval"), ["data/arrays/normal/test.npy", "dvc repro"]),
         (no_archive, FETCH, ["nowhere/chest_xray.zip", "there is no such file"]),
         (other_archive, FETCH, ["photos.zip", "NORMAL", "train"]),
         (parameter("train", "normal", "epoch", value=3), FETCH, ["train.normal.epoch", "no such"]),
-        (parameter("train", "normal", "batch", value=0), FETCH, ["train.normal.batch", "given: 0"]),
+        (
+            parameter("train", "normal", "batch", value=0),
+            FETCH,
+            ["train.normal.batch_size", "given: 0"],
+        ),
         (
             parameter("train", "normal", "generator", "strides", value=[2, 3]),
             FETCH,

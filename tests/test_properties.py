@@ -106,7 +106,7 @@ def test_patients_have_the_images_that_were_asked_for(
     seed: int, size: int, split: str, label: str, most: int
 ) -> None:
     wanted = PhantomSettings(
-        train_per_class=7, test_per_class=4, images_per_patient=most, size=size, seed=seed
+        train_per_class=7, test_per_class=4, images_per_patient=most, image_size=size, seed=seed
     )
     patients = list(phantoms._plan(wanted, split, label))
     assert sum(patient.images for patient in patients) == (7 if split == "train" else 4)

@@ -78,13 +78,13 @@ def test_what_the_readme_shows_is_there(name: str) -> None:
 def keep_networks(params: dict[str, Any]) -> None:
     """The README speaks of the networks of params.yaml, so those stay as they are."""
     committed = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
-    params["preprocess"]["size"] = committed["preprocess"]["size"]
+    params["preprocess"]["image_size"] = committed["preprocess"]["image_size"]
     params["data"]["phantom"]["train_per_class"] = 40
     for name in ("normal", "pneumonia"):
         chosen = committed["train"][name]
-        chosen.update(epochs=1, batch=16, samples={"epochs": [1], "rows": 2, "columns": 3})
+        chosen.update(epochs=1, batch_size=16, samples={"epochs": [1], "rows": 2, "columns": 3})
         params["train"][name] = chosen
-    params["utility"].update(fractions=[1.0], repeats=2)
+    params["utility"].update(real_fractions=[1.0], repeats=2)
     params["tune"]["space"] = committed["tune"]["space"]
 
 
@@ -123,7 +123,7 @@ def test_the_commands_work_as_written(project: Project) -> None:
             begin = time.monotonic()
             words = f"source .venv/bin/activate\n{command}"
             output = project.run(
-                "bash", "-euo", "pipefail", "-c", words, PORT=port, SET="utility.steps=2"
+                "bash", "-euo", "pipefail", "-c", words, PORT=port, SET="utility.training_steps=2"
             )
             print(f"{time.monotonic() - begin:5.0f} s  {command}")
             assert "Traceback" not in output, command

@@ -121,9 +121,9 @@ def test_what_classes_share_in_params_yaml_is_not_changed_for_one_of_them(
         YAML().dump(tiny, file)  # which writes an anchor
     assert "pneumonia: *" in params.read_text()
     monkeypatch.setattr(module, "PARAMS", params)
-    found = OneTrialFound(written.model_copy(update={"batch": 2 * written.batch}))
+    found = OneTrialFound(written.model_copy(update={"batch_size": 2 * written.batch_size}))
     before = params.read_text()
-    with pytest.raises(UserError, match=r"would change train.pneumonia.batch too; write out"):
+    with pytest.raises(UserError, match=r"would change train.pneumonia.batch_size too; write out"):
         module._apply(found, written, None)  # type: ignore[arg-type]
     assert params.read_text() == before
 
@@ -215,7 +215,7 @@ def test_a_search_is_reported_tracked_gone_on_with_and_adopted(
     assert Account.of(search, 4, 2).done == len(search.trials) == 4
     settings = load_settings(project.path / "params.yaml")
     train = settings.train.normal
-    assert search.trials[0].params["generator.latent"] == train.generator.latent
+    assert search.trials[0].params["generator.latent_dim"] == train.generator.latent_dim
     repeated = studies(journal)["normal-seeds"]
     seeds = {(t.params["trial"], t.params["seed"]) for t in repeated.trials}
     assert {seed for _, seed in seeds} == {train.seed + 1, train.seed + 2}
@@ -241,7 +241,7 @@ def test_a_search_is_reported_tracked_gone_on_with_and_adopted(
     assert nested.sum() == len(search.trials) + len(repeated.trials)
     assert set(tracked["status"]) == {"FINISHED"}
     assert tracked[nested]["metrics.excess"].notna().all()
-    assert tracked[nested]["params.generator.latent"].notna().all()
+    assert tracked[nested]["params.generator.latent_dim"].notna().all()
     assert tracked[~nested]["metrics.excess"].tolist() == pytest.approx([means[0]])
     assert tracked[~nested]["tags.tune.result"].tolist() == [found["sentence"]]
 
@@ -260,14 +260,14 @@ def test_a_search_is_reported_tracked_gone_on_with_and_adopted(
     ]
     assert comments[0] == comments[1]
     adopted = load_settings(project.path / "params.yaml").train
-    latent = search.trials[number].params["generator.latent"]
-    assert adopted.normal.generator.latent == latent
+    latent = search.trials[number].params["generator.latent_dim"]
+    assert adopted.normal.generator.latent_dim == latent
     judged = Search(settings, "normal", "search", "", "").configuration(
         search.trials[number].params
     )
     assert adopted.normal == judged.model_copy(update={"epochs": 2})  # as edited meanwhile
     assert adopted.pneumonia == settings.train.pneumonia
-    assert "+      latent" in output or latent == train.generator.latent
+    assert "+      latent" in output or latent == train.generator.latent_dim
     changed = json.loads(project.run("dvc", "params", "diff", "--json"))["params.yaml"]
     assert changed
     assert all(name.startswith(("train.normal.", "fid.", "data.", "tune.")) for name in changed)
@@ -404,7 +404,7 @@ def check_all_accounted_for(study: optuna.Study, total: int) -> None:
 def test_a_database_that_goes_away_and_comes_back_loses_no_trial(
     project: Project, studies: Studies
 ) -> None:
-    long_trials(project, trials=5, lease_seconds=4, budget=3000)
+    long_trials(project, trials=5, heartbeat_timeout_seconds=4, budget=3000)
     with postgres() as server:
         database = server.create("tune")
         search = (*SEARCH, "--workers", "2")
@@ -425,7 +425,7 @@ def test_a_database_that_goes_away_and_comes_back_loses_no_trial(
 def test_four_workers_of_two_hosts_search_in_postgresql_and_track_on_a_server(
     project: Project, studies: Studies, tmp_path: Path
 ) -> None:
-    long_trials(project, trials=8, lease_seconds=4, budget=3000)
+    long_trials(project, trials=8, heartbeat_timeout_seconds=4, budget=3000)
     with (
         postgres() as databases,
         mlflow_server(databases.create("mlflow"), tmp_path) as server,
@@ -443,7 +443,9 @@ def test_four_workers_of_two_hosts_search_in_postgresql_and_track_on_a_server(
         check_all_accounted_for(found["normal-search"], 8)
         first = [t for t in found["normal-search"].trials if original(t) == 0]
         current = load_settings(project.path / "params.yaml").train.normal
-        assert {trial.params["generator.latent"] for trial in first} == {current.generator.latent}
+        assert {trial.params["generator.latent_dim"] for trial in first} == {
+            current.generator.latent_dim
+        }
         assert all(trial.params["generator.width"] == 1 for trial in first)
         tracked = runs(server.address)
         parents = tracked[tracked["tags.mlflow.parentRunId"].isna()]

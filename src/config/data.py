@@ -13,7 +13,7 @@ class PhantomSettings(Section):
     train_per_class: Count
     test_per_class: Count
     images_per_patient: Annotated[int, Field(ge=1, le=99)]
-    size: Annotated[int, Field(ge=32, le=1024)]
+    image_size: Annotated[int, Field(ge=32, le=1024)]
     seed: Seed
 
 
@@ -30,7 +30,7 @@ class DataSettings(Section):
 class PreprocessSettings(Section):
     """How an image file becomes a grey array."""
 
-    size: Annotated[int, Field(ge=8, le=512)]
-    filter: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+    image_size: Annotated[int, Field(ge=8, le=512)]
+    resampling: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
     min_side: Count
     on_bad_image: Literal["refuse", "skip"]

@@ -12,17 +12,17 @@ class ClassifierSettings(Section):
 
     channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)]
     epochs: Count
-    batch: Annotated[int, Field(ge=2)]  # its batch normalisation needs two
+    batch_size: Annotated[int, Field(ge=2)]  # its batch normalisation needs two
     learning_rate: Annotated[float, Field(gt=0)]
-    held_out: Annotated[Probability, Field(gt=0)]
+    held_out_fraction: Annotated[Probability, Field(gt=0)]
 
 
 class ScoreSettings(Section):
     """The scores of whole test sets."""
 
-    images: Annotated[int, Field(ge=4)]
-    neighbours: Count
-    draws: Annotated[int, Field(ge=10)]
+    max_images: Annotated[int, Field(ge=4)]
+    nearest_k: Count
+    resamples: Annotated[int, Field(ge=10)]
 
 
 class FidSettings(Section):
@@ -34,7 +34,7 @@ class FidSettings(Section):
     weights_sha256: Sha256
     resize: str
     input_scaling: str
-    batch: Count
+    batch_size: Count
     iterations: Annotated[int, Field(ge=2)]
     sample_size: Annotated[int, Field(ge=2)]
     seed: Seed

@@ -14,11 +14,11 @@ Several = Annotated[int, Field(ge=2)]
 class PrivacySettings(Section):
     """How many images the test compares, and when it speaks."""
 
-    images: Several
-    train_images: Several
-    controls: Several
-    quantile: Rare
-    level: Share
-    detectable_share: Share
-    pairs: Count
+    generated_images: Several
+    baseline_images: Several
+    control_images: Several
+    near_quantile: Rare
+    significance_level: Share
+    detectable_fraction: Share
+    shown_pairs: Count
     seed: Seed

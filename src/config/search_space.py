@@ -1,6 +1,6 @@
 """The space of a search: which parameters of a class may change, and what a point of it stands for.
 
-A name is a parameter of ``train.<class>``, such as ``generator.latent``, or one of ``DERIVED``,
+A name is a parameter of ``train.<class>``, such as ``generator.latent_dim``, or one of ``DERIVED``,
 which change several at once and are told relative to the current configuration.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .checks import check_training
+from .renames import new_name
 from .train import TrainSettings
 from .tune import Choice, Choices, Range
 
@@ -219,7 +220,9 @@ def _value_of(tree: Tree, name: str) -> Any:
         place: Any = tree
         for key in name.split("."):
             if not isinstance(place, dict) or key not in place:
-                raise ValueError(f"{name}: there is no such parameter of a class")
+                renamed = new_name(name)
+                hint = f"; it is called {renamed} now" if renamed else ""
+                raise ValueError(f"{name}: there is no such parameter of a class{hint}")
             place = place[key]
         return place
     if what == "width":

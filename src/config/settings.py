@@ -16,6 +16,7 @@ from .compute import ComputeSettings
 from .data import DataSettings, PreprocessSettings
 from .fid import FidSettings
 from .privacy import PrivacySettings
+from .renames import new_name
 from .report import ReportSettings
 from .search_space import check_names
 from .train import TrainSettings
@@ -29,9 +30,9 @@ class ClassesTrainSettings(Section):
     """One network pair for each class, and what their trainings share."""
 
     processes: Count
-    checkpoint_seconds: Annotated[float, Field(ge=0)]
+    checkpoint_interval_seconds: Annotated[float, Field(ge=0)]
     on_divergence: Literal["stop", "warn"]
-    collapse_batches: Count
+    collapse_patience: Count
     normal: TrainSettings
     pneumonia: TrainSettings
 
@@ -57,13 +58,13 @@ class Settings(Section):
             except ValueError as error:
                 raise ValueError(f"train.{name}.{error}") from error
             try:
-                train.check_image_size(self.preprocess.size)
+                train.check_image_size(self.preprocess.image_size)
             except ValueError as error:
                 raise ValueError(f"train.{name}: {error}") from error
-            if train.batch % self.train.processes:
+            if train.batch_size % self.train.processes:
                 raise ValueError(
                     f"train.processes: {self.train.processes} processes cannot share "
-                    f"train.{name}.batch = {train.batch} evenly"
+                    f"train.{name}.batch_size = {train.batch_size} evenly"
                 )
         try:
             check_names(self.train.normal, self.tune.space)
@@ -73,16 +74,16 @@ class Settings(Section):
             check_evaluation(self.fid)
         except ValueError as error:
             raise ValueError(f"fid.{error}") from error
-        if self.utility.size > self.preprocess.size:
+        if self.utility.image_size > self.preprocess.image_size:
             raise ValueError(
-                f"utility.size: {self.utility.size} is more than the {self.preprocess.size} pixels "
-                "of preprocess.size"
+                f"utility.image_size: {self.utility.image_size} is more than the "
+                f"{self.preprocess.image_size} pixels of preprocess.image_size"
             )
         smallest = 2 ** len(self.fid.classifier.channels)
-        if self.preprocess.size < smallest:
+        if self.preprocess.image_size < smallest:
             raise ValueError(
                 f"fid.classifier.channels: {len(self.fid.classifier.channels)} halvings need "
-                f"images of {smallest} pixels or more (preprocess.size)"
+                f"images of {smallest} pixels or more (preprocess.image_size)"
             )
         return self
 
@@ -120,14 +121,14 @@ def parse_settings(tree: Mapping[str, Any], name: str = "params.yaml") -> Settin
         # Through JSON, because there a strict model takes a list for a tuple and 1 for 1.0.
         return Settings.model_validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
-        faults = "; ".join(_describe(fault) for fault in error.errors())
+        faults = "; ".join(_descriptions(error))
         raise UserError(f"{name}: {faults}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{name}: the parameters cannot be used: {error}") from None
 
 
 def flatten(settings: Section) -> dict[str, str]:
-    """Every parameter as ``{"train.normal.batch": "64", ...}``, lists as JSON."""
+    """Every parameter as ``{"train.normal.batch_size": "64", ...}``, lists as JSON."""
     flat: dict[str, str] = {}
 
     def visit(prefix: str, value: Any) -> None:
@@ -157,15 +158,34 @@ def _override(tree: dict[str, Any], override: str) -> None:
     place: Any = tree
     for section in sections:
         place = place.get(section) if isinstance(place, dict) else None
+    if (renamed := new_name(key)) is not None:
+        raise UserError(f"{override}: {key} is called {renamed} now")
     if not equals or not isinstance(place, dict) or last not in place:
         raise UserError(f"{override}: give an existing parameter as section.key=value")
     place[last] = _parse(text, key) if text else ""
 
 
+def _descriptions(error: ValidationError) -> list[str]:
+    """Describe every fault; the new name of a renamed parameter is not said to be missing too."""
+    faults = error.errors()
+    renamed = {new_name(_dotted(fault)) for fault in faults}
+    return [
+        _describe(fault)
+        for fault in faults
+        if fault["type"] != "missing" or _dotted(fault) not in renamed
+    ]
+
+
+def _dotted(fault: Any) -> str:
+    return ".".join(str(part) for part in fault["loc"])
+
+
 def _describe(fault: Any) -> str:
-    """One fault of pydantic's as ``train.normal.batch: reason``."""
-    place = ".".join(str(part) for part in fault["loc"])
+    """One fault of pydantic's as ``train.normal.batch_size: reason``."""
+    place = _dotted(fault)
     if fault["type"] == "extra_forbidden":
+        if (renamed := new_name(place)) is not None:
+            return f"{place}: the parameter is called {renamed} now; rename it"
         return f"{place}: there is no such parameter"
     if fault["type"] == "missing":
         return f"{place}: the parameter is missing"

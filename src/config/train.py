@@ -17,7 +17,7 @@ Slope = Annotated[float, Field(ge=0, lt=1)]
 class GeneratorSettings(Section):
     """The generator: dense to a small map, layers that enlarge it, one convolution to grey."""
 
-    latent: Count
+    latent_dim: Count
     base_channels: Count
     channels: Layers
     kernels: Layers
@@ -25,7 +25,7 @@ class GeneratorSettings(Section):
     upsampling: str
     output_kernel: Count
     normalization: str
-    slope: Slope
+    negative_slope: Slope
 
     @model_validator(mode="after")
     def _lists_agree(self) -> Self:
@@ -53,7 +53,7 @@ class GeneratorSettings(Section):
         if image_size % growth:
             raise ValueError(
                 f"the generator's strides multiply to {growth}, which does not divide "
-                f"the image size {image_size} (preprocess.size)"
+                f"the image size {image_size} (preprocess.image_size)"
             )
         return image_size // growth
 
@@ -65,7 +65,7 @@ class DiscriminatorSettings(Section):
     kernels: Layers
     strides: Strides
     normalization: str
-    slope: Slope
+    negative_slope: Slope
     dropout: Probability
 
     @model_validator(mode="after")
@@ -79,7 +79,7 @@ class DiscriminatorSettings(Section):
         if image_size % shrink:
             raise ValueError(
                 f"the discriminator's strides multiply to {shrink}, which does not divide "
-                f"the image size {image_size} (preprocess.size)"
+                f"the image size {image_size} (preprocess.image_size)"
             )
 
 
@@ -96,7 +96,7 @@ class OptimizerSettings(Section):
 class OptimizersSettings(Section):
     """The optimizers of the two networks."""
 
-    half_life: Annotated[int, Field(ge=0)]
+    learning_rate_half_life: Annotated[int, Field(ge=0)]
     generator: OptimizerSettings
     discriminator: OptimizerSettings
 
@@ -120,9 +120,9 @@ class TrainSettings(Section):
     gradient_penalty: Annotated[float, Field(ge=0)]
     discriminator_updates: Literal["apart", "together"]
     augmentation: tuple[str, ...]
-    average: Probability
+    ema_decay: Probability
     optimizer: OptimizersSettings
-    batch: Count
+    batch_size: Count
     epochs: Count
     seed: Seed
     samples: SampleSettings

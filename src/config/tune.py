@@ -39,14 +39,14 @@ class TuneSettings(Section):
 
     trials: Count
     budget: Annotated[float, Field(gt=0)]
-    unit: Literal["seconds", "images"]
-    checks: Count
-    startup: Count
-    held_out: Annotated[Probability, Field(gt=0, le=0.5)]
-    images: Annotated[int, Field(ge=2)]
-    top: Count
-    seeds: Count
-    lease_seconds: Annotated[int, Field(ge=2)]
-    retries: Annotated[int, Field(ge=0)]
+    budget_unit: Literal["seconds", "images"]
+    evaluations: Count
+    startup_trials: Count
+    held_out_fraction: Annotated[Probability, Field(gt=0, le=0.5)]
+    max_images: Annotated[int, Field(ge=2)]
+    top_trials: Count
+    repeat_seeds: Count
+    heartbeat_timeout_seconds: Annotated[int, Field(ge=2)]
+    max_retries: Annotated[int, Field(ge=0)]
     seed: Seed
     space: Annotated[dict[str, Range | Choices], Field(min_length=1)]

@@ -12,20 +12,20 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 class UtilitySettings(Section):
     """Sizes of the real set, and the recipe of every classifier."""
 
-    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)]
+    real_fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)]
     repeats: Annotated[int, Field(ge=2)]
-    size: Annotated[int, Field(ge=16)]
-    steps: Count
-    batch: Annotated[int, Field(ge=4, multiple_of=4)]
+    image_size: Annotated[int, Field(ge=16)]
+    training_steps: Count
+    batch_size: Annotated[int, Field(ge=4, multiple_of=4)]
     learning_rate: Annotated[float, Field(gt=0)]
-    held_out: Annotated[Probability, Field(gt=0)]
-    draws: Annotated[int, Field(ge=10)]
+    validation_fraction: Annotated[Probability, Field(gt=0)]
+    resamples: Annotated[int, Field(ge=10)]
     seed: Seed
 
     @model_validator(mode="after")
     def _fractions_make_sense(self) -> Self:
-        if len(set(self.fractions)) < len(self.fractions):
+        if len(set(self.real_fractions)) < len(self.real_fractions):
             raise ValueError("fractions: the same one is named twice")
-        if max(self.fractions) != 1:
+        if max(self.real_fractions) != 1:
             raise ValueError("fractions: 1.0, on which the verdict rests, must be among them")
         return self

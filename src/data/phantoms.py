@@ -146,7 +146,7 @@ def _plan(settings: PhantomSettings, split: str, label: str) -> Iterator[_Patien
         number += 1
         images = min(int(rng.integers(1, settings.images_per_patient + 1)), end - done)
         seed = (settings.seed, *place, number)
-        yield _Patient(split, label, number, done + 1, images, settings.size, seed)
+        yield _Patient(split, label, number, done + 1, images, settings.image_size, seed)
         done += images
 
 

@@ -63,7 +63,7 @@ def prepare_images(table: Path, folder: Path, settings: PreprocessSettings, out:
         kept = stack.enter_context(table_in_place_of(out / "table.csv", columns))
         arrays = {
             (split, label): stack.enter_context(
-                ArrayWriter(out / label.lower() / f"{split}.npy", 2 * (settings.size,))
+                ArrayWriter(out / label.lower() / f"{split}.npy", 2 * (settings.image_size,))
             )
             for split, label in places
         }
@@ -91,7 +91,9 @@ def prepare_images(table: Path, folder: Path, settings: PreprocessSettings, out:
     train, test = SPLITS
     return Prepared(
         images=counts,
-        mean_grey={place: totals[place] / counts[place] / settings.size**2 for place in places},
+        mean_grey={
+            place: totals[place] / counts[place] / settings.image_size**2 for place in places
+        },
         bad=bad,
         identical_within=sum(found.repeated() for found in contents.values()),
         identical_across=contents[test].among(contents[train]),
@@ -107,8 +109,10 @@ def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
     Raises:
         ValueError: if the image cannot be decoded, is too small or large, or is constant.
     """
-    size = settings.size
-    array = decode_grey(path, settings.min_side, size, Image.Resampling[settings.filter.upper()])
+    size = settings.image_size
+    array = decode_grey(
+        path, settings.min_side, size, Image.Resampling[settings.resampling.upper()]
+    )
     if array.min() == array.max():
         raise ValueError("every pixel has the same value")
     return array

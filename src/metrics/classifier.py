@@ -97,7 +97,7 @@ def train_classifier(
     """
     kept, held = [], []
     for label, names in enumerate(patients):
-        inside = _held_out(names, settings.held_out, (seed, SPLIT, label))
+        inside = _held_out(names, settings.held_out_fraction, (seed, SPLIT, label))
         kept.append(np.flatnonzero(~inside))
         held.append(np.flatnonzero(inside))
     network = _new_network(settings, dims, seed).to(device)
@@ -120,7 +120,7 @@ def train_classifier(
     network.train()
     for epoch in range(1, settings.epochs + 1):
         total = torch.zeros((), dtype=torch.float64, device=device)
-        for chosen in torch.randperm(count, generator=shuffle).split(settings.batch):
+        for chosen in torch.randperm(count, generator=shuffle).split(settings.batch_size):
             if len(chosen) < 2:  # batch normalisation needs two
                 continue
             disturbed = _disturbed(batch_of(chosen.numpy()), disturbance)
@@ -134,7 +134,7 @@ def train_classifier(
         on_epoch(epoch, float(total) / count)
     network.eval()
     accuracy = [
-        _share_positive(network, part, places, device, settings.batch)
+        _share_positive(network, part, places, device, settings.batch_size)
         for part, places in zip(images, held, strict=True)
     ]
     return TrainedClassifier(

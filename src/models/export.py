@@ -39,7 +39,7 @@ def export_generator(saved: SavedGenerator, texts: dict[str, str], out: Path) ->
         out: a folder, made if needed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    latent = saved.network.settings.latent
+    latent = saved.network.settings.latent_dim
     program = torch.export.export(saved.network, (torch.zeros(BATCH, latent),))
     # Through memory, since torch has errors of its own for a full disk.
     buffer = io.BytesIO()

@@ -12,7 +12,7 @@ def generator_flops(settings: GeneratorSettings, image_size: int) -> dict[str, f
     """Operations that the generator needs for one image, by layer."""
     side = settings.base_size(image_size)
     before = settings.base_channels
-    flops = {"dense": 2.0 * settings.latent * side * side * before}
+    flops = {"dense": 2.0 * settings.latent_dim * side * side * before}
     shapes = zip(settings.channels, settings.kernels, settings.strides, strict=True)
     for index, (after, kernel, stride) in enumerate(shapes, 1):
         width = UPSAMPLINGS[settings.upsampling].width(kernel, stride)

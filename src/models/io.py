@@ -3,7 +3,7 @@
 import hashlib
 import io
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +14,12 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from ..common.errors import UserError
 from ..common.files import write_atomic
+from ..config.renames import with_new_names
 from ..config.train import GeneratorSettings
 from ..data.classes import CLASSES
 from .networks import Generator
 
-LARGEST_SIDE = 512  # of what a file of a generator draws; `preprocess.size` is no larger
+LARGEST_SIDE = 512  # of what a file of a generator draws; `preprocess.image_size` is no larger
 
 
 def _known(label: str) -> str:
@@ -79,12 +80,15 @@ def load_generator(path: Path, device: torch.device) -> SavedGenerator:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}")
-        settings = GeneratorSettings.model_validate(content["settings"], strict=False)
+        settings = GeneratorSettings.model_validate(
+            with_new_names(content["settings"], "train.*.generator"), strict=False
+        )
         image_size, weights = int(content["image_size"]), content["weights"]
         _check_size(settings, image_size, len(data))
         network = Generator(settings, image_size)
         network.load_state_dict(weights)
         origin = Origin(**content["origin"])
+        origin = replace(origin, training=with_new_names(origin.training, "train.*"))
     except Exception as error:  # whatever a damaged or foreign file makes torch raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is not a generator of this project: {reason}") from error
@@ -116,7 +120,9 @@ def _check_size(settings: GeneratorSettings, image_size: int, size: int) -> None
     held = size // torch.float32.itemsize
     widths = (settings.base_channels, *settings.channels, 1)
     kernels = (*settings.kernels, settings.output_kernel)
-    asked = settings.latent * settings.base_size(image_size) ** 2 * settings.base_channels + sum(
+    asked = settings.latent_dim * settings.base_size(
+        image_size
+    ) ** 2 * settings.base_channels + sum(
         kernel**2 * before * after
         for (before, after), kernel in zip(pairwise(widths), kernels, strict=True)
     )

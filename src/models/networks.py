@@ -26,11 +26,11 @@ class Generator(nn.Module):
         # As in Keras, the channels come last.
         self._base = (*2 * (settings.base_size(image_size),), settings.base_channels)
         kind = settings.normalization
-        self.dense = normalize(nn.Linear(settings.latent, torch.Size(self._base).numel()), kind)
+        self.dense = normalize(nn.Linear(settings.latent_dim, torch.Size(self._base).numel()), kind)
         self.normalization = (
             nn.BatchNorm2d(settings.base_channels) if kind == "batch" else nn.Identity()
         )
-        self.activation = nn.LeakyReLU(settings.slope, inplace=True)
+        self.activation = nn.LeakyReLU(settings.negative_slope, inplace=True)
         widths = (settings.base_channels, *settings.channels)
         shapes = zip(pairwise(widths), settings.kernels, settings.strides, strict=True)
         upsampling = UPSAMPLINGS[settings.upsampling]
@@ -73,7 +73,7 @@ class Discriminator(nn.Module):
             )
             for index, ((before, after), kernel, stride) in enumerate(shapes)
         )
-        self.activation = nn.LeakyReLU(settings.slope, inplace=True)
+        self.activation = nn.LeakyReLU(settings.negative_slope, inplace=True)
         self.dropout = Dropout(settings.dropout)
         side = image_size
         for stride in settings.strides:

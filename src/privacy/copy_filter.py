@@ -75,7 +75,7 @@ class CopyFilter:
         for make_space in spaces.values():
             space = make_space(train.images)
             baseline = nearest_in(space, train.images[rows], train.patients, own)
-            self._spaces.append((space, Limits.of_train(baseline, settings.quantile)))
+            self._spaces.append((space, Limits.of_train(baseline, settings.near_quantile)))
 
     def copies(self, images: Images) -> NDArray[np.bool_]:
         """Which of uint8 images (n, size, size) to leave out, (n,)."""

@@ -109,7 +109,7 @@ def find_copies(
     own = train.patients.numbers[asked]
     known = nearest_in(space, train.images[asked], train.patients, own)
     of_train = _at(known, np.searchsorted(asked, drawn.train))
-    limits = Limits.of_train(of_train, settings.quantile)
+    limits = Limits.of_train(of_train, settings.near_quantile)
 
     sets = {"train": of_train, "held_out": held, "generated": fake, **disturbed}
     below = {name: int(limits.near(part).sum()) for name, part in sets.items()}
@@ -186,25 +186,27 @@ def _draw(
 ) -> _Drawn:
     everything = np.arange(len(train.images))
     chosen = draw_baseline(train, settings, rng)
-    held = _one_each(rng, held_out.patients, np.arange(len(held_out.images)), settings.images)
-    control = train.images[_some(rng, everything, settings.controls)]
+    held = _one_each(
+        rng, held_out.patients, np.arange(len(held_out.images)), settings.generated_images
+    )
+    control = train.images[_some(rng, everything, settings.control_images)]
     half = train.patients.half(rng)
     others = np.setdiff1d(everything, half)
-    rest = _one_each(rng, train.patients, others, settings.train_images)
+    rest = _one_each(rng, train.patients, others, settings.baseline_images)
     if len(rest) < 2:
         raise UserError("nearly all train images are of one patient")
     return _Drawn(
         train=chosen,
         held_out=held,
         disturbed={name: change(control, rng) for name, change in DISTURBANCES.items()},
-        half=_some(rng, half, settings.images),
+        half=_some(rng, half, settings.generated_images),
         other_half=rest,
     )
 
 
 def draw_baseline(train: RealImages, settings: PrivacySettings, rng: np.random.Generator) -> Places:
     """The train images that show how near other patients' images are, one of a patient."""
-    return _one_each(rng, train.patients, np.arange(len(train.images)), settings.train_images)
+    return _one_each(rng, train.patients, np.arange(len(train.images)), settings.baseline_images)
 
 
 def _some(rng: np.random.Generator, rows: Places, most: int) -> Places:

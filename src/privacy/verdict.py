@@ -25,7 +25,7 @@ class Verdict:
 
 def shared_level(settings: PrivacySettings, spaces: int) -> float:
     """The level of each space, so that more of them do not mean more false alarms."""
-    return settings.level / spaces
+    return settings.significance_level / spaces
 
 
 def judge(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> Verdict:
@@ -35,15 +35,14 @@ def judge(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> Ver
     that none are found counts only where both controls hold.
     """
     level = shared_level(settings, len(spaces))
-    failed = [name for name, part in spaces.items() if not part.passes(settings.level)]
+    failed = [name for name, part in spaces.items() if not part.passes(settings.significance_level)]
     copying = [
         name
         for name, part in spaces.items()
         if name not in failed and part.caught["generated"].p < level
     ]
-    near = (
-        f"as near to a train image as the nearest {percent(settings.quantile)} of other patients'"
-    )
+    quantile = percent(settings.near_quantile)
+    near = f"as near to a train image as the nearest {quantile} of other patients'"
     if copying:
         alike = min(spaces[name].copied for name in copying)
         return Verdict(
@@ -60,13 +59,13 @@ def judge(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> Ver
     blind = [
         name
         for name in DISTURBANCES
-        if not any(part.catches(name, settings.detectable_share) for part in spaces.values())
+        if not any(part.catches(name, settings.detectable_fraction) for part in spaces.values())
     ]
     if blind:
         return Verdict(
             "can't tell",
             f"Can't tell: copies that are {' or '.join(blind)} would not be noticed among the "
-            f"generated images, even if they were {percent(settings.detectable_share)} of them.",
+            f"generated images, even if they were {percent(settings.detectable_fraction)} of them.",
         )
     leaks = [
         f"{name} {part.attack.auc:.2f}"

@@ -13,6 +13,6 @@ def render_card(findings: Findings) -> str:
         findings=findings,
         credit=CREDITS[findings.source],
         differing_splits=differing_splits(findings.scores, findings.extractor["name"]),
-        size=findings.parameters["preprocess.size"],
+        size=findings.parameters["preprocess.image_size"],
         metric_names=METRIC_NAMES,
     )

@@ -55,5 +55,5 @@ def judged_by(settings: FidSettings, extractor: str) -> str:
         extractor: its fingerprint, which for a trained one is that of its weights.
     """
     tests = [sha256_of_array(test_split(label)[0]) for label in CLASSES]
-    judge = [extractor, settings.scores.images, settings.seed, tests]
+    judge = [extractor, settings.scores.max_images, settings.seed, tests]
     return hashlib.sha256(json.dumps(judge).encode()).hexdigest()

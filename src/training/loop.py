@@ -102,8 +102,8 @@ def train(
             ``on_divergence`` says stop; the checkpoints stay.
         KeyboardInterrupt: if an observer wants to stop; the state has been saved.
     """
-    batches = steps_per_epoch(len(images), settings.batch)
-    share = group.share_of(settings.batch)
+    batches = steps_per_epoch(len(images), settings.batch_size)
+    share = group.share_of(settings.batch_size)
     last = settings.epochs * batches
     trainer = Trainer(settings, images.shape[-1], compute, group)
     real = RealImages(images, compute.device)
@@ -118,7 +118,7 @@ def train(
         place = _Place.from_state(state["place"])
         place.forget_samples_but(settings)
         step = (place.epoch - 1) * batches + place.batch
-        observer.on_resume(place.epoch, place.batch, step * settings.batch)
+        observer.on_resume(place.epoch, place.batch, step * settings.batch_size)
         for losses in place.history:
             observer.on_epoch(losses)
         for epoch, grid in sorted(place.samples.items()):
@@ -136,10 +136,10 @@ def train(
         order = torch.randperm(len(images), generator=shuffle)
         total = torch.tensor(place.total, dtype=torch.float64, device=compute.device)
         for batch in range(place.batch, batches):
-            chosen = order[batch * settings.batch :][: settings.batch][group.rows(share)]
+            chosen = order[batch * settings.batch_size :][: settings.batch_size][group.rows(share)]
             total += trainer.step(to_unit_range(real.batch(chosen)))
             place.batch += 1
-            observer.on_step(settings.batch)
+            observer.on_step(settings.batch_size)
             observer.on_generator(trainer.drawing)
             stop = group.any(observer.should_stop())
             if stop or time.monotonic() - saved >= safeguards.checkpoint_seconds:

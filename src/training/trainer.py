@@ -75,7 +75,7 @@ class Trainer:
         self._optimizer_g = _optimizer(self.generator, settings.optimizer.generator, device)
         self._optimizer_d = _optimizer(self.discriminator, settings.optimizer.discriminator, device)
         self._seen = 0  # images of the whole group
-        self._average = Average(self.generator, settings.average) if settings.average else None
+        self._average = Average(self.generator, settings.ema_decay) if settings.ema_decay else None
         self._updates = self._make_updates()
 
     @property
@@ -150,7 +150,11 @@ class Trainer:
         So they depend on the images seen alone, and a longer training goes on as it would have.
         """
         chosen = self._settings.optimizer
-        share = 0.5 ** (self._seen / chosen.half_life) if chosen.half_life else 1.0
+        share = (
+            0.5 ** (self._seen / chosen.learning_rate_half_life)
+            if chosen.learning_rate_half_life
+            else 1.0
+        )
         for optimizer, settings in (
             (self._optimizer_g, chosen.generator),
             (self._optimizer_d, chosen.discriminator),
@@ -251,7 +255,7 @@ class Trainer:
 
     def _noise(self, count: int) -> Tensor:
         """This process's latent noise, N(0, 1) of shape (count, latent)."""
-        shape = (count * self._group.size, self._settings.generator.latent)
+        shape = (count * self._group.size, self._settings.generator.latent_dim)
         noise = torch.randn(shape, generator=self._streams["noise"], device=self._compute.device)
         return noise[self._group.rows(count)]
 
@@ -266,7 +270,7 @@ def sample_noise(settings: TrainSettings, device: torch.device) -> Tensor:
     """The fixed noise of the sample grids, (rows * columns, latent)."""
     count = settings.samples.rows * settings.samples.columns
     stream = random_stream(CPU, settings.seed, SAMPLES)
-    return torch.randn(count, settings.generator.latent, generator=stream).to(device)
+    return torch.randn(count, settings.generator.latent_dim, generator=stream).to(device)
 
 
 def _optimizer(

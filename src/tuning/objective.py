@@ -80,8 +80,8 @@ def hold_out(
     size = min(most, *map(len, out))
     if size < FEWEST or min(map(len, kept)) < size:
         raise UserError(
-            f"tune.held_out: {size} train images of other patients are too few to judge by; take a "
-            "larger share, or more data"
+            f"tune.held_out_fraction: {size} train images of other patients are too few to judge "
+            "by; take a larger share, or more data"
         )
     return Split(
         images=(images[0][kept[0]], images[1][kept[1]]),
@@ -174,7 +174,7 @@ class Judge:
         if not all_finite((generator,)):
             raise TrialError("the training has diverged: the weights are not finite numbers")
         stream = random_stream(torch.device("cpu"), self.seed, NOISE)
-        noise = torch.randn((self.images, generator.settings.latent), generator=stream)
+        noise = torch.randn((self.images, generator.settings.latent_dim), generator=stream)
         images = generate(generator, noise.to(self.device))
         distance = frechet_distance(FeatureSet(self.extract(images)), self.real)
         return Score(distance, self.excess(distance)), images

@@ -26,7 +26,13 @@ from .study import Account
 # What no trial's score depends on; ``weights`` stands in a study's name by content.
 FID_IRRELEVANT = {"iterations", "sample_size", "scores", "weights", "weights_sha256"}
 TRAIN_IRRELEVANT = {"epochs", "samples"}
-TUNE_IRRELEVANT = {"trials", "top", "seeds", "lease_seconds", "retries"}
+TUNE_IRRELEVANT = {
+    "trials",
+    "top_trials",
+    "repeat_seeds",
+    "heartbeat_timeout_seconds",
+    "max_retries",
+}
 FIRST = 0  # number of the trial that is the current configuration
 Kind = Literal["search", "pareto"]
 
@@ -60,9 +66,9 @@ class Search:
             "train": self.train.model_dump(mode="json", exclude=TRAIN_IRRELEVANT),
             "fid": self.settings.fid.model_dump(mode="json", exclude=FID_IRRELEVANT),
             "weights": self.weights,
-            "size": self.settings.preprocess.size,
+            "size": self.settings.preprocess.image_size,
             "precision": self.settings.compute.precision,
-            "collapse_batches": self.settings.train.collapse_batches,
+            "collapse_batches": self.settings.train.collapse_patience,
             "data": self.data,
         }
         return study_name(self.label, self.kind, content)
@@ -71,19 +77,19 @@ class Search:
         """The study, made if it is not there."""
         tune = self.settings.tune
         given = {name: encode(value) for name, value in current(self.train, tune.space).items()}
-        pruner: BasePruner = NopPruner() if self.pareto else MedianPruner(tune.startup)
+        pruner: BasePruner = NopPruner() if self.pareto else MedianPruner(tune.startup_trials)
         return optuna.create_study(
             storage=store.storage,
             study_name=self.name,
             directions=["minimize"] * (2 if self.pareto else 1),
             load_if_exists=True,
-            sampler=GivenFirst([given], tune.startup, tune.seed),
+            sampler=GivenFirst([given], tune.startup_trials, tune.seed),
             pruner=pruner,
         )
 
     def account(self, study: optuna.Study) -> Account:
         """Of the study, as it stands now."""
-        return Account.of(study, self.settings.tune.trials, self.settings.tune.retries)
+        return Account.of(study, self.settings.tune.trials, self.settings.tune.max_retries)
 
     def point(self, trial: optuna.Trial) -> dict[str, Any]:
         """The values of a trial, by name."""
@@ -101,7 +107,7 @@ class Search:
             TrialError: if they make no sense together.
         """
         try:
-            return configure(self.train, self.values(params), self.settings.preprocess.size)
+            return configure(self.train, self.values(params), self.settings.preprocess.image_size)
         except ValueError as error:
             raise TrialError(str(error)) from error
 
@@ -115,7 +121,7 @@ class Search:
 
     def repetition(self, account: Account) -> "Repetition":
         """What is repeated when the search has ended: its best trials, and the first."""
-        numbers = [original(trial) for trial in account.best()[: self.settings.tune.top]]
+        numbers = [original(trial) for trial in account.best()[: self.settings.tune.top_trials]]
         first = [original(trial) for trial in account.trials[:1]]
         return Repetition(self, tuple(dict.fromkeys([*first, *numbers])))
 
@@ -130,14 +136,14 @@ class Repetition:
     @property
     def name(self) -> str:
         """Of the study."""
-        content = [self.search.name, list(self.numbers), self.search.settings.tune.seeds]
+        content = [self.search.name, list(self.numbers), self.search.settings.tune.repeat_seeds]
         return study_name(self.search.label, "seeds", content)
 
     @property
     def given(self) -> list[dict[str, int]]:
         """Every trial with every seed; seeds that the search did not choose by."""
         first = self.search.train.seed + 1
-        seeds = range(first, first + self.search.settings.tune.seeds)
+        seeds = range(first, first + self.search.settings.tune.repeat_seeds)
         return [{"trial": number, "seed": seed} for seed in seeds for number in self.numbers]
 
     def open(self, store: Store) -> optuna.Study:
@@ -152,7 +158,7 @@ class Repetition:
 
     def account(self, study: optuna.Study) -> Account:
         """Of the study, as it stands now."""
-        return Account.of(study, len(self.given), self.search.settings.tune.retries)
+        return Account.of(study, len(self.given), self.search.settings.tune.max_retries)
 
     @staticmethod
     def point(trial: optuna.Trial) -> tuple[int, int]:

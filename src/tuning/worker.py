@@ -83,7 +83,7 @@ def judged_by(
 ) -> tuple[NDArray[np.uint8], Judge]:
     """The images of a class to train on, and the judge, with the extractor of the parameters."""
     extractor, _ = choose_extractor(settings.fid, root, (split.images, split.patients), device)
-    cache, batch = FeatureCache(cache_folder() / "features"), settings.fid.batch
+    cache, batch = FeatureCache(cache_folder() / "features"), settings.fid.batch_size
     number = [name.lower() for name in CLASSES].index(label)
     judge = Judge.of_class(
         number,
@@ -102,9 +102,9 @@ class _Worker:
         settings = job.search.settings
         tune = settings.tune
         self._compute: Compute = choose_compute(settings.compute)
-        self._store = open_store(job.place, tune.retries, tune.lease_seconds)
+        self._store = open_store(job.place, tune.max_retries, tune.heartbeat_timeout_seconds)
         self._store.on_cut = self._end_run_of
-        self._budget = Budget(tune.budget, tune.unit, tune.checks)
+        self._budget = Budget(tune.budget, tune.budget_unit, tune.evaluations)
         self._stops: list[int] = []
 
     def _should_stop(self) -> bool:
@@ -144,14 +144,14 @@ class _Worker:
         """The images to train on, and the judge."""
         settings, device = self._search.settings, self._compute.device
         tune = settings.tune
-        split = hold_out(*train_splits(), tune.held_out, tune.images, tune.seed)
+        split = hold_out(*train_splits(), tune.held_out_fraction, tune.max_images, tune.seed)
         return judged_by(self._search.label, split, settings, self._job.root, device)
 
     def _try_new(self, trial: optuna.Trial) -> float | tuple[float, float]:
         """A trial of the search."""
         self._search.point(trial)
         chosen = self._search.configuration(trial.params)
-        mflop = forward_flops(chosen, self._search.settings.preprocess.size) / 1e6
+        mflop = forward_flops(chosen, self._search.settings.preprocess.image_size) / 1e6
         trial.set_user_attr("mflop", mflop)
         pareto = self._search.pareto
         number = original(trial.study.get_trials(deepcopy=False)[trial.number])
@@ -194,7 +194,7 @@ class _Worker:
                 trial.set_user_attr("seconds", round(check.seconds, 1))
                 on_check(check)
 
-            limit = self._search.settings.train.collapse_batches
+            limit = self._search.settings.train.collapse_patience
             try:
                 run_trial(
                     images,

@@ -35,7 +35,7 @@ class Watched:
         self.repetition: optuna.Study | None = None
         self._told: set[tuple[str, int]] = set()
         tune = search.settings.tune
-        more = 0 if search.pareto else (tune.top + 1) * tune.seeds
+        more = 0 if search.pareto else (tune.top_trials + 1) * tune.repeat_seeds
         self._progress = Progress(search.label, tune.trials + more, "trials")
         self._progress.resume(len(self._new()))
 

@@ -131,15 +131,15 @@ def train_to_diagnose(
     draw = random_stream(torch.device("cpu"), *key, BATCHES)
     chance = random_stream(torch.device("cpu"), *key, AUGMENTATION)
     groups = [part.of(np.flatnonzero(part.sick == sick)) for part in sources for sick in (0, 1)]
-    share = max(settings.batch // len(groups), 1)
+    share = max(settings.batch_size // len(groups), 1)
     y = torch.tensor([float(part.sick[0]) for part in groups], device=device)
     y = y.repeat_interleave(share)
     adam = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
     best, state = math.inf, model.state_dict()
-    every = -(-settings.steps // CHECKS)
-    for step in range(1, settings.steps + 1):
+    every = -(-settings.training_steps // CHECKS)
+    for step in range(1, settings.training_steps + 1):
         model.train()
         batch = np.concatenate(
             [
@@ -154,7 +154,7 @@ def train_to_diagnose(
         adam.zero_grad()
         loss.backward()
         adam.step()
-        if step % every == 0 or step == settings.steps:
+        if step % every == 0 or step == settings.training_steps:
             found = balanced_loss(validation.sick, diagnose(model, validation.images, device))
             if found < best:
                 best = found

@@ -109,7 +109,7 @@ def _halves(test: LabelledImages, settings: UtilitySettings) -> list[Places]:
     classes = [np.flatnonzero(test.sick == sick) for sick in (False, True)]
     return [
         np.concatenate([rows[test.patients.of(rows).half_of_patients(rng)] for rows in classes])
-        for _ in range(settings.draws)
+        for _ in range(settings.resamples)
     ]
 
 

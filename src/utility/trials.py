@@ -80,7 +80,7 @@ class Exams:
 def trials(settings: UtilitySettings) -> Iterator[Trial]:
     """All trainings, in their order."""
     for network, (arm, what), repeat in product(NETWORKS, ARMS.items(), range(settings.repeats)):
-        for fraction in settings.fractions if what.real else (0.0,):
+        for fraction in settings.real_fractions if what.real else (0.0,):
             yield Trial(network, arm, fraction, repeat)
 
 
@@ -93,7 +93,7 @@ def split_off_validation(
         UserError: if a class has fewer than two patients.
     """
     rng = np.random.default_rng([settings.seed, SPLIT])
-    share = 1 - settings.held_out
+    share = 1 - settings.validation_fraction
     check_patients(images, "train")
     kept = np.concatenate(
         [_of_patients(images, sick, share, rng, spared=1) for sick in (False, True)]

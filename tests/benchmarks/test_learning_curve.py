@@ -16,7 +16,7 @@ def test_whole_patients_are_held_out() -> None:
 def test_scores_lie_further_and_further_apart(tiny_settings: Settings) -> None:
     settings = tiny_settings.train.normal.model_copy(update={"epochs": 500})
     epochs = epochs_to_score(settings, steps=125)
-    images = [epoch * 125 * settings.batch for epoch in epochs]
+    images = [epoch * 125 * settings.batch_size for epoch in epochs]
     assert images[0] == FIRST
     assert epochs[-1] == 500
     growth = np.divide(images[1:-1], images[:-2])

@@ -115,8 +115,8 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
         settings = narrow(settings)
     settings = settings.model_copy(update={"augmentation": ()})  # its chance differs
     adam = settings.optimizer.generator.model_copy(update={"learning_rate": 2e-5})
-    optimizer = OptimizersSettings(half_life=0, generator=adam, discriminator=adam)
-    settings = settings.model_copy(update={"batch": 8, "optimizer": optimizer})
+    optimizer = OptimizersSettings(learning_rate_half_life=0, generator=adam, discriminator=adam)
+    settings = settings.model_copy(update={"batch_size": 8, "optimizer": optimizer})
     chosen = ComputeSettings(
         device="cpu", precision="fp32", memory_format="auto", compile=False, cuda_graphs=True
     )

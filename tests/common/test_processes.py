@@ -19,7 +19,7 @@ pool.submit(os.getpid).result()
 """,
     "phantoms": """
 from src.data.phantoms import PhantomSettings, draw_phantoms
-settings = dict(train_per_class=500, test_per_class=1, images_per_patient=1, size=64, seed=1)
+settings = dict(train_per_class=500, test_per_class=1, images_per_patient=1, image_size=64, seed=1)
 drawn = draw_phantoms(PhantomSettings(**settings))
 next(drawn)
 """,

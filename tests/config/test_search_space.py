@@ -54,9 +54,9 @@ def test_kernel_leaves_layers_alone_that_keep_the_size(train: Any) -> None:
 
 
 def test_any_parameter_of_a_class_can_be_searched(train: Any) -> None:
-    values = {"batch": 64, "augmentation": ("cutout",), "optimizer.beta1": 0.5, "loss": "bce"}
+    values = {"batch_size": 64, "augmentation": ("cutout",), "optimizer.beta1": 0.5, "loss": "bce"}
     changed = configure(train, values, 64)
-    assert (changed.batch, changed.augmentation, changed.loss) == (64, ("cutout",), "bce")
+    assert (changed.batch_size, changed.augmentation, changed.loss) == (64, ("cutout",), "bce")
     assert {changed.optimizer.generator.beta1, changed.optimizer.discriminator.beta1} == {0.5}
 
 
@@ -68,7 +68,7 @@ def test_any_parameter_of_a_class_can_be_searched(train: Any) -> None:
         ({"generator.depth": -4}, "generator.depth: -4 is not possible here"),
         ({"loss": "wasserstein"}, "gradient_penalty: the wasserstein loss needs one"),
         ({"loss": "best"}, "loss: it must be one of"),
-        ({"generator.latent": 0}, "generator.latent: Input should be greater"),
+        ({"generator.latent_dim": 0}, "generator.latent_dim: Input should be greater"),
         ({"generator.latents": 3}, "generator.latents: there is no such parameter"),
     ],
 )
@@ -84,12 +84,12 @@ def test_what_makes_no_sense_is_refused_by_name(
     [
         ({"loss": ("hinge", "wasserstein")}, 'loss: the current configuration has "bce"'),
         (
-            {"generator.latent": Range(low=50, high=90, log=False)},
-            "generator.latent: the current config",
+            {"generator.latent_dim": Range(low=50, high=90, log=False)},
+            "generator.latent_dim: the current config",
         ),
         (
-            {"batch": Range(low=0, high=64, log=False)},
-            "batch: 0 is refused: batch: Input should be greater",
+            {"batch_size": Range(low=0, high=64, log=False)},
+            "batch_size: 0 is refused: batch_size: Input should be greater",
         ),
         (
             {"augmentation": (("brightness", "contrast", "translation"), ("mirror",))},
@@ -132,12 +132,16 @@ def test_lists_of_numbers_can_be_choices_in_params_yaml(params: dict[str, Any]) 
         ("epochs", [1, 2], "tune.space.epochs: it is not for a search to choose"),
         ("seed", [1, 2], "tune.space.seed: it is not for a search to choose"),
         (
-            "generator.slope",
+            "generator.negative_slope",
             span(0.3, 0.1),
             "low, 0.3, must be less than high",
         ),
-        ("generator.slope", span(0.0, 0.1, True), "log: low must be above 0"),
-        ("generator.slope", span(0.0, 0.1) | {"hihg": 1}, "tune.space.generator.slope"),
+        ("generator.negative_slope", span(0.0, 0.1, True), "log: low must be above 0"),
+        (
+            "generator.negative_slope",
+            span(0.0, 0.1) | {"hihg": 1},
+            "tune.space.generator.negative_slope",
+        ),
     ],
 )
 def test_a_faulty_declaration_is_refused_when_params_yaml_is_read(

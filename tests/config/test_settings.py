@@ -12,7 +12,7 @@ from tests.conftest import ROOT, set_value
 def test_the_committed_parameters_are_valid() -> None:
     settings = load_settings(ROOT / "params.yaml")
     assert settings.data.source == "phantom"
-    assert settings.preprocess.size == 64
+    assert settings.preprocess.image_size == 64
 
 
 def test_each_committed_parameter_or_the_section_it_stands_in_has_a_comment() -> None:
@@ -39,16 +39,20 @@ def test_each_committed_parameter_or_the_section_it_stands_in_has_a_comment() ->
 @pytest.mark.parametrize(
     ("place", "value", "named"),
     [
-        ("privacy.quantile", 0, "privacy.quantile"),
-        ("privacy.level", 1.0, "privacy.level"),
-        ("privacy.images", 1, "privacy.images"),
-        ("utility.fractions", [0.1, 0.5], "utility: fractions: 1.0, on which the verdict rests"),
-        ("utility.fractions", [1.0, 1.0], "utility: fractions: the same one is named twice"),
-        ("utility.fractions", [0.0, 1.0], "utility.fractions"),
-        ("utility.batch", 30, "utility.batch"),
+        ("privacy.near_quantile", 0, "privacy.near_quantile"),
+        ("privacy.significance_level", 1.0, "privacy.significance_level"),
+        ("privacy.generated_images", 1, "privacy.generated_images"),
+        (
+            "utility.real_fractions",
+            [0.1, 0.5],
+            "utility: fractions: 1.0, on which the verdict rests",
+        ),
+        ("utility.real_fractions", [1.0, 1.0], "utility: fractions: the same one is named twice"),
+        ("utility.real_fractions", [0.0, 1.0], "utility.real_fractions"),
+        ("utility.batch_size", 30, "utility.batch_size"),
         ("utility.repeats", 1, "utility.repeats"),
-        ("utility.size", 128, "utility.size: 128 is more than the 64 pixels"),
-        ("fid.classifier.batch", 1, "fid.classifier.batch"),
+        ("utility.image_size", 128, "utility.image_size: 128 is more than the 64 pixels"),
+        ("fid.classifier.batch_size", 1, "fid.classifier.batch_size"),
         ("data.sorce", "phantom", "data.sorce: there is no such parameter"),
         ("trian", {}, "trian: there is no such parameter"),
         ("data.source", "nih", "data.source"),
@@ -58,13 +62,21 @@ def test_each_committed_parameter_or_the_section_it_stands_in_has_a_comment() ->
         ("data.phantom.train_per_class", 1.5, "data.phantom.train_per_class"),
         ("data.phantom.train_per_class", True, "data.phantom.train_per_class"),
         ("data.phantom.seed", -1, "data.phantom.seed"),
-        ("preprocess.size", "64", "preprocess.size"),
-        ("preprocess.filter", "sinc", "preprocess.filter"),
+        ("preprocess.image_size", "64", "preprocess.image_size"),
+        ("preprocess.resampling", "sinc", "preprocess.resampling"),
         ("preprocess.on_bad_image", "ignore", "preprocess.on_bad_image"),
-        ("train.normal.batch", None, "train.normal.batch"),
+        ("train.normal.batch_size", None, "train.normal.batch_size"),
         ("train.normal.epochs", 0, "train.normal.epochs"),
-        ("train.normal.generator.slope", float("nan"), "train.normal.generator.slope"),
-        ("train.normal.generator.slope", float("inf"), "train.normal.generator.slope"),
+        (
+            "train.normal.generator.negative_slope",
+            float("nan"),
+            "train.normal.generator.negative_slope",
+        ),
+        (
+            "train.normal.generator.negative_slope",
+            float("inf"),
+            "train.normal.generator.negative_slope",
+        ),
         ("train.normal.discriminator.dropout", 1.0, "train.normal.discriminator.dropout"),
         ("train.normal.discriminator.channels", [], "train.normal.discriminator.channels"),
         ("train.normal.discriminator.strides", [2, 2], "must be of one length"),
@@ -86,7 +98,7 @@ def test_each_committed_parameter_or_the_section_it_stands_in_has_a_comment() ->
         ("train.normal.label_smoothing", 0.5, "train.normal.label_smoothing"),
         ("train.normal.gradient_penalty", -1.0, "train.normal.gradient_penalty"),
         ("train.normal.discriminator_updates", "both", "train.normal.discriminator_updates"),
-        ("train.normal.average", 1.0, "train.normal.average"),
+        ("train.normal.ema_decay", 1.0, "train.normal.ema_decay"),
         ("train.normal.loss", "wasserstein", "gradient_penalty: the wasserstein loss needs one"),
         ("train.normal.optimizer.generator.learning_rate", 0.0, "learning_rate"),
         ("train.normal.optimizer.generator.beta1", 1.0, "beta1"),
@@ -146,13 +158,14 @@ def test_a_missing_parameter_is_refused_by_name(params: dict[str, Any]) -> None:
 
 def test_every_fault_is_named_at_once(params: dict[str, Any]) -> None:
     params["fid"]["iterations"] = 0
-    params["preprocess"]["size"] = -1
-    with pytest.raises(UserError, match=r"preprocess\.size.*fid\.iterations"):
+    params["preprocess"]["image_size"] = -1
+    with pytest.raises(UserError, match=r"preprocess\.image_size.*fid\.iterations"):
         parse_settings(params)
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("processes", 0), ("processes", 1.5), ("checkpoint_seconds", -1), ("collapse_batches", 0),
+    ("processes", 0), ("processes", 1.5), ("checkpoint_interval_seconds", -1),
+    ("collapse_patience", 0),
     ("on_divergence", "ignore"), ("checkpoint_second", 60),
 ])  # fmt: skip
 def test_what_the_trainings_share_is_checked(
@@ -165,10 +178,12 @@ def test_what_the_trainings_share_is_checked(
 
 def test_processes_share_a_batch_evenly(params: dict[str, Any]) -> None:
     params["train"]["processes"] = 4
-    params["train"]["pneumonia"]["batch"] = 16
+    params["train"]["pneumonia"]["batch_size"] = 16
     assert parse_settings(params).train.processes == 4
-    params["train"]["pneumonia"]["batch"] = 18
-    with pytest.raises(UserError, match=r"train\.processes: 4 .* train\.pneumonia\.batch = 18"):
+    params["train"]["pneumonia"]["batch_size"] = 18
+    with pytest.raises(
+        UserError, match=r"train\.processes: 4 .* train\.pneumonia\.batch_size = 18"
+    ):
         parse_settings(params)
 
 
@@ -183,7 +198,7 @@ def test_inception_has_only_its_own_widths(params: dict[str, Any]) -> None:
 def test_settings_cannot_be_changed_after_they_were_checked(params: dict[str, Any]) -> None:
     settings = parse_settings(params)
     with pytest.raises(ValueError, match="frozen"):
-        settings.preprocess.size = 32
+        settings.preprocess.image_size = 32
 
 
 @pytest.mark.parametrize(
@@ -210,7 +225,7 @@ def test_overrides_are_yaml_values_of_existing_parameters() -> None:
     assert settings.train.normal.generator.channels == (8, 8, 8)
     assert settings.data.path == "/a b=c"
     assert settings.fid.weights == ""
-    for override in ("train.normal.widths=[8]", "train.normal.batch", "nothing.at.all=1"):
+    for override in ("train.normal.widths=[8]", "train.normal.batch_size", "nothing.at.all=1"):
         with pytest.raises(UserError, match="existing parameter"):
             load_settings(path, [override])
 
@@ -237,7 +252,7 @@ def test_flattened_parameters_are_complete(params: dict[str, Any]) -> None:
 
 def test_maps_that_are_too_large_to_be_drawn_again_are_refused(params: dict[str, Any]) -> None:
     """What is trained is read again by the next stage, which trusts no file."""
-    params["preprocess"]["size"] = 512
+    params["preprocess"]["image_size"] = 512
     params["train"]["normal"]["generator"].update(
         channels=[512, 512, 512], strides=[4, 4, 4], kernels=[5, 5, 5]
     )

@@ -36,7 +36,7 @@ def settings(**changes: Any) -> PhantomSettings:
         "train_per_class": 5,
         "test_per_class": 4,
         "images_per_patient": 3,
-        "size": 48,
+        "image_size": 48,
         "seed": 7,
     }
     return PhantomSettings(**values | changes)
@@ -44,7 +44,7 @@ def settings(**changes: Any) -> PhantomSettings:
 
 @pytest.fixture(scope="module")
 def many() -> dict[Place, NDArray[np.uint8]]:
-    files = draw_phantoms(settings(train_per_class=160, test_per_class=1, size=64))
+    files = draw_phantoms(settings(train_per_class=160, test_per_class=1, image_size=64))
     return {
         (split, label, name): np.asarray(Image.open(io.BytesIO(content)))
         for split, label, name, content in files

@@ -25,7 +25,7 @@ from tests.conftest import png_bytes, prepared_from
 
 
 def settings(**changes: Any) -> PreprocessSettings:
-    values = {"size": 16, "filter": "lanczos", "min_side": 32, "on_bad_image": "refuse"}
+    values = {"image_size": 16, "resampling": "lanczos", "min_side": 32, "on_bad_image": "refuse"}
     return PreprocessSettings(**values | changes)
 
 
@@ -145,10 +145,10 @@ def test_the_resize_is_antialiased(tmp_path: Path) -> None:
     checks = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
     path = saved(tmp_path / "a.png", Image.fromarray(checks))
     with pytest.raises(ValueError, match="same value"):
-        decode_image(path, settings(filter="box"))
+        decode_image(path, settings(resampling="box"))
     checks[:8] = 0
     path = saved(tmp_path / "b.png", Image.fromarray(checks))
-    assert set(np.unique(decode_image(path, settings(filter="box"))[4:])) <= {127, 128}
+    assert set(np.unique(decode_image(path, settings(resampling="box"))[4:])) <= {127, 128}
 
 
 def test_a_large_jpeg_is_decoded_reduced_and_comes_out_the_same(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_the_real_archive_has_the_published_counts(archive: Path) -> None:
 
 
 def test_phantoms_come_with_their_patients(params: dict[str, Any], tmp_path: Path) -> None:
-    params["data"]["phantom"].update(train_per_class=4, test_per_class=2, size=32)
+    params["data"]["phantom"].update(train_per_class=4, test_per_class=2, image_size=32)
     table = collected(parse_settings(params).data, tmp_path, tmp_path)
     assert [patient_of(Path(file).name) for file in table["file"]] == table["patient"].tolist()
     assert table["patient"].nunique() < len(table)

@@ -13,7 +13,7 @@ from tests.conftest import noted_streams
 
 def settings(epochs: int = 12) -> ClassifierSettings:
     return ClassifierSettings(
-        channels=(8, 8), epochs=epochs, batch=16, learning_rate=0.005, held_out=0.25
+        channels=(8, 8), epochs=epochs, batch_size=16, learning_rate=0.005, held_out_fraction=0.25
     )
 
 
@@ -79,7 +79,7 @@ def test_both_classes_weigh_the_same_and_an_epochs_loss_is_the_mean(
     told: list[float] = []
     images = easy_images(60, False), easy_images(30, True)
     patients = [f"a{i}" for i in range(60)], [f"b{i}" for i in range(30)]
-    shown = settings(1).model_copy(update={"batch": 17})  # 45 and 22 are kept: three of 17, 16
+    shown = settings(1).model_copy(update={"batch_size": 17})  # 45 and 22 are kept: three of 17, 16
     train_classifier(images, patients, shown, 6, 1, cpu, lambda _, loss: told.append(loss))
     y, weight = (torch.cat([part[i] for part in seen]) for i in (1, 2))
     assert (len(y), int(y.sum())) == (67, 22)

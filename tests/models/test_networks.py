@@ -12,10 +12,11 @@ from src.config.train import DiscriminatorSettings, GeneratorSettings
 from src.models.io import Origin, load_generator, save_generator
 from src.models.layers import initialize
 from src.models.networks import Discriminator, Generator, count_parameters
+from src.models.portable import draw_images, draw_latents
 from tests.conftest import Hostile
 
 THESIS_G: dict[str, Any] = {
-    "latent": 100,
+    "latent_dim": 100,
     "base_channels": 256,
     "channels": [128, 128, 128],
     "kernels": [4, 4, 4],
@@ -23,18 +24,18 @@ THESIS_G: dict[str, Any] = {
     "upsampling": "transposed",
     "output_kernel": 3,
     "normalization": "none",
-    "slope": 0.2,
+    "negative_slope": 0.2,
 }
 THESIS_D: dict[str, Any] = {
     "channels": [128, 256, 256, 512],
     "kernels": [3, 3, 3, 3],
     "strides": [1, 2, 2, 2],
     "normalization": "none",
-    "slope": 0.2,
+    "negative_slope": 0.2,
     "dropout": 0.4,
 }
 
-ORIGIN = Origin("NORMAL", "phantom", 24, "0" * 64, {"batch": 8, "augmentation": ["cutout"]})
+ORIGIN = Origin("NORMAL", "phantom", 24, "0" * 64, {"batch_size": 8, "augmentation": ["cutout"]})
 
 
 def generator_settings(**changes: Any) -> GeneratorSettings:
@@ -192,7 +193,7 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
         network = Generator(generator_settings(base_channels=8, channels=[8, 4, 4]), 64)
         save_generator(path, network, ORIGIN)
         content = torch.load(path, weights_only=True)
-        content["settings"].update(latent=10**6, base_channels=10**5)
+        content["settings"].update(latent_dim=10**6, base_channels=10**5)
         torch.save(content, path)
     elif kind in ("wide", "repeated"):
         network = Generator(generator_settings(base_channels=8, channels=[8, 4, 4]), 64)
@@ -201,7 +202,7 @@ def test_what_is_no_generator_is_refused_without_running_its_code(
         if kind == "wide":
             content["settings"].update(output_kernel=100_001)
         else:  # one number, of which the file says that it is a million of them
-            content["settings"].update(latent=10**6)
+            content["settings"].update(latent_dim=10**6)
             content["weights"]["more"] = torch.zeros(1).expand(10**12)
         torch.save(content, path)
     elif kind == "other":
@@ -241,7 +242,9 @@ def test_the_discriminator_sees_images_turned_and_its_slope_counts(cpu: torch.de
     images = torch.rand(2, 1, 32, 32, generator=random) * 2 - 1
     networks = {
         slope: initialize(
-            Discriminator(discriminator_settings(channels=[4, 4, 4, 8], slope=slope), 32).eval(),
+            Discriminator(
+                discriminator_settings(channels=[4, 4, 4, 8], negative_slope=slope), 32
+            ).eval(),
             "xavier",
             torch.Generator().manual_seed(2),
         )
@@ -261,10 +264,22 @@ def test_the_generators_slope_counts() -> None:
     noise = torch.randn(2, 100, generator=torch.Generator().manual_seed(1))
     drawn = [
         initialize(
-            Generator(generator_settings(base_channels=8, channels=[8, 4, 4], slope=slope), 64),
+            Generator(
+                generator_settings(base_channels=8, channels=[8, 4, 4], negative_slope=slope), 64
+            ),
             "xavier",
             torch.Generator().manual_seed(2),
         ).eval()(noise)
         for slope in (0.2, 0.3)
     ]
     assert not torch.allclose(drawn[0], drawn[1])
+
+
+def test_a_generator_of_version_0_1_draws_the_same_images_as_then() -> None:
+    loaded = load_generator(Path(__file__).with_name("generator_0.1.pt"), torch.device("cpu"))
+    images = draw_images(loaded.network, draw_latents([3] * 4, range(4), 6))
+    assert hashlib.sha256(images.tobytes()).hexdigest() == (
+        "597a7098b679e1d512125a2ff65f9f0dac6c47e9c33df6a1e1ae1381698a7328"
+    )
+    assert loaded.origin.training["ema_decay"] == 0.999
+    assert "average" not in loaded.origin.training

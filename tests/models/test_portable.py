@@ -23,7 +23,7 @@ from tests.models.test_networks import ORIGIN, generator_settings
 
 
 def saved(path: Path, **changes: Any) -> SavedGenerator:
-    settings = generator_settings(latent=12, base_channels=8, channels=[8, 4, 4], **changes)
+    settings = generator_settings(latent_dim=12, base_channels=8, channels=[8, 4, 4], **changes)
     network = initialize(Generator(settings, 32), "xavier", torch.Generator().manual_seed(1))
     network(torch.randn(5, 12))
     save_generator(path, network.eval(), ORIGIN)

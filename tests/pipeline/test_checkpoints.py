@@ -40,8 +40,8 @@ def key(params: dict[str, Any], compute: Compute) -> str:
     [
         ("epochs", 99, True),
         ("seed", 99, False),
-        ("batch", 4, False),
-        ("generator.slope", 0.1, False),
+        ("batch_size", 4, False),
+        ("generator.negative_slope", 0.1, False),
         ("optimizer.discriminator.learning_rate", 0.5, False),
     ],
 )
@@ -58,7 +58,7 @@ def test_what_a_checkpoint_serves_all_the_same_does_not_name_it(
     tiny: dict[str, Any], compute: Compute
 ) -> None:
     before = key(tiny, compute)
-    tiny["train"].update(processes=2, checkpoint_seconds=5, on_divergence="warn")
+    tiny["train"].update(processes=2, checkpoint_interval_seconds=5, on_divergence="warn")
     tiny["train"]["pneumonia"]["seed"] = 77
     tiny["fid"]["seed"] = 77
     assert key(tiny, compute) == before

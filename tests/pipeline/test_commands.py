@@ -27,7 +27,11 @@ def test_the_estimate_counts_the_images_that_are_there(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = ["data.source=kermany", f"data.path={images}", "train.normal.epochs=7"]
-    overrides += ["train.normal.batch=8", "train.pneumonia.batch=10", "train.pneumonia.epochs=9"]
+    overrides += [
+        "train.normal.batch_size=8",
+        "train.pneumonia.batch_size=10",
+        "train.pneumonia.epochs=9",
+    ]
     assert estimate.main(overrides) == 0
     normal, pneumonia, total = capsys.readouterr().out.splitlines()
     assert normal.startswith("NORMAL: 7 epochs of 2 batches of 8 at ")
@@ -77,7 +81,7 @@ def test_make_real_takes_a_name_that_no_experiment_has(images: Path, tmp_path: P
         (bin_folder / name).chmod(0o755)
     for name in ("Makefile", "params.yaml", "networks", "src", "pipeline"):
         (tmp_path / name).symlink_to(ROOT / name)
-    small = "SET=train.normal.batch=8 train.pneumonia.batch=8"
+    small = "SET=train.normal.batch_size=8 train.pneumonia.batch_size=8"
     for more in ([], ["NAME=other"], ["NAME=thesis"]):
         command = ["make", "-o", ".venv/runtime", "real", f"DATA={images}", small, *more]
         subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
@@ -103,7 +107,7 @@ def test_the_estimate_includes_the_fid_network(capsys: pytest.CaptureFixture[str
         ("train.normal.epoch=3", "train.normal.epoch=3: give an existing parameter"),
         ("train.normal.epochs=-3", "train.normal.epochs: Input should be greater than"),
         ("data.path", "data.path: give an existing parameter as section.key=value"),
-        ("train.normal.batch=601", "batch: 601 is more than the 600 images"),
+        ("train.normal.batch_size=601", "batch: 601 is more than the 600 images"),
         ("train=[1", "this is not valid YAML"),
     ],
 )

@@ -57,7 +57,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], 
         device,
     ).extractor
     real = {
-        name: all_drawn(extract_features(extractor, arrays["test", label], fid.batch, device))
+        name: all_drawn(extract_features(extractor, arrays["test", label], fid.batch_size, device))
         for name, label in zip(("RN", "RP"), CLASSES, strict=True)
     }
 
@@ -65,8 +65,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], 
         def fake(name: str, iteration: int) -> NDArray[np.float32]:
             label = ("FN", "FP").index(name)
             stream = random_stream(device, 9, label, iteration)
-            noise = torch.randn(fid.sample_size, pair[label].settings.latent, generator=stream)
-            return extract_features(extractor, generate(pair[label], noise), fid.batch, device)
+            noise = torch.randn(fid.sample_size, pair[label].settings.latent_dim, generator=stream)
+            return extract_features(extractor, generate(pair[label], noise), fid.batch_size, device)
 
         draws = compare_sets(real, fake, 10, fid.sample_size, fid.seed)
         return judge(pd.DataFrame([row for part in draws for row in part]))
@@ -90,7 +90,7 @@ def test_untrained_generators_fail_it(trained: tuple[list[Generator], Judge]) ->
     _, judged = trained
     settings = load_settings(ROOT / "params.yaml")
     untrained = [
-        Trainer(one, settings.preprocess.size, choose_compute(settings.compute)).generator
+        Trainer(one, settings.preprocess.image_size, choose_compute(settings.compute)).generator
         for one in (settings.train.normal, settings.train.pneumonia)
     ]
     assert not judged(untrained).holds

@@ -31,13 +31,13 @@ from src.privacy.thresholds import Baseline, Caught, detectable_share, fisher
 from src.privacy.verdict import judge, shared_level
 
 SETTINGS = PrivacySettings(
-    images=150,
-    train_images=1000,
-    controls=60,
-    quantile=0.01,
-    level=0.01,
-    detectable_share=0.15,
-    pairs=5,
+    generated_images=150,
+    baseline_images=1000,
+    control_images=60,
+    near_quantile=0.01,
+    significance_level=0.01,
+    detectable_fraction=0.15,
+    shown_pairs=5,
     seed=4,
 )
 
@@ -45,7 +45,7 @@ SETTINGS = PrivacySettings(
 def phantoms(seed: int, train: int, test: int) -> dict[str, RealImages]:
     """NORMAL phantoms of 64 pixels by split, with their patients."""
     settings = PhantomSettings(
-        train_per_class=train, test_per_class=test, images_per_patient=2, size=64, seed=seed
+        train_per_class=train, test_per_class=test, images_per_patient=2, image_size=64, seed=seed
     )
     drawn: dict[str, list[tuple[str, NDArray[np.uint8]]]] = {"train": [], "test": []}
     for split, label, name, content in draw_phantoms(settings):
@@ -91,7 +91,7 @@ def test_an_honest_generator_shows_no_sign_of_copying(findings: SpaceFindings) -
     verdict = judge({"pixels": findings}, SETTINGS)
     assert verdict.kind == "no sign of copying"
     assert "would be noticed with a chance of 80% if they were" in verdict.sentence
-    assert findings.passes(SETTINGS.level)
+    assert findings.passes(SETTINGS.significance_level)
     assert abs(findings.attack.auc - 0.5) < 3 * findings.attack.interval.standard_error
     assert abs(findings.authentic["generated"] - findings.authentic["held_out"]) < 0.15
     assert findings.c_t is not None
@@ -166,7 +166,7 @@ def test_an_untrained_generator_copies_nothing(
     side = 16
     generator = Generator(settings, side)
     initialize(generator, "xavier", torch.Generator().manual_seed(1))
-    noise = torch.randn(150, settings.latent, generator=torch.Generator().manual_seed(2))
+    noise = torch.randn(150, settings.latent_dim, generator=torch.Generator().manual_seed(2))
     untrained = np.repeat(np.repeat(generate(generator, noise), 64 // side, 1), 64 // side, 2)
     found = find_copies(real["train"], real["test"], untrained, make_space, SETTINGS, 0.01, 0)
     assert found.caught["generated"].below == 0
@@ -300,7 +300,9 @@ def test_no_more_images_are_looked_at_than_the_settings_say() -> None:
     rng = np.random.default_rng(12)
     images = rng.integers(0, 256, (200, 4, 4), dtype=np.uint8)
     real = RealImages(images[:120], Patients.strangers(120))
-    few = SETTINGS.model_copy(update={"images": 10, "train_images": 12, "controls": 3})
+    few = SETTINGS.model_copy(
+        update={"generated_images": 10, "baseline_images": 12, "control_images": 3}
+    )
     found = find_copies(
         real,
         RealImages(images[120:], Patients.strangers(80)),
@@ -383,7 +385,7 @@ def test_what_is_found_in_a_space_is_what_a_plain_computation_finds() -> None:
     fake[:6] = train.images[[7, 7, 30, 31, 64, 99]]
     fake[:6, 0, 0] ^= 16
     test.images[9] = train.images[40]
-    settings = SETTINGS.model_copy(update={"controls": 20, "quantile": 0.05})
+    settings = SETTINGS.model_copy(update={"control_images": 20, "near_quantile": 0.05})
     found = find_copies(
         train,
         test,
@@ -524,12 +526,12 @@ def test_what_is_caught_no_more_often_than_others_is_never_detectable() -> None:
 
 
 def test_several_tests_share_the_level_of_false_alarms() -> None:
-    assert shared_level(SETTINGS, 2) == SETTINGS.level / 2
+    assert shared_level(SETTINGS, 2) == SETTINGS.significance_level / 2
 
 
 def test_false_alarms_are_as_rare_as_the_level_says() -> None:
     """Without copies: generated, held-out and train points are of one distribution."""
-    settings = SETTINGS.model_copy(update={"train_images": 300, "controls": 2})
+    settings = SETTINGS.model_copy(update={"baseline_images": 300, "control_images": 2})
     alarms = []
     for seed in range(60):
         rng = np.random.default_rng(seed)

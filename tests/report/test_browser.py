@@ -179,7 +179,7 @@ def test_every_link_of_the_contents_leads_to_its_section(opened: Any) -> None:
 
 def test_hostile_names_do_nothing(opened: Any) -> None:
     hostile = "<script>document.title='hit'</script><img src=x onerror=\"document.title='hit'\">"
-    parameters = {"data.path": hostile, "preprocess.size": hostile, "data.source": "phantom"}
+    parameters = {"data.path": hostile, "preprocess.image_size": hostile, "data.source": "phantom"}
     page = opened(report(title=hostile, parameters=parameters))
     assert page.title() == hostile
     assert page.locator("h1").inner_text() == hostile
@@ -187,5 +187,5 @@ def test_hostile_names_do_nothing(opened: Any) -> None:
 
 def test_the_comparison_of_experiments_is_sorted(opened: Any) -> None:
     page = opened(render_experiments(compare(known_experiments(shown()))))
-    page.locator("th button", has_text="train.normal.batch").click()
+    page.locator("th button", has_text="train.normal.batch_size").click()
     assert column(page, "table", 3) == ["16", "32", "32", "64"]

@@ -17,7 +17,10 @@ def fid(distance: float) -> dict[str, Any]:
 
 def state(rev: str, batch: int, distance: float, **more: Any) -> dict[str, Any]:
     """An experiment as DVC shows it."""
-    params = {"train": {"normal": {"batch": batch, "kernels": [3, 3]}}, "data": {"source": "x"}}
+    params = {
+        "train": {"normal": {"batch_size": batch, "kernels": [3, 3]}},
+        "data": {"source": "x"},
+    }
     metrics = {"reports/metrics/fid.json": {"data": fid(distance)}}
     return {"rev": rev, "data": {"params": {"params.yaml": {"data": params}}, "metrics": metrics}}
 
@@ -60,11 +63,11 @@ def test_only_commits_are_shown_that_experiments_began_from() -> None:
 
 def test_what_differs_stands_beside_the_scores() -> None:
     table = compare(known_experiments(shown())).set_index("experiment")
-    assert "train.normal.batch" in table
+    assert "train.normal.batch_size" in table
     assert "train.normal.kernels" not in table
     assert "data.source" not in table
     row = table.loc["wider"]
-    assert row["train.normal.batch"] == "64"
+    assert row["train.normal.batch_size"] == "64"
     assert row["NORMAL, Fréchet distance"] == "0.400"
     assert row["NORMAL, 95 % interval"] == "0.100 to 0.900"
     assert row["NORMAL, floor"] == "0.05"
@@ -76,7 +79,7 @@ def test_an_experiment_without_scores_or_of_other_parameters_leaves_places_empty
     old = Experiment("old", "f" * 40, {"gone": "1"}, {})
     table = compare([*known_experiments(shown()), old]).set_index("experiment")
     assert table.loc["old", "NORMAL, Fréchet distance"] == ""
-    assert table.loc["old", "train.normal.batch"] == ""
+    assert table.loc["old", "train.normal.batch_size"] == ""
     assert table.loc["wider", "gone"] == ""
 
 

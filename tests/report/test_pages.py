@@ -132,7 +132,7 @@ def findings(**changes: Any) -> Findings:
         },
         "training": {"NORMAL": training, "PNEUMONIA": training},
         "generators": {"NORMAL": "a" * 64, "PNEUMONIA": "b" * 64},
-        "parameters": {"data.source": "phantom", "preprocess.size": "64"},
+        "parameters": {"data.source": "phantom", "preprocess.image_size": "64"},
     }
     return Findings(**values | changes)
 
@@ -237,7 +237,7 @@ def test_the_use_for_a_classifier_is_told_beside_what_the_generator_saw() -> Non
 
 
 def test_what_comes_from_parameters_is_escaped() -> None:
-    hostile = {"data.path": "<img src=x>", "preprocess.size": "64"}
+    hostile = {"data.path": "<img src=x>", "preprocess.image_size": "64"}
     title = "<script>alert(1)</script>[a](javascript:alert(2)) ![b](https://example.org/b.png) *c*"
     html = page(title=title, parameters=hostile)
     assert "<script>alert" not in html

@@ -150,7 +150,11 @@ def test_a_finished_training_that_is_asked_for_again_starts_anew(
 def explosive(settings: TrainSettings) -> TrainSettings:
     adam = settings.optimizer.generator.model_copy(update={"learning_rate": 1e30})
     return settings.model_copy(
-        update={"optimizer": OptimizersSettings(half_life=0, generator=adam, discriminator=adam)}
+        update={
+            "optimizer": OptimizersSettings(
+                learning_rate_half_life=0, generator=adam, discriminator=adam
+            )
+        }
     )
 
 

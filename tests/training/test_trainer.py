@@ -117,7 +117,7 @@ def losses(params: dict[str, Any], compute: Compute, steps: int = 3) -> Tensor:
         {"discriminator.normalization": "batch"},
         {"discriminator.normalization": "spectral"},
         {"discriminator.dropout": 0.1},
-        {"discriminator.slope": 0.3},
+        {"discriminator.negative_slope": 0.3},
         {"initialization": "dcgan"},
         {"loss": "hinge"},
         {"loss": "hinge", "gradient_penalty": 5.0},
@@ -130,7 +130,7 @@ def losses(params: dict[str, Any], compute: Compute, steps: int = 3) -> Tensor:
         {"optimizer.generator.name": "rmsprop"},
         {"optimizer.discriminator.name": "sgd"},
         {"optimizer.discriminator.learning_rate": 0.003},
-        {"optimizer.half_life": 10},
+        {"optimizer.learning_rate_half_life": 10},
     ],
 )
 def test_every_choice_changes_the_training_and_is_repeatable(
@@ -190,7 +190,7 @@ def test_every_stream_of_randomness_has_the_seed_and_a_number_of_its_own(
 def test_the_noise_of_the_sample_grids_is_the_seeds_alone(settings: TrainSettings) -> None:
     noise = sample_noise(settings, CPU)
     shown = settings.samples
-    assert noise.shape == (shown.rows * shown.columns, settings.generator.latent)
+    assert noise.shape == (shown.rows * shown.columns, settings.generator.latent_dim)
     torch.manual_seed(1)
     assert torch.equal(sample_noise(settings, CPU), noise)
     other = settings.model_copy(update={"seed": settings.seed + 1})
@@ -265,7 +265,7 @@ def test_images_are_drawn_from_the_average_where_there_is_one(
 ) -> None:
     trainer = Trainer(parse_settings(tiny).train.normal, 16, compute)
     assert trainer.drawing is trainer.generator
-    tiny["train"]["normal"]["average"] = 0.99
+    tiny["train"]["normal"]["ema_decay"] = 0.99
     averaged = Trainer(parse_settings(tiny).train.normal, 16, compute)
     for _ in range(5):
         assert torch.equal(trainer.step(REAL), averaged.step(REAL))  # it disturbs nothing
@@ -299,7 +299,7 @@ def test_learning_rates_halve_with_every_half_life(
         return step(self, real)
 
     monkeypatch.setattr(Trainer, "_step", noting)
-    tiny["train"]["normal"]["optimizer"]["half_life"] = 16
+    tiny["train"]["normal"]["optimizer"]["learning_rate_half_life"] = 16
     tiny["train"]["normal"]["optimizer"]["discriminator"]["learning_rate"] = 0.004
     losses(tiny, compute, steps=5)  # of 8 images
     expected = [0.001 * 0.5 ** (images / 16) for images in (0, 8, 16, 24, 32)]

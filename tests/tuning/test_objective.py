@@ -60,7 +60,7 @@ def test_no_patient_is_on_both_sides_and_both_classes_judge_alike() -> None:
 
 def test_too_few_images_to_judge_by_are_refused() -> None:
     few = (np.zeros((6, 4, 4), np.uint8), np.zeros((60, 4, 4), np.uint8))
-    with pytest.raises(UserError, match=r"tune.held_out: \d train images"):
+    with pytest.raises(UserError, match=r"tune.held_out_fraction: \d train images"):
         hold_out(few, ([f"p{i}" for i in range(6)], [f"p{i}" for i in range(60)]), 0.2, 50, 1)
 
 
@@ -148,7 +148,7 @@ def test_a_budget_in_seconds_counts_the_training_alone(
 
 def test_a_training_that_makes_no_sense_is_a_failed_trial(run: Run) -> None:
     with pytest.raises(TrialError, match="more than the"):
-        run(Budget(80, "images", 1), batch=1000)
+        run(Budget(80, "images", 1), batch_size=1000)
 
 
 def test_a_training_that_diverges_is_a_failed_trial(run: Run, tiny_settings: Settings) -> None:

@@ -42,17 +42,17 @@ def changed(tiny: dict[str, Any], *place: str, value: Any) -> Settings:
     ("place", "value", "same"),
     [
         (("tune", "trials"), 99, True),
-        (("tune", "top"), 9, True),
-        (("tune", "seeds"), 9, True),
+        (("tune", "top_trials"), 9, True),
+        (("tune", "repeat_seeds"), 9, True),
         (("fid", "iterations"), 9, True),
-        (("fid", "scores", "draws"), 11, True),
+        (("fid", "scores", "resamples"), 11, True),
         (("train", "normal", "epochs"), 9, True),
         (("train", "normal", "samples", "rows"), 1, True),
-        (("train", "pneumonia", "batch"), 4, True),
+        (("train", "pneumonia", "batch_size"), 4, True),
         (("tune", "budget"), 99, False),
         (("tune", "seed"), 99, False),
         (("tune", "space", "loss"), ["hinge", "bce"], False),
-        (("train", "normal", "batch"), 4, False),
+        (("train", "normal", "batch_size"), 4, False),
         (("fid", "dims"), 16, False),
     ],
 )
@@ -80,7 +80,7 @@ def test_lists_survive_optuna_and_numbers_are_as_a_person_sets_them(search: Sear
     among = search.space["augmentation"]
     assert [decode(among, encode(choice)) for choice in among] == list(among)
     assert decode(search.space["optimizer.generator.learning_rate"], 0.00123456) == 0.00123
-    assert decode(search.space["generator.latent"], 11) == 11
+    assert decode(search.space["generator.latent_dim"], 11) == 11
     near_one = Range(low=0.99, high=0.9999, log=False)
     assert decode(near_one, 0.99964321) == 0.999643
     assert decode(Range(low=0.0, high=0.3, log=False), 0.123456) == 0.1235
@@ -103,7 +103,7 @@ def test_what_makes_no_sense_together_is_a_failed_trial(
     settings = changed(tiny, "tune", "space", "generator.depth", value=[0, 5])
     search = Search(settings, "normal", "search", "data", "")
     with pytest.raises(TrialError, match="does not divide"):
-        search.configuration({"generator.latent": 8, "generator.depth": 5})
+        search.configuration({"generator.latent_dim": 8, "generator.depth": 5})
 
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -291,7 +291,7 @@ def test_the_first_and_the_best_are_repeated_with_seeds_that_the_search_did_not_
     search: Search, found: Found
 ) -> None:
     repetition = search.repetition(Account.of(found.study, 4, 2))
-    assert repetition.numbers == (0, 1)  # tune.top is 1
+    assert repetition.numbers == (0, 1)  # tune.top_trials is 1
     seed = search.train.seed
     assert repetition.given == [
         {"trial": number, "seed": seed + i} for i in (1, 2) for number in (0, 1)

@@ -30,14 +30,14 @@ from src.utility.classifiers import (
 from tests.conftest import noted_streams
 
 SETTINGS = UtilitySettings(
-    fractions=(0.5, 1.0),
+    real_fractions=(0.5, 1.0),
     repeats=2,
-    size=16,
-    steps=60,
-    batch=16,
+    image_size=16,
+    training_steps=60,
+    batch_size=16,
     learning_rate=0.003,
-    held_out=0.2,
-    draws=10,
+    validation_fraction=0.2,
+    resamples=10,
     seed=5,
 )
 CPU = torch.device("cpu")
@@ -64,7 +64,7 @@ def accuracy(model: torch.nn.Module, images: LabelledImages) -> float:
 @pytest.mark.parametrize("augmented", [False, True])
 def test_a_network_learns_a_spot_and_does_so_repeatably(network: str, augmented: bool) -> None:
     sources, validation = [spots(200, 0)], spots(60, 1)
-    settings = SETTINGS.model_copy(update={"steps": 150})
+    settings = SETTINGS.model_copy(update={"training_steps": 150})
     models = [
         train_to_diagnose(network, sources, validation, augmented, settings, (1, 2), CPU)
         for _ in range(2)
@@ -110,7 +110,7 @@ def test_it_takes_the_asked_steps_looks_at_most_ten_times_and_draws_by_its_key(
     cross_entropy = F.binary_cross_entropy_with_logits
 
     def step(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        assert len(y) == SETTINGS.batch
+        assert len(y) == SETTINGS.batch_size
         done.append("step")
         return cross_entropy(logits, y)
 
@@ -120,7 +120,7 @@ def test_it_takes_the_asked_steps_looks_at_most_ten_times_and_draws_by_its_key(
 
     monkeypatch.setattr(F, "binary_cross_entropy_with_logits", step)
     monkeypatch.setattr(diagnosis, "balanced_loss", look)
-    settings = SETTINGS.model_copy(update={"steps": 25})
+    settings = SETTINGS.model_copy(update={"training_steps": 25})
     train_to_diagnose("LeNet-5", [spots(40, 0)], spots(40, 1), True, settings, (7, 3), CPU)
     assert done == [*["step", "step", "step", "look"] * 8, "step", "look"]
     assert {key[:2] for key in keys} == {(7, 3)}
@@ -164,7 +164,7 @@ def test_every_source_and_class_has_the_same_share_of_a_batch() -> None:
     """A source of two images weighs as much as one of many: it is learnt although it disagrees."""
     many = spots(300, 0)
     few = LabelledImages(many.images[:2], ~many.sick[:2], Patients.strangers(2))
-    settings = SETTINGS.model_copy(update={"steps": 200})
+    settings = SETTINGS.model_copy(update={"training_steps": 200})
     model = train_to_diagnose("LeNet-5", [few, few, many], few, False, settings, (4,), CPU)
     assert accuracy(model, few) == 1
 

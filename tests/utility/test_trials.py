@@ -134,7 +134,7 @@ def test_few_patients_of_many_images_still_leave_one_for_validation() -> None:
     images = spots(200, 0)
     whose = np.arange(200) // 50 * 2 + images.sick
     few = LabelledImages(images.images, images.sick, Patients(whose))
-    settings = SETTINGS.model_copy(update={"held_out": 0.01})
+    settings = SETTINGS.model_copy(update={"validation_fraction": 0.01})
     fit, validation = split_off_validation(few, settings)
     assert len(np.unique(validation.patients.numbers)) == 2
     assert len(fit) + len(validation) == 200
@@ -237,7 +237,7 @@ def test_intervals_of_scores_end_at_0_and_1(strength: int, edge: str) -> None:
 
 
 def test_the_intervals_cover_the_truth() -> None:
-    settings = SETTINGS.model_copy(update={"draws": 30})
+    settings = SETTINGS.model_copy(update={"resamples": 30})
     inside = []
     for seed in range(60):
         test = spots(120, 100 + seed)
