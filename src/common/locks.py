@@ -1,4 +1,16 @@
-"""Locks between processes of one host; the system lets go of those of a process that ends."""
+"""Locks between processes of one host; the system releases those of a process that ends.
+
+They use ``flock`` directly and not the package filelock, since what is locked here is renamed,
+replaced and removed while others wait for it:
+
+- ``filelock.FileLock`` checks that the file which it locked was not removed, but not that it still
+  lies at its path. After a rename it may hold a lock that excludes nobody.
+- It creates a missing folder, where ``lock`` must fail: the folder was removed with its content.
+- Where a file system has no ``flock`` it uses marker files, which outlive a killed process, or
+  passes on the system's error. Here the answer is one clear error, or "not known".
+- ``filelock.lock_descriptor``, for folders and for temporary files that are open anyway, is one
+  call of ``flock``; it would save nothing.
+"""
 
 import errno
 import fcntl
