@@ -21,7 +21,8 @@ from src.common.errors import UserError, report_errors
 from src.common.files import write_atomic
 from src.common.outputs import read_metrics
 from src.common.paths import HOME, PROJECT
-from src.tracking.store import find_runs, runs_link, tracking_uri
+from src.tracking.address import runs_link, tracking_uri
+from src.tracking.store import find_runs
 
 DOCS = PROJECT / "docs"
 SIZE: ViewportSize = {"width": 1280, "height": 800}

@@ -30,9 +30,9 @@ from src.report.figures import (
 )
 from src.report.findings import Findings
 from src.report.grids import png, read_png, tile
-from src.report.packages import judged_by, package_of
+from src.report.packages import judge_fingerprint, package_generator
 from src.report.pages import render
-from src.tracking.store import has_server, runs_link
+from src.tracking.address import has_server, runs_link
 
 
 def report(stage: Stage) -> None:
@@ -57,9 +57,9 @@ def report(stage: Stage) -> None:
         stage.run.log_file(reports / "figures" / f"{name}.png", "figures")
     stage.run.log_file(page)
     stage.run.log_file(reports / "model-card.md")
-    judge = judged_by(settings.fid, findings.extractor["fingerprint"])
+    judge = judge_fingerprint(settings.fid, findings.extractor["fingerprint"])
     for label in CLASSES:
-        stage.run.log_generator(package_of(label, findings, judge, card))
+        stage.run.log_generator(package_generator(label, findings, judge, card))
     say(f"the report is {page}")
 
 

@@ -29,7 +29,7 @@ from src.models.flops import forward_flops
 from src.models.io import Origin, save_generator
 from src.models.networks import Discriminator, Generator, count_parameters
 from src.report.grids import png, tile
-from src.tracking.runs import forget_work
+from src.tracking.runs import archive_run
 from src.training.checkpoints import Checkpoints
 from src.training.distributed import ALONE, Group
 from src.training.launch import INTERRUPTED, Place, launch, place_in_torchrun
@@ -85,7 +85,7 @@ def lead(settings: Settings, name: ClassName, compute: Compute, key: str, group:
         # Not before everything was written and logged: a finished training that is asked for
         # starts anew, in a run of its own.
         checkpoints.finish()
-        forget_work(HOME, work)
+        archive_run(HOME, work)
 
 
 def follow(settings: Settings, name: ClassName, compute: Compute, group: Group) -> None:

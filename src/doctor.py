@@ -27,8 +27,9 @@ from .config.settings import Settings, load_settings
 from .data.archive import GIB
 from .data.download import INCEPTION_NAME, cache_folder, downloaded_kermany, kaggle_token
 from .metrics.extractors import weights_checksum, weights_path
-from .tracking.delivery import count_waiting
-from .tracking.store import check_store, has_server
+from .tracking.address import has_server
+from .tracking.outbox import count_waiting
+from .tracking.store import check_store
 
 FREE_GIB = {"phantom": 1.0, "kermany": 6.0}  # that a run needs beside what is there
 MEMORY_GIB = 3.0

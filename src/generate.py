@@ -46,7 +46,7 @@ from .models.portable import (
 from .privacy.copy_filter import CopyFilter, make_spaces
 from .privacy.copy_test import RealImages
 from .report.grids import tile
-from .tracking.find_generator import found_generator
+from .tracking.find_generator import find_generator
 
 BLOCK = 16 * BATCH  # images that are held at once
 MOST_COPIES = 0.5  # share of copies beyond which --reject-copies gives up,
@@ -121,7 +121,7 @@ def _labels(arguments: argparse.Namespace) -> list[str | None]:
 
 
 def _load(label: str | None, arguments: argparse.Namespace, device: torch.device) -> Drawn:
-    with found_generator(label, arguments.model, arguments.rev) as file:
+    with find_generator(label, arguments.model, arguments.rev) as file:
         drawn = Drawn(load_generator(file, device), device, arguments)
     if label not in (None, drawn.label):
         raise UserError(f"--model {arguments.model}: it draws {drawn.label}, not {label}")

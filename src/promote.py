@@ -1,8 +1,8 @@
-"""Let the champion of each class be its candidate, if that is better: `make promote`.
+"""Make the candidate of each class its champion, if it is better: `make promote`.
 
-A candidate is the generator of the last pipeline run. It becomes champion only if its Fréchet
-distance is lower than the champion's, judged by the same images and features, and if no copies of
-train images were found.
+The candidate is the generator of the last pipeline run. It becomes champion only if its Fréchet
+distance is lower than the champion's, measured with the same images and features, and if no copies
+of train images were found.
 """
 
 import argparse
@@ -13,20 +13,68 @@ from .common.errors import UserError, report_errors
 from .common.logging import say, warn
 from .common.paths import HOME
 from .data.classes import CLASSES
-from .report.packages import DISTANCE, JUDGED_BY, PRIVACY
-from .tracking.delivery import count_waiting
-from .tracking.registry import (
+from .tracking.outbox import count_waiting
+from .tracking.registered_model import (
     CANDIDATE,
     CHAMPION,
-    Version,
-    model_version,
+    DISTANCE,
+    JUDGED_BY,
+    PRIVACY,
+    ModelVersion,
     registered_name,
-    set_alias,
 )
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the arguments, promote one class or both, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m src.promote", description=__doc__)
+    names = [label.lower() for label in CLASSES]
+    parser.add_argument("--class", dest="label", choices=names, help="default: both")
+    label: str | None = parser.parse_args(argv).label
+    labels = CLASSES if label is None else (label.upper(),)
+    return report_errors(lambda: promote(labels))
+
+
+def promote(labels: Sequence[str]) -> None:
+    """Point each class's champion alias to its candidate, if that is better.
+
+    Raises:
+        UserError: if a candidate is missing or must not become champion.
+    """
+    # Only here, since MLflow imports for seconds, and `--help` does not need it.
+    from .tracking.registry import model_version, set_alias
+
+    refused = []
+    if waiting := count_waiting(HOME):
+        warn(f"{waiting} runs wait for MLflow, maybe with newer candidates: `make sync` first")
+    for label in labels:
+        name = registered_name(label)
+        candidate = model_version(HOME, name, CANDIDATE)
+        if candidate is None:
+            refused.append(f"{name}: it has no candidate; `dvc repro` with this store makes one")
+            continue
+        champion = model_version(HOME, name, CHAMPION)
+        if champion is not None and champion.number == candidate.number:
+            say(f"{name}: version {champion.number} is the champion already")
+            continue
+        reason = reason_against(candidate.tags, None if champion is None else champion.tags)
+        if reason is not None:
+            refused.append(f"{name}, version {candidate.number}: {reason}")
+            continue
+        set_alias(HOME, name, CHAMPION, candidate)
+        replaced = "" if champion is None else f", instead of {_describe(champion)}"
+        say(f"{name}: {_describe(candidate)} is the champion now{replaced}")
+    if refused:
+        raise UserError("not promoted: " + "; ".join(refused))
+
+
 def reason_against(candidate: Mapping[str, str], champion: Mapping[str, str] | None) -> str | None:
-    """Why a candidate must not become champion, from the tags of both; None if it may."""
+    """Return why a candidate must not become champion, or None if it may.
+
+    Args:
+        candidate: tags of the candidate's version.
+        champion: tags of the champion's version, if there is one.
+    """
     if not candidate.keys() >= {PRIVACY, JUDGED_BY, DISTANCE}:
         return "it has no scores, so it is not of this pipeline"
     if candidate[PRIVACY] == "copies":
@@ -47,54 +95,12 @@ def reason_against(candidate: Mapping[str, str], champion: Mapping[str, str] | N
     return None
 
 
-def promote(labels: Sequence[str]) -> None:
-    """Move the aliases.
-
-    Raises:
-        UserError: if a candidate is missing or must not become champion.
-    """
-    refused = []
-    if waiting := count_waiting(HOME):
-        warn(f"{waiting} runs wait for MLflow, maybe with newer candidates: `make sync` first")
-    for label in labels:
-        name = registered_name(label)
-        candidate = model_version(HOME, name, CANDIDATE)
-        if candidate is None:
-            refused.append(f"{name}: it has no candidate; `dvc repro` with this store makes one")
-            continue
-        champion = model_version(HOME, name, CHAMPION)
-        if champion is not None and champion.number == candidate.number:
-            say(f"{name}: version {champion.number} is the champion already")
-            continue
-        reason = reason_against(candidate.tags, None if champion is None else champion.tags)
-        if reason is not None:
-            refused.append(f"{name}, version {candidate.number}: {reason}")
-            continue
-        set_alias(HOME, name, CHAMPION, candidate)
-        say(f"{name}: {_told(candidate)} is the champion now{_instead(champion)}")
-    if refused:
-        raise UserError("not promoted: " + "; ".join(refused))
-
-
-def _told(version: Version) -> str:
+def _describe(version: ModelVersion) -> str:
+    """Return a version's number, distance and verdict on copies."""
     return (
         f"version {version.number} (distance {float(version.tags[DISTANCE]):.4g}, copies: "
         f"{version.tags[PRIVACY]})"
     )
-
-
-def _instead(champion: Version | None) -> str:
-    return "" if champion is None else f", instead of {_told(champion)}"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Promote both classes, or one."""
-    parser = argparse.ArgumentParser(prog="python -m src.promote", description=__doc__)
-    names = [label.lower() for label in CLASSES]
-    parser.add_argument("--class", dest="label", choices=names, help="else both")
-    label = parser.parse_args(argv).label
-    labels = CLASSES if label is None else (label.upper(),)
-    return report_errors(lambda: promote(labels))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from .common.paths import HOME, PROJECT
 from .metrics.hypothesis import Verdict
 from .metrics.kid_prdc import METRIC_NAMES, Metric
 from .report.findings import differing_splits
-from .tracking.store import has_server, runs_link
+from .tracking.address import has_server, runs_link
 
 
 def summarize() -> None:

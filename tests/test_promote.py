@@ -4,9 +4,10 @@ import pytest
 
 from src import promote
 from src.promote import main, reason_against
-from src.tracking.registry import CANDIDATE, CHAMPION, model_version, registered_name
+from src.tracking.registered_model import CANDIDATE, CHAMPION, registered_name
+from src.tracking.registry import model_version
 from src.tracking.runs import start_run
-from tests.tracking.test_tracking import package
+from tests.tracking.conftest import package
 
 GOOD = {"frechet": "0.5", "privacy": "no sign of copying", "judged_by": "a"}
 

@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
 from .locks import folder_lock, try_hold
+
+if TYPE_CHECKING:  # commands that only read or write text start without NumPy
+    from numpy.typing import NDArray
 
 BLOCK = 1 << 20  # bytes read at a time when hashing
 
@@ -126,8 +126,10 @@ def sha256_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sha256_of_array(array: NDArray[Any]) -> str:
+def sha256_of_array(array: "NDArray[Any]") -> str:
     """SHA-256 of an array's shape, type and values, in lower-case hexadecimal."""
+    import numpy as np
+
     digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
     digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The trained generators as they are handed on through MLflow, and what decides which is best."""
+"""Packages of the trained generators for MLflow's registry, with the tags that compare them."""
 
 import hashlib
 import json
@@ -14,16 +14,27 @@ from ..data.dataset import test_split
 from ..models import portable
 from ..models.export import export_generator
 from ..models.io import load_generator
-from ..tracking.registry import Package, registered_name
+from ..tracking.registered_model import (
+    DISTANCE,
+    JUDGED_BY,
+    PRIVACY,
+    ModelPackage,
+    registered_name,
+)
 from .findings import Findings
 
-# Tags of a version, by which `make promote` compares it.
-DISTANCE, PRIVACY, JUDGED_BY = "frechet", "privacy", "judged_by"
-REQUIRES = ("torch", "numpy", "pandas", "pillow")
+REQUIREMENTS = ("torch", "numpy", "pandas", "pillow")  # that models.portable imports
 
 
-def package_of(label: str, findings: Findings, judge: str, card: str) -> Package:
-    """A class's generator with its card, licence and scores, and what ``judged_by`` names."""
+def package_generator(label: str, findings: Findings, judge: str, card: str) -> ModelPackage:
+    """Package a class's generator with its card, licence and scores.
+
+    Args:
+        label: the class.
+        findings: what the stages measured.
+        judge: the fingerprint of what measured the distance, see ``judge_fingerprint``.
+        card: the model card, Markdown.
+    """
     path = generator_path(label)
 
     def build(folder: Path) -> None:
@@ -33,11 +44,11 @@ def package_of(label: str, findings: Findings, judge: str, card: str) -> Package
         }
         export_generator(load_generator(path, torch.device("cpu")), texts, folder)
 
-    return Package(
+    return ModelPackage(
         name=registered_name(label),
         build=build,
-        code=Path(portable.__file__),
-        requires=REQUIRES,
+        loader=Path(portable.__file__),
+        requirements=REQUIREMENTS,
         tags={
             "generator.sha256": findings.generators[label],
             DISTANCE: str(findings.scores[label]["frechet"]["value"]),
@@ -47,12 +58,14 @@ def package_of(label: str, findings: Findings, judge: str, card: str) -> Package
     )
 
 
-def judged_by(settings: FidSettings, extractor: str) -> str:
-    """What names the test images, features and sizes of a distance; only equals compare.
+def judge_fingerprint(settings: FidSettings, extractor: str) -> str:
+    """Return a SHA-256 of the test images, features and sizes behind a Fréchet distance.
+
+    Two distances compare only if their fingerprints are equal.
 
     Args:
-        settings: say how many images are compared, and from which noise.
-        extractor: its fingerprint, which for a trained one is that of its weights.
+        settings: how many images are compared, and the seed of their noise.
+        extractor: its fingerprint; that of a trained extractor includes its weights.
     """
     tests = [sha256_of_array(test_split(label)[0]) for label in CLASSES]
     judge = [extractor, settings.scores.max_images, settings.seed, tests]

@@ -1,4 +1,4 @@
-"""Finding a trained generator: in the workspace, a DVC revision, a file, or MLflow's models."""
+"""Trained generators in the workspace, in a DVC revision, in a file or among MLflow's models."""
 
 import subprocess
 import sys
@@ -9,19 +9,18 @@ from pathlib import Path
 
 from ..common.errors import UserError
 from ..common.paths import HOME, PROJECT, generator_path
-from .registry import download_generator
 
-SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/", "s3://")  # of MLflow's addresses
+MODEL_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/", "s3://")  # of MLflow's addresses
 
 
 @contextmanager
-def found_generator(
+def find_generator(
     label: str | None, model: str | None = None, revision: str | None = None
 ) -> Iterator[Path]:
-    """The file of a generator, which is there within the block.
+    """Yield the file of a generator, which exists within the block.
 
     Args:
-        label: the class, where the workspace or a revision has one of each.
+        label: the class; required unless ``model`` is given.
         model: a file, or the address of an MLflow model.
         revision: of the project: a commit, branch, tag or DVC experiment.
 
@@ -29,24 +28,30 @@ def found_generator(
         UserError: if there is none.
     """
     with tempfile.TemporaryDirectory() as folder:
-        if model is not None and model.startswith(SCHEMES):
+        if model is not None and model.startswith(MODEL_SCHEMES):
+            from .registry import download_generator  # MLflow imports for seconds
+
             yield download_generator(HOME, model, Path(folder))
         elif model is not None:
             yield Path(model)
         elif revision is not None:
             assert label is not None
-            yield _from_revision(label, revision, Path(folder))
+            yield _get_from_revision(label, revision, Path(folder))
         else:
             assert label is not None
             yield generator_path(label)
 
 
-def _from_revision(label: str, revision: str, folder: Path) -> Path:
-    """What DVC has of a revision, in its cache or the default remote."""
+def _get_from_revision(label: str, revision: str, folder: Path) -> Path:
+    """Copy the generator of a revision from DVC's cache or the default remote into ``folder``.
+
+    Raises:
+        UserError: if DVC has none.
+    """
     file = folder / "generator.pt"
-    wanted = generator_path(label).relative_to(PROJECT).as_posix()
+    path = generator_path(label).relative_to(PROJECT).as_posix()
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "get", ".", wanted, f"--rev={revision}", f"--out={file}"],
+        [sys.executable, "-m", "dvc", "get", ".", path, f"--rev={revision}", f"--out={file}"],
         cwd=HOME,
         capture_output=True,
         text=True,
@@ -55,7 +60,7 @@ def _from_revision(label: str, revision: str, folder: Path) -> Path:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         reason = " ".join(lines).removeprefix("ERROR: ") or "DVC does not say why"
         raise UserError(
-            f"--rev {revision}: {wanted} cannot be had ({reason}); `dvc exp list` and `git log` "
+            f"--rev {revision}: DVC cannot get {path} ({reason}); `dvc exp list` and `git log` "
             "name revisions, `dvc pull` fetches what another machine made"
         )
     return file

@@ -1,8 +1,8 @@
-"""What is logged of a run, on disk until it is delivered.
+"""Outboxes: folders that keep what runs log until it is delivered to MLflow.
 
-A spool is a folder with a header, a file of events, one a line, the files that events speak of, and
-how many events were delivered. An event is on disk before the work that it tells of goes on, so a
-killed process, or a tracking server that is away, loses none.
+An outbox holds a header, a file of events (one JSON object a line), the files that events refer to,
+and the number of events delivered so far. An event is on disk before the work goes on, so neither a
+killed process nor an absent tracking server loses one.
 """
 
 import json
@@ -18,67 +18,73 @@ from typing import IO, Any, Self
 from ..common.files import remove_folder, write_atomic, write_json
 from ..common.locks import lock, try_lock
 from ..common.logging import warn
+from .address import TRACKING_FOLDER
 
 HEADER, EVENTS, DELIVERED, FILES, LOCK = "run.json", "events.jsonl", "delivered", "files", "lock"
-FRESH = ".new-"  # how the name of a folder begins that is being made
-SECONDS_TO_MAKE = 60  # one that is older was left by a killed process
-KEPT = 16  # delivered spools of works that were cut off and may go on, those last used
+UNFINISHED = ".new-"  # prefix of the folder's name while an outbox is being created
+CREATION_TIMEOUT = 60  # seconds; an older unfinished folder was left by a killed process
+MAX_KEPT = 16  # delivered outboxes kept for interrupted work that may be resumed, newest first
 Event = dict[str, Any]
 
 
-class Spool:
-    """The spool of one run, which this process alone writes or delivers."""
+class Outbox:
+    """Outbox of one run, locked for this process, which alone writes or delivers it."""
 
-    def __init__(self, folder: Path, held: IO[str]) -> None:
+    def __init__(self, folder: Path, lock_file: IO[str]) -> None:
         self.folder = folder
-        self._lock = held
+        self._lock_file = lock_file
         self.header: dict[str, Any] = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-        self.events = _whole_events(folder / EVENTS)
-        # A machine that lost its power may have lost the last events, or what this file held.
-        counted = folder / DELIVERED
-        told = counted.read_text() if counted.exists() else ""
-        self.delivered = min(int(told), len(self.events)) if told.isdecimal() else 0
+        self.events = _read_events(folder / EVENTS)
+        # After a power cut the last events, or the content of this file, may be lost.
+        file = folder / DELIVERED
+        text = file.read_text() if file.exists() else ""
+        self.delivered = min(int(text), len(self.events)) if text.isdecimal() else 0
 
     @classmethod
-    def made(cls, folder: Path, header: dict[str, Any]) -> Self:
-        """A new one; its folder must not be there."""
-        fresh = folder.with_name(f"{FRESH}{uuid.uuid4().hex}")
-        (fresh / FILES).mkdir(parents=True)
-        held = lock(fresh / LOCK)
-        write_json(fresh / HEADER, header)
-        return cls(fresh.rename(folder), held)
+    def create(cls, folder: Path, header: dict[str, Any]) -> Self:
+        """Create an outbox at ``folder``, which must not exist."""
+        unfinished = folder.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
+        (unfinished / FILES).mkdir(parents=True)
+        lock_file = lock(unfinished / LOCK)
+        write_json(unfinished / HEADER, header)
+        return cls(unfinished.rename(folder), lock_file)
 
     @classmethod
-    def found(cls, folder: Path, wait: bool) -> Self | None:
-        """The spool of a folder; None if there is none, or another process has it.
+    def open(cls, folder: Path, wait: bool) -> Self | None:
+        """Open the outbox at ``folder``.
 
         Args:
-            folder: of the spool.
-            wait: until the other process has done.
+            folder: of the outbox.
+            wait: whether to wait until no other process holds it.
+
+        Returns:
+            the outbox; None if there is none, or if another process holds it and ``wait`` is false.
         """
         try:
-            held = lock(folder / LOCK) if wait else try_lock(folder / LOCK)
+            lock_file = lock(folder / LOCK) if wait else try_lock(folder / LOCK)
         except FileNotFoundError:
             return None
-        if held is not None and not (folder / HEADER).exists():  # it was being removed
-            shutil.rmtree(folder, ignore_errors=True)
-            held.close()
+        if lock_file is None:
             return None
-        return cls(folder, held) if held is not None else None
+        if not (folder / HEADER).exists():  # the process that removed it was killed
+            shutil.rmtree(folder, ignore_errors=True)
+            lock_file.close()
+            return None
+        return cls(folder, lock_file)
 
     @property
-    def waiting(self) -> int:
-        """How many events were not delivered."""
+    def pending(self) -> int:
+        """Number of events that are not delivered."""
         return len(self.events) - self.delivered
 
     @property
-    def ended(self) -> bool:
-        """Whether the last that is told is how the work ended; else its process died."""
+    def has_ended(self) -> bool:
+        """Whether the last event states how the work ended; else its process was killed."""
         return bool(self.events) and self.events[-1]["kind"] == "end"
 
     def append(self, event: Event) -> None:
-        """Add an event, with its time in milliseconds since 1970."""
-        event = event | {"time": now()}
+        """Add an event, with the time in milliseconds since 1970."""
+        event = event | {"time": now_ms()}
         line = json.dumps(event) + "\n"
         path = self.folder / EVENTS
         size = path.stat().st_size if path.exists() else 0
@@ -91,107 +97,107 @@ class Spool:
             raise
         self.events.append(event)
 
-    def new_folder(self) -> Path:
-        """An empty folder for what the next event speaks of, by its name, as "file"."""
+    def new_attachment(self) -> Path:
+        """Create an empty folder for the files of the next event, which names it as "file"."""
         folder = self.folder / FILES / f"{len(self.events)}-{uuid.uuid4().hex[:8]}"
         folder.mkdir()
         return folder
 
-    def file(self, event: Event) -> Path:
-        """The file or folder that an event speaks of."""
+    def attachment(self, event: Event) -> Path:
+        """Return the folder with the files of an event."""
         return self.folder / FILES / event["file"]
 
-    def change_header(self, **changes: Any) -> None:
-        """Write changes of the header."""
+    def update_header(self, **changes: Any) -> None:
+        """Change entries of the header, on disk too."""
         self.header |= changes
         write_json(self.folder / HEADER, self.header)
 
-    def advance(self, count: int) -> None:
-        """Note that so many more events were delivered."""
-        self._count(self.delivered + count)
+    def set_delivered(self, count: int) -> None:
+        """Write down how many events are delivered."""
+        write_atomic(self.folder / DELIVERED, str(count))
+        self.delivered = count
 
-    def start_over(self) -> None:
-        """Deliver everything again."""
-        self._count(0)
-
-    def _count(self, delivered: int) -> None:
-        write_atomic(self.folder / DELIVERED, str(delivered))
-        self.delivered = delivered
-
-    def move(self, folder: Path) -> None:
-        """Give the folder another name."""
+    def rename(self, folder: Path) -> None:
+        """Rename the outbox's folder."""
         self.folder = self.folder.rename(folder)
 
     def remove(self) -> None:
-        """Forget everything."""
-        # The header first: without it the rest is nothing.
+        """Delete the outbox."""
+        # The header first: a folder without it counts as removed.
         (self.folder / HEADER).unlink()
         remove_folder(self.folder)
 
     def close(self) -> None:
-        """Let others have it."""
-        self._lock.close()
+        """Release the lock, so that other processes can open the outbox."""
+        self._lock_file.close()
 
 
-def spools(place: Path) -> Iterator[Spool]:
-    """The spools in a folder that no living process has, the oldest first."""
-    folders = [path for path in place.glob("[!.]*") if path.is_dir()]
+def idle_outboxes(root: Path) -> Iterator[Outbox]:
+    """Open each outbox of a project that no living process holds, the least recently used first."""
+    folders = [path for path in (root / TRACKING_FOLDER).glob("[!.]*") if path.is_dir()]
     for folder in sorted(folders, key=_last_used):
-        spool = Spool.found(folder, wait=False)
-        if spool is not None:
-            with closing(spool):
-                yield spool
+        outbox = Outbox.open(folder, wait=False)
+        if outbox is not None:
+            with closing(outbox):
+                yield outbox
 
 
-def prune(place: Path, delivered: Sequence[Path]) -> None:
-    """Remove delivered spools of works that may go on, all but those last used.
+def count_waiting(root: Path) -> int:
+    """Count the runs of ended processes that wait for their delivery."""
+    return sum(1 for outbox in idle_outboxes(root) if outbox.pending or not outbox.has_ended)
 
-    And what processes left that were killed when they made one.
+
+def prune_outboxes(root: Path, delivered: Sequence[Path]) -> None:
+    """Remove outboxes that are no longer needed.
+
+    These are the delivered ones of resumable work, but for the MAX_KEPT used last, and folders of
+    processes that were killed while they created an outbox.
 
     Args:
-        place: the folder of spools.
-        delivered: those spools, the oldest first.
+        root: the project's folder.
+        delivered: folders of delivered outboxes of resumable work, the least recently used first.
     """
-    for folder in place.glob(f"{FRESH}*"):
-        with suppress(FileNotFoundError):  # another process was quicker
-            if time.time() - folder.stat().st_mtime > SECONDS_TO_MAKE:
+    for folder in (root / TRACKING_FOLDER).glob(f"{UNFINISHED}*"):
+        with suppress(FileNotFoundError):  # another process may remove it first
+            if time.time() - folder.stat().st_mtime > CREATION_TIMEOUT:
                 remove_folder(folder)
-    for folder in delivered[:-KEPT]:
-        spool = Spool.found(folder, wait=False)
-        if spool is not None:
-            with closing(spool):
-                spool.remove()
+    for folder in delivered[:-MAX_KEPT]:
+        outbox = Outbox.open(folder, wait=False)
+        if outbox is not None:
+            with closing(outbox):
+                outbox.remove()
 
 
-def now() -> int:
-    """Milliseconds since 1970, in which MLflow counts."""
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970, MLflow's unit."""
     return int(time.time() * 1000)
 
 
 def _last_used(folder: Path) -> float:
+    """Return when an event was last added, in seconds since 1970; 0 if none was."""
     try:
         return (folder / EVENTS).stat().st_mtime
     except FileNotFoundError:
         return 0.0
 
 
-def _whole_events(path: Path) -> list[Event]:
-    """The events of a file; a last line that was cut off when its process was killed is removed.
+def _read_events(path: Path) -> list[Event]:
+    """Read the events of a file, and cut the file behind the last good one.
 
-    So is, with a warning, what comes after a line that is damaged otherwise.
+    A last line without its end is dropped: its process was killed while it wrote. If a line is
+    damaged otherwise, it and all that follow are dropped with a warning.
     """
     if not path.exists():
         return []
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    lines = whole.splitlines(keepends=True)
+    lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
     events: list[Event] = []
     for line in lines:
         try:
             events.append(json.loads(line))
         except ValueError:
-            left = len(lines) - len(events)
-            warn(f"{path}: {left} entries for MLflow are lost, the first of them is damaged")
+            lost = len(lines) - len(events)
+            warn(f"{path}: {lost} entries for MLflow are lost, the first of them is damaged")
             break
     good = b"".join(lines[: len(events)])
     if good != content:

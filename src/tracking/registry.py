@@ -1,8 +1,7 @@
-"""MLflow's registered models: packages of generators, their versions and aliases."""
+"""MLflow's registry: versions of registered models are logged, promoted, downloaded and served."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,72 +11,117 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from ..common.errors import UserError
+from .address import tracking_uri
 from .outbox import Event
-from .store import (
-    EXPERIMENT,
-    STORE_ERRORS,
-    connect,
-    ensure_sqlite,
-    quiet_mlflow,
-    short_reason,
-    tracking_uri,
-)
+from .registered_model import CANDIDATE, ModelVersion
+from .store import STORE_ERRORS, connect, ensure_sqlite, quiet_mlflow, short_reason
 
-CANDIDATE, CHAMPION = "candidate", "champion"  # aliases of versions of registered models
-LOGGED = "logged"  # tag of a version: when its run logged it, in ms since 1970
-MODEL_FOLDER = "generator"  # within a logged model, what its code loads
-
-
-@dataclass(frozen=True)
-class Package:
-    """A generator to be handed on."""
-
-    name: str  # of the registered model
-    build: Callable[[Path], None]  # writes what the code loads into a folder
-    code: Path  # a module with _load_pyfunc, which imports nothing of the project
-    requires: tuple[str, ...]  # packages that the code imports
-    tags: Mapping[str, str]  # of the version
-
-
-@dataclass(frozen=True)
-class Version:
-    """One version of a registered model."""
-
-    number: int
-    tags: Mapping[str, str]
-
-
-def registered_name(label: str) -> str:
-    """The registered model of a class."""
-    return f"{EXPERIMENT}-{label.lower()}"
+LOGGED_TAG = "logged"  # of a version: when its run logged it, in milliseconds since 1970
+MODEL_FOLDER = "generator"  # folder within a logged model that its loader reads
 
 
 def log_model(
-    client: mlflow.MlflowClient, root: Path, run_id: str, event: Event, place: Path, unsure: bool
+    client: mlflow.MlflowClient,
+    root: Path,
+    run_id: str,
+    event: Event,
+    folder: Path,
+    may_have_arrived: bool,
 ) -> None:
-    """Log a generator without pickles: a table of seeds and numbers in, PNG files out."""
+    """Log a generator as a new version of its registered model, and make it the candidate.
+
+    Args:
+        client: of the store.
+        root: the project's folder.
+        run_id: of the run that logs the generator.
+        event: of the outbox, of kind "generator".
+        folder: the event's files: MODEL_FOLDER and the loader.
+        may_have_arrived: whether an earlier call, whose answer was lost, may have logged it.
+    """
     name = event["name"]
-    number = _registered(client, name, run_id) if unsure else None
+    number = _version_of_run(client, name, run_id) if may_have_arrived else None
     if number is None:
-        number = _register(root, run_id, event, place)
+        number = _register(root, run_id, event, folder)
     for key, value in event["tags"].items():
         client.set_model_version_tag(name, number, key, value)
-    client.set_model_version_tag(name, number, LOGGED, str(event["time"]))
-    # What waited while the store was away may be older than what has been delivered since.
-    candidate = _alias(client, name, CANDIDATE)
-    if candidate is None or int(candidate.tags.get(LOGGED, 0)) <= event["time"]:
+    client.set_model_version_tag(name, number, LOGGED_TAG, str(event["time"]))
+    # A version that waited while the store was away may be older than the present candidate.
+    candidate = _version_by_alias(client, name, CANDIDATE)
+    if candidate is None or int(candidate.tags.get(LOGGED_TAG, 0)) <= event["time"]:
         client.set_registered_model_alias(name, CANDIDATE, number)
 
 
-def _registered(client: mlflow.MlflowClient, name: str, run_id: str) -> str | None:
-    """The version of a registered model that a run has made, if it has."""
-    found = client.search_model_versions(f"name = '{name}'")
-    return next((str(version.version) for version in found if version.run_id == run_id), None)
+def model_version(root: Path, name: str, alias: str) -> ModelVersion | None:
+    """Return the version of a registered model that an alias names, or None.
+
+    Raises:
+        UserError: if the store cannot be reached.
+    """
+    with connect(root) as client:
+        return _version_by_alias(client, name, alias)
 
 
-def _register(root: Path, run_id: str, event: Event, place: Path) -> str:
-    """Log a generator as a new version of its registered model; its number."""
-    import mlflow.pyfunc  # what else is imported with it takes seconds
+def set_alias(root: Path, name: str, alias: str, version: ModelVersion) -> None:
+    """Point an alias of a registered model to a version.
+
+    Raises:
+        UserError: if the store cannot be reached.
+    """
+    with connect(root) as client:
+        client.set_registered_model_alias(name, alias, str(version.number))
+
+
+def download_generator(root: Path, address: str, folder: Path) -> Path:
+    """Download an MLflow model into ``folder`` and return the generator's file.
+
+    Raises:
+        UserError: if there is no such model, or if it is not one of this project.
+    """
+    with _model_errors(root, address):
+        model = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder))
+    file = Path(model) / "data" / MODEL_FOLDER / "generator.pt"
+    if not file.is_file():
+        raise UserError(f"{address}: it is not a generator of this project")
+    return file
+
+
+def scoring_app(root: Path, address: str) -> Any:
+    """Load an MLflow model into MLflow's scoring server, an ASGI application.
+
+    The model's own code is run.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    with _model_errors(root, address):
+        from mlflow.pyfunc import load_model, scoring_server
+
+        return scoring_server.init(load_model(address))
+
+
+def _version_of_run(client: mlflow.MlflowClient, name: str, run_id: str) -> str | None:
+    """Return the number of the version that a run has registered, or None."""
+    versions = client.search_model_versions(f"name = '{name}'")
+    return next((str(version.version) for version in versions if version.run_id == run_id), None)
+
+
+def _version_by_alias(client: mlflow.MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """Return the version that an alias names, or None."""
+    try:
+        version = client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return ModelVersion(int(version.version), version.tags)
+
+
+def _register(root: Path, run_id: str, event: Event, folder: Path) -> str:
+    """Log a generator without pickles as a new version, and return the version's number.
+
+    The model maps a table of seeds and indices to PNG files.
+    """
+    import mlflow.pyfunc  # it imports for seconds
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
@@ -88,14 +132,14 @@ def _register(root: Path, run_id: str, event: Event, place: Path) -> str:
         ParamSchema([ParamSpec("truncation", "double", 0.0)]),
     )
     example = pd.DataFrame({"seed": [0, 0], "index": [0, 1]})
-    code = place / event["code"]
+    loader = folder / event["code"]
     mlflow.set_tracking_uri(tracking_uri(root))
     with mlflow.start_run(run_id=run_id):
         logged = mlflow.pyfunc.log_model(
             name=event["name"],
-            loader_module=code.stem,
-            data_path=str(place / MODEL_FOLDER),
-            code_paths=[str(code)],
+            loader_module=loader.stem,
+            data_path=str(folder / MODEL_FOLDER),
+            code_paths=[str(loader)],
             signature=signature,
             input_example=(example, {"truncation": 0.0}),
             pip_requirements=event["requires"],
@@ -104,69 +148,12 @@ def _register(root: Path, run_id: str, event: Event, place: Path) -> str:
     return str(logged.registered_model_version)
 
 
-def model_version(root: Path, name: str, alias: str) -> Version | None:
-    """The version of a registered model that an alias names, if there is one.
-
-    Raises:
-        UserError: if the store cannot be reached.
-    """
-    with connect(root) as client:
-        return _alias(client, name, alias)
-
-
-def _alias(client: mlflow.MlflowClient, name: str, alias: str) -> Version | None:
-    """The version that an alias names, if there is one."""
-    try:
-        found = client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    return Version(int(found.version), found.tags)
-
-
-def set_alias(root: Path, name: str, alias: str, chosen: Version) -> None:
-    """Let an alias of a registered model name a version.
-
-    Raises:
-        UserError: if the store cannot be reached.
-    """
-    with connect(root) as client:
-        client.set_registered_model_alias(name, alias, str(chosen.number))
-
-
-def download_generator(root: Path, address: str, folder: Path) -> Path:
-    """The generator's file of an MLflow model, brought into ``folder``.
-
-    Raises:
-        UserError: if there is no such model, or it is none of this project.
-    """
-    with _model_at(root, address):
-        place = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder))
-    file = Path(place) / "data" / MODEL_FOLDER / "generator.pt"
-    if not file.is_file():
-        raise UserError(f"{address}: it is not a generator of this project")
-    return file
-
-
-def scoring_app(root: Path, address: str) -> Any:
-    """MLflow's server of a logged model, an ASGI application. The model's code is run.
-
-    Raises:
-        UserError: if there is no such model.
-    """
-    with _model_at(root, address):
-        from mlflow.pyfunc import load_model, scoring_server
-
-        return scoring_server.init(load_model(address))
-
-
 @contextmanager
-def _model_at(root: Path, address: str) -> Iterator[None]:
-    """Ask MLflow for a model.
+def _model_errors(root: Path, address: str) -> Iterator[None]:
+    """Point MLflow to the project's store, and report what it refuses as a ``UserError``.
 
     Raises:
-        UserError: if there is no such model.
+        UserError: if MLflow does not give the model.
     """
     try:
         with quiet_mlflow():

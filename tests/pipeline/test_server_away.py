@@ -64,7 +64,7 @@ def test_a_stage_goes_on_without_its_server_and_later_all_is_there(
     assert "cannot be used" in refused
     server.start()
     assert runs(folder, "train_normal") == []
-    assert "delivered to MLflow what had waited of train_normal" in project.run(
+    assert "delivered to MLflow the waiting runs train_normal" in project.run(
         "python3", "-m", "src.sync", **at(server)
     )
     ((run, status),) = runs(folder, "train_normal")
@@ -84,7 +84,7 @@ def test_a_stage_goes_on_without_its_server_and_later_all_is_there(
 
     # The next stage brings what waits.
     output = project.repro("-s", "train_pneumonia", **at(server))
-    assert "delivered to MLflow what had waited of train_normal" in output
+    assert "delivered to MLflow the waiting runs train_normal" in output
     ((_, _), (run, status)) = runs(folder, "train_normal")
     assert status == "FINISHED"
     assert_everything_once(folder, run)
@@ -125,7 +125,7 @@ def test_a_server_that_takes_its_time_is_waited_for_before_work_begins(
     server.send(signal.SIGSTOP)
     try:
         process = project.start("dvc", "repro", "-f", "-s", "preprocess", **place)
-        told = read_until(process, "takes its time to answer: waiting")
+        told = read_until(process, "is slow to answer: waiting")
     finally:
         server.send(signal.SIGCONT)
     told += process.communicate()[0]
