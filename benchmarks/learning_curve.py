@@ -31,8 +31,9 @@ from src.common.paths import array_path
 from src.common.progress import Progress
 from src.config.settings import ClassName, flatten, load_settings
 from src.config.train import TrainSettings
-from src.data.dataset import train_split
+from src.data.dataset import train_sets
 from src.data.download import download_inception
+from src.data.patients import Patients
 from src.metrics.features import extract_features
 from src.metrics.frechet import FeatureSet, frechet_distance
 from src.metrics.inception import InceptionExtractor, load_inception
@@ -67,12 +68,12 @@ def _features(extractor: InceptionExtractor, images: Images, device: torch.devic
     return FeatureSet(extract_features(extractor, images, BATCH, device))
 
 
-def split_by_patient(images: Images, patients: Sequence[str], least: int) -> tuple[Images, Images]:
+def split_by_patient(images: Images, patients: Patients, least: int) -> tuple[Images, Images]:
     """The images to train on and the held-out ones, those of the last patients by name.
 
     ``least`` images are held out, and the rest of their patients' images are left aside.
     """
-    names, places, counts = np.unique(patients, return_inverse=True, return_counts=True)
+    names, places, counts = np.unique(patients.ids, return_inverse=True, return_counts=True)
     # Patients from the end until there are enough images.
     last = len(names) - np.searchsorted(np.cumsum(counts[::-1]), least) - 1
     out = places >= last
@@ -98,9 +99,10 @@ def run(arguments: argparse.Namespace) -> None:
     overrides = [f"train.{name}.{item}" for item in items]
     settings = load_settings(ROOT / "params.yaml", overrides)
     compute = choose_compute(settings.compute)
-    images, patients = train_split(name)
+    train_set = train_sets()[name.upper()]
+    images = train_set.images
     if arguments.judge == "held-out":
-        images, judging = split_by_patient(images, patients, HELD_OUT)
+        images, judging = split_by_patient(images, train_set.patients, HELD_OUT)
     else:
         judging = read_array(array_path(name, "test"))
     if len(judging) % COLUMNS:

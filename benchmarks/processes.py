@@ -36,7 +36,12 @@ def measure(size: str, processes: int, seconds: float) -> dict[str, float]:
     generator = settings.generator.model_copy(update={"normalization": "none"})
     settings = settings.model_copy(update={"generator": generator})
     chosen = ComputeSettings(
-        device="cpu", precision="auto", memory_format="auto", compile=False, cuda_graphs=True
+        device="cpu",
+        threads="auto",
+        precision="auto",
+        memory_format="auto",
+        compile=False,
+        cuda_graphs=True,
     )
     rank = int(os.environ.get("RANK", "0"))
     compute = choose_compute(chosen, rank, processes)

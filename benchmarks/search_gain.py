@@ -29,12 +29,11 @@ from src.common.devices import choose_compute
 from src.common.errors import UserError, report_errors
 from src.common.files import write_atomic, write_json
 from src.common.logging import say
-from src.common.outputs import read_array, write_table
-from src.common.paths import HOME, PARAMS, array_path
+from src.common.outputs import write_table
+from src.common.paths import HOME, PARAMS
 from src.config.settings import ClassName, Settings, load_settings
 from src.config.train import TrainSettings
-from src.data.classes import CLASSES
-from src.data.dataset import train_checksum, train_splits
+from src.data.dataset import test_sets, train_checksum, train_sets
 from src.metrics.extractors import weights_name
 from src.report.grids import png, tile
 from src.tune import positive
@@ -69,12 +68,14 @@ def train(task: Task) -> tuple[dict[str, float], NDArray[np.uint8]]:
     """Train and judge one configuration with one seed."""
     settings = task.settings
     compute = choose_compute(settings.compute)
-    images, patients = train_splits()
-    first, second = (read_array(array_path(label, "test")) for label in CLASSES)
-    size = min(len(first), len(second))
+    test = test_sets()
+    size = min(map(len, test.values()))
     draw = np.random.default_rng(settings.tune.seed)
-    rows = [np.sort(draw.permutation(len(part))[:size]) for part in (first, second)]
-    split = Split(images, patients, (first[rows[0]], second[rows[1]]))
+    judging = {
+        label: part.images[np.sort(draw.permutation(len(part))[:size])]
+        for label, part in test.items()
+    }
+    split = Split(train_sets(), judging)
     to_train_on, judge = judged_by(task.label, split, settings, HOME, compute.device)
     checks: list[Check] = []
     budget = Budget(TIMES * settings.tune.budget, settings.tune.budget_unit, 1)

@@ -20,9 +20,9 @@ from src.data.image_files import read_images
 from src.data.patients import Patients
 from src.metrics.extractors import load_extractor
 from src.metrics.features import extract_features
-from src.metrics.scores import JudgedSet, score_sets
+from src.metrics.scores import FeatureSample, score_sets
 from src.models.networks import Discriminator, Generator, count_parameters
-from src.models.portable import draw_images, draw_latents
+from src.models.sampling import draw_images, draw_latents
 from src.report.grids import png, tile
 from src.training.loop import Observer, train
 
@@ -41,7 +41,7 @@ if not folder.exists():
     sys.exit(f"error: {folder}: there are no images; name a folder, or let `make demo` draw some")
 loaded = read_images(folder, SIZE)
 images = np.stack(loaded.images)
-patients = Patients.named(loaded.patients)
+patients = Patients.from_names(loaded.patients)
 print(f"{len(images)} images of {len(set(loaded.patients))} patients")
 
 # %% Build networks
@@ -72,7 +72,7 @@ cpu = torch.device("cpu")
 extractor = load_extractor("pixels", 64, None, "pytorch-fid", "standard", cpu)
 real, fake = (extract_features(extractor, part, 50, cpu) for part in (images[others], drawn))
 for score in score_sets(
-    JudgedSet(real, patients.of(others)), JudgedSet.of_strangers(fake), 5, 32, seed=0
+    FeatureSample(real, patients.take(others)), FeatureSample.of_singletons(fake), 5, 32, seed=0
 ):
     floor = f", floor {score.floor.floor:.3g}" if score.floor else ""
     print(f"{score.metric}: {score.value:.3g}{floor}")

@@ -46,6 +46,7 @@ def training_key(settings: Settings, name: ClassName, compute: Compute) -> str:
             compute.precision,
             compute.memory_format,
             compute.compile,
+            compute.threads,
         ],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

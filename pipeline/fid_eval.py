@@ -10,84 +10,62 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline.extractor import stage_extractor
-from pipeline.generators import load_generators, new_images
 from pipeline.stage import Stage, run_stage
-from src.common.devices import choose_device
 from src.common.logging import say
 from src.common.outputs import write_table
-from src.common.paths import PROJECT
+from src.common.paths import HOME, PROJECT
 from src.common.progress import progress
+from src.common.rng import Stream, integer_seed, numpy_stream
 from src.config.fid import FidSettings
-from src.data.classes import CLASSES
-from src.data.dataset import test_split, train_split
+from src.data.classes import CLASSES, SPLITS
+from src.data.dataset import ImageSet, test_sets, train_sets
 from src.data.download import cache_folder
-from src.data.patients import Patients
+from src.data.patients import Indices
+from src.metrics.extractors import choose_extractor
 from src.metrics.features import FeatureCache, FeatureExtractor, extract_features
 from src.metrics.hypothesis import judge
 from src.metrics.protocol import RealFeatures, compare_sets, describe, rows_to_draw
-from src.metrics.scores import JudgedSet, class_scores
+from src.metrics.scores import FeatureSample, class_scores
+from src.models.io import load_generators
 from src.models.networks import Generator
+from src.models.sampling import generate
 
-NOISE = 20  # stream of randomness of the generated images
+# The protocol's names of the sets of each class.
+REAL = dict(zip(("RN", "RP"), CLASSES, strict=True))
+GENERATED = dict(zip(("FN", "FP"), CLASSES, strict=True))
+Rows = list[dict[str, object]]
 
 
 def fid_eval(stage: Stage) -> None:
     """Write reports/fid and the metrics."""
     settings = stage.settings.fid
-    device = choose_device(stage.settings.compute.device)
-    labels = dict(zip(("RN", "RP"), CLASSES, strict=True))
-    test = {name: test_split(label) for name, label in labels.items()}
-    patients = {name: Patients.named(whose) for name, (_, whose) in test.items()}
-    drawn = rows_to_draw(patients, settings.iterations, settings.sample_size, settings.seed)
-    generators = load_generators(device)
-    extractor, known = stage_extractor(stage, device)
-    real = {
-        name: RealFeatures(
-            patients[name],
-            drawn[name],
-            extract_features(
-                extractor,
-                test[name][0],
-                settings.batch_size,
-                device,
-                drawn[name],
-            ),
-        )
-        for name in labels
-    }
-
-    def fake(name: str, iteration: int) -> NDArray[np.float32]:
-        number = ("FN", "FP").index(name)
-        images = _new_images(
-            generators[number], settings, number, iteration, device, settings.sample_size
-        )
-        return extract_features(extractor, images, settings.batch_size, device)
-
-    scores = _scores(
-        {labels[name]: test[name] for name in labels}, extractor, settings, device, generators
+    device = stage.device()
+    test = test_sets()
+    drawn = rows_to_draw(
+        {name: test[label].patients for name, label in REAL.items()},
+        settings.iterations,
+        settings.sample_size,
+        settings.seed,
     )
-    draws = compare_sets(real, fake, settings.iterations, settings.sample_size, settings.seed)
-    rows: list[dict[str, object]] = []
-    for part in progress(draws, "comparing draws", settings.iterations, "draws"):
-        rows += part
-    distances = pd.DataFrame(rows)
+    generators = load_generators(device)
+    extractor, known = choose_extractor(settings, HOME, train_sets, device)
+
+    # Score the whole test split of each class, then run the thesis's protocol.
+    scores = _scores(test, generators, extractor, settings, device)
+    distances = _distances(test, drawn, generators, extractor, settings, device)
     description = describe(distances)
     verdict = judge(distances)
 
+    # Write the tables for DVC and log them.
     folder = PROJECT / "reports" / "fid"
     write_table(folder / "distances.csv", distances)
     write_table(folder / "describe.csv", description, index=True)
     write_table(folder / "scores.csv", scores)
+    about = {"name": extractor.name, "dims": extractor.dims, "fingerprint": extractor.fingerprint}
     stage.write_metrics(
         "fid",
         {
-            "extractor": {
-                "name": extractor.name,
-                "dims": extractor.dims,
-                "fingerprint": extractor.fingerprint,
-                **known,
-            },
+            "extractor": about | known,
             "verdict": asdict(verdict),
             "pairs": {
                 str(pair): {key: _plain(row[key]) for key in ("n", "mean", "std", "relative")}
@@ -108,51 +86,77 @@ def fid_eval(stage: Stage) -> None:
     say(verdict.sentence())
 
 
-def _scores(
-    splits: Mapping[str, tuple[NDArray[np.uint8], list[str]]],
+def _distances(
+    test: Mapping[str, ImageSet],
+    drawn: Mapping[str, Indices],
+    generators: Mapping[str, Generator],
     extractor: FeatureExtractor,
     settings: FidSettings,
     device: torch.device,
-    generators: list[Generator],
 ) -> pd.DataFrame:
-    """Every score of each class's test split, images and patients, against as many generated."""
+    """Run the thesis's protocol: columns iteration, pair, distance and n."""
+
+    def features(images: NDArray[np.uint8], rows: Indices | None = None) -> NDArray[np.float32]:
+        return extract_features(extractor, images, settings.batch_size, device, rows)
+
+    real = {
+        name: RealFeatures(
+            test[label].patients, drawn[name], features(test[label].images, drawn[name])
+        )
+        for name, label in REAL.items()
+    }
+
+    def fake(name: str, iteration: int) -> NDArray[np.float32]:
+        label = GENERATED[name]
+        number = CLASSES.index(label)
+        seed = integer_seed(Stream.PROTOCOL_GENERATED, settings.seed, number, iteration)
+        return features(generate(generators[label], seed, settings.sample_size))
+
+    draws = compare_sets(real, fake, settings.iterations, settings.sample_size, settings.seed)
+    rows: Rows = []
+    for part in progress(draws, "comparing draws", settings.iterations, "draws"):
+        rows += part
+    return pd.DataFrame(rows)
+
+
+def _scores(
+    test: Mapping[str, ImageSet],
+    generators: Mapping[str, Generator],
+    extractor: FeatureExtractor,
+    settings: FidSettings,
+    device: torch.device,
+) -> pd.DataFrame:
+    """Compute every score of each class's test split against as many generated images."""
     cache = FeatureCache(cache_folder() / "features")
 
-    def real(images: NDArray[np.uint8], whose: list[str], split: str, most: int) -> JudgedSet:
-        order = np.random.default_rng([settings.seed, *split.encode()]).permutation(len(images))
+    def real(split: str, label: str, images: ImageSet, most: int) -> FeatureSample:
+        place = SPLITS.index(split), CLASSES.index(label)
+        order = numpy_stream(Stream.SCORE_REAL, settings.seed, *place).permutation(len(images))
         rows = np.sort(order[:most])
-        features = cache.features(extractor, images, settings.batch_size, device, rows)
-        return JudgedSet(features, Patients.named(whose).of(rows))
+        features = cache.features(extractor, images.images, settings.batch_size, device, rows)
+        return FeatureSample(features, images.patients.take(rows))
 
-    test = {label: real(*splits[label], "test", settings.scores.max_images) for label in CLASSES}
-    train = {label: real(*train_split(label), "train", len(test[label])) for label in CLASSES}
-    generated = {}
-    for number, (label, generator) in enumerate(zip(CLASSES, generators, strict=True)):
-        images = _new_images(
-            generator, settings, number, settings.iterations, device, len(test[label])
-        )
+    def generated(label: str, count: int) -> FeatureSample:
+        number = CLASSES.index(label)
+        seed = integer_seed(Stream.SCORE_GENERATED, settings.seed, number)
+        images = generate(generators[label], seed, count)
         features = extract_features(extractor, images, settings.batch_size, device)
-        generated[label] = JudgedSet.of_strangers(features)
+        return FeatureSample.of_singletons(features)
+
+    judged = {
+        label: real("test", label, part, settings.scores.max_images) for label, part in test.items()
+    }
     return class_scores(
-        test,
-        train,
-        generated,
+        judged,
+        {
+            label: real("train", label, part, len(judged[label]))
+            for label, part in train_sets().items()
+        },
+        {label: generated(label, len(part)) for label, part in judged.items()},
         settings.scores.nearest_k,
         settings.scores.resamples,
         settings.seed,
     )
-
-
-def _new_images(
-    generator: Generator,
-    settings: FidSettings,
-    number: int,
-    draw: int,
-    device: torch.device,
-    count: int,
-) -> NDArray[np.uint8]:
-    """The generated images of one draw; the class's number and the draw's name their noise."""
-    return new_images(generator, count, device, settings.seed, NOISE, number, draw)
 
 
 def _known(row: dict[str, Any]) -> dict[str, int | float]:

@@ -8,58 +8,59 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.extractor import stage_extractor
-from pipeline.generators import load_generators, new_images
 from pipeline.stage import Stage, run_stage
-from src.common.devices import choose_device
 from src.common.files import write_atomic
 from src.common.logging import say
 from src.common.outputs import write_table
-from src.common.paths import PROJECT
+from src.common.paths import HOME, PROJECT
 from src.common.progress import Progress
+from src.common.rng import Stream, integer_seed
 from src.config.privacy import PrivacySettings
 from src.data.classes import CLASSES
-from src.data.dataset import test_split, train_split
-from src.data.patients import Patients
+from src.data.dataset import ImageSet, test_sets, train_sets
+from src.metrics.extractors import choose_extractor
+from src.models.io import load_generators
+from src.models.sampling import generate
 from src.privacy.attack import Attack
 from src.privacy.copy_filter import PIXELS, make_spaces
-from src.privacy.copy_test import RealImages, SpaceFindings, closest, find_copies
+from src.privacy.copy_test import SpaceFindings, closest, find_copies
 from src.privacy.neighbours import Nearest
 from src.privacy.perturbations import DISTURBANCES
 from src.privacy.verdict import judge, shared_level
 from src.report.grids import png, tile
 
-NOISE = 30  # stream of randomness of the generated images
-
 
 def privacy_eval(stage: Stage) -> None:
     """Write reports/privacy and the metrics."""
     settings = stage.settings.privacy
-    device = choose_device(stage.settings.compute.device)
+    device = stage.device()
     generators = load_generators(device)
-    extractor, _ = stage_extractor(stage, device)
+    train, held_out = train_sets(), test_sets()
+    extractor, _ = choose_extractor(stage.settings.fid, HOME, lambda: train, device)
     looked_at = settings.generated_images + len(DISTURBANCES) * settings.control_images
     folder = PROJECT / "reports" / "privacy"
     tables = []
     metrics: dict[str, Any] = {}
-    for number, (label, generator) in enumerate(zip(CLASSES, generators, strict=True)):
-        train, held_out = _real(label)
-        generated = new_images(
-            generator, settings.generated_images, device, settings.seed, NOISE, number
-        )
+    for number, (label, generator) in enumerate(generators.items()):
+        # Look for copies in each space, of the same images.
+        seed = integer_seed(Stream.COPY_TEST_GENERATED, settings.seed, number)
+        generated = generate(generator, seed, settings.generated_images)
         found: dict[str, SpaceFindings] = {}
-        say(f"{label}: looking for copies of {len(train.images)} images")
-        real = len(train.images) + min(held_out.patients.count, settings.generated_images)
-        with Progress(f"features for {label}", real + looked_at, "images") as shown:
+        say(f"{label}: looking for copies of {len(train[label])} images")
+        compared = min(held_out[label].patients.count, settings.generated_images)
+        total = len(train[label]) + compared + looked_at
+        with Progress(f"features for {label}", total, "images") as shown:
             spaces = make_spaces(extractor, stage.settings.fid.batch_size, device, shown.advance)
             level = shared_level(settings, len(spaces))
             for name, make_space in spaces.items():
                 found[name] = find_copies(
-                    train, held_out, generated, make_space, settings, level, number
+                    train[label], held_out[label], generated, make_space, settings, level, number
                 )
+
+        # Write what was found of the class.
         verdict = judge(found, settings)
         tables.append(_table(label, found))
-        pairs = _closest_pairs(found[PIXELS], train, held_out, generated, settings)
+        pairs = _closest_pairs(found[PIXELS], train[label], held_out[label], generated, settings)
         write_atomic(folder / f"closest_{label.lower()}.png", png(pairs))
         metrics[label] = {
             "verdict": verdict.kind,
@@ -67,18 +68,11 @@ def privacy_eval(stage: Stage) -> None:
             "spaces": {name: _numbers(part) for name, part in found.items()},
         }
         say(f"{label}: {verdict.sentence}")
-    table = pd.concat(tables)
-    write_table(folder / "nearest.csv", table)
+    write_table(folder / "nearest.csv", pd.concat(tables))
     stage.write_metrics("privacy", metrics, _for_mlflow(metrics))
     for label in CLASSES:
         stage.run.set_tag(f"privacy.{label.lower()}", metrics[label]["verdict"])
     stage.run.log_file(folder / "nearest.csv", "privacy")
-
-
-def _real(label: str) -> tuple[RealImages, RealImages]:
-    """The train images of a class, and the test images of other patients."""
-    (train, whose), (test, others) = train_split(label), test_split(label)
-    return RealImages(train, Patients.named(whose)), RealImages(test, Patients.named(others))
 
 
 def _table(label: str, found: Mapping[str, SpaceFindings]) -> pd.DataFrame:
@@ -108,8 +102,8 @@ def _table(label: str, found: Mapping[str, SpaceFindings]) -> pd.DataFrame:
 
 def _closest_pairs(
     found: SpaceFindings,
-    train: RealImages,
-    held_out: RealImages,
+    train: ImageSet,
+    held_out: ImageSet,
     generated: NDArray[np.uint8],
     settings: PrivacySettings,
 ) -> NDArray[np.uint8]:

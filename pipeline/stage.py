@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src.common.errors import report_errors
 from src.common.files import write_json
@@ -13,6 +13,9 @@ from src.common.outputs import read_metrics
 from src.common.paths import HOME, METRICS, PARAMS
 from src.config.settings import Settings, flatten, load_settings
 from src.tracking.runs import Run, start_run
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,18 @@ class Stage:
     def params_sha256(self) -> str:
         """What names the parameters, also in the run's tags."""
         return _params_sha256(flatten(self.settings))
+
+    def device(self) -> "torch.device":
+        """Set up the device that the parameters name, and note its number of threads."""
+        # Here, since torch takes a second to import and some stages need none.
+        import torch
+
+        from src.common.devices import choose_device
+
+        compute = self.settings.compute
+        device = choose_device(compute.device, compute.threads)
+        self.run.set_tag("compute.threads", str(torch.get_num_threads()))
+        return device
 
     def write_metrics(
         self, name: str, metrics: dict[str, Any], shown: Mapping[str, float] | None = None

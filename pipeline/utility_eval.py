@@ -1,32 +1,30 @@
 """Stage utility_eval: whether generated images help a classifier of real ones."""
 
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pipeline.generators import load_generators, new_images
 from pipeline.stage import Stage, run_stage
-from src.common.devices import choose_device
 from src.common.logging import say, warn
 from src.common.outputs import write_table
 from src.common.paths import PROJECT
 from src.common.progress import progress
+from src.common.rng import Stream, integer_seed
 from src.config.utility import UtilitySettings
-from src.data.classes import CLASSES
-from src.data.dataset import test_split, train_split
+from src.data.dataset import ImageSet, test_sets, train_sets
 from src.data.patients import Patients
+from src.models.io import load_generators
 from src.models.networks import Generator
-from src.utility.classifiers import LabelledImages
+from src.models.sampling import generate
 from src.utility.statistics import gan_accuracies, summarize
 from src.utility.trials import Exams, run_trials, split_off_validation, trials
 from src.utility.verdict import judge
 
-NOISE = 50  # stream of randomness of the generated images
 LEARN, JUDGE = range(2)  # what generated images are for
 IMAGES_AT_ONCE = 1000
 
@@ -34,21 +32,21 @@ IMAGES_AT_ONCE = 1000
 def utility_eval(stage: Stage) -> None:
     """Write reports/utility and the metrics."""
     settings = stage.settings.utility
-    device = choose_device(stage.settings.compute.device)
-    train = _real([train_split(label) for label in CLASSES], settings.image_size)
-    fit, validation = split_off_validation(train, settings)
-    test = _real([test_split(label) for label in CLASSES], settings.image_size)
+    device = stage.device()
+    train = _reduced(train_sets(), settings.image_size)
+    fit, validation = split_off_validation(train, settings.seed, settings.validation_fraction)
+    test = _reduced(test_sets(), settings.image_size)
     generators = load_generators(device)
     exams = Exams(
         fit,
         validation,
         test,
-        _generated(generators, settings, device, LEARN, fit),
-        _generated(generators, settings, device, JUDGE, test),
+        _generated(generators, settings, LEARN, fit),
+        _generated(generators, settings, JUDGE, test),
     )
     seen, most = (
         settings.training_steps * settings.batch_size // 2,
-        int(np.bincount(fit.sick).max()),
+        int(np.bincount(fit.is_pneumonia).max()),
     )
     if seen < most:
         warn(
@@ -56,8 +54,7 @@ def utility_eval(stage: Stage) -> None:
             f"class that has {most}; the classifiers do not learn from all of them"
         )
     count = sum(1 for _ in trials(settings))
-    workers = len(os.sched_getaffinity(0))
-    work = run_trials(exams, settings, device, workers)
+    work = run_trials(exams, settings, device, torch.get_num_threads())
     outcomes = list(progress(work, "training classifiers", count, "classifiers"))
     scores, differences = summarize(outcomes, test, settings)
     verdict = judge(differences)
@@ -85,50 +82,37 @@ def utility_eval(stage: Stage) -> None:
     say(verdict.sentence)
 
 
-def _real(split: Sequence[tuple[NDArray[np.uint8], list[str]]], size: int) -> LabelledImages:
-    """The real images of a split, both classes, reduced to ``size`` pixels."""
-    parts = [_reduced(images, size) for images, _ in split]
-    names = [
-        f"{label} {name}"
-        for label, (_, whose) in zip(CLASSES, split, strict=True)
-        for name in whose
-    ]
-    return LabelledImages(np.concatenate(parts), _sick(parts), Patients.named(names))
-
-
 def _generated(
-    generators: Sequence[Generator],
-    settings: UtilitySettings,
-    device: torch.device,
-    purpose: int,
-    like: LabelledImages,
-) -> LabelledImages:
-    """As many generated images of each class as there are real ones, reduced as those are."""
-    parts = []
-    for number, generator in enumerate(generators):
-        count = int((like.sick == bool(number)).sum())
-        images = new_images(generator, count, device, settings.seed, NOISE, number, purpose)
-        parts.append(_reduced(images, settings.image_size))
-    images = np.concatenate(parts)
-    return LabelledImages(images, _sick(parts), Patients.strangers(len(images)))
+    generators: Mapping[str, Generator], settings: UtilitySettings, purpose: int, like: ImageSet
+) -> ImageSet:
+    """Draw as many images of each class as there are real ones, reduced as those are."""
+    sets = {}
+    for number, (label, generator) in enumerate(generators.items()):
+        seed = integer_seed(Stream.UTILITY_GENERATED, settings.seed, number, purpose)
+        count = len(like.class_indices(label))
+        images = generate(generator, seed, count)
+        sets[label] = ImageSet.of_class(images, label, Patients.singletons(count))
+    return _reduced(sets, settings.image_size)
 
 
-def _sick(parts: list[NDArray[np.uint8]]) -> NDArray[np.bool_]:
-    """Whether each of the images of NORMAL, then PNEUMONIA, is of the latter."""
-    return np.repeat([False, True], [len(part) for part in parts])
+def _reduced(sets: Mapping[str, ImageSet], size: int) -> ImageSet:
+    """Join the sets of both classes, with images of at most ``size`` pixels a side."""
+    return ImageSet.joined(
+        [replace(part, images=area_means(part.images, size)) for part in sets.values()]
+    )
 
 
-def _reduced(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Images of at most ``size`` pixels a side, as means of areas."""
+def area_means(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Reduce images (n, h, h) to (n, size, size) as means of areas; smaller ones stay."""
     if images.shape[-1] <= size:
         return np.asarray(images)
-    found = np.empty((len(images), size, size), dtype=np.uint8)
+    reduced = np.empty((len(images), size, size), dtype=np.uint8)
     for start in range(0, len(images), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)
         part = torch.from_numpy(np.array(images[rows])).unsqueeze(1).float()
-        reduced = F.adaptive_avg_pool2d(part, size).squeeze(1)
-        found[rows] = reduced.round_().to(torch.uint8).numpy()
-    return found
+        means = F.adaptive_avg_pool2d(part, size).squeeze(1)
+        reduced[rows] = means.round_().to(torch.uint8).numpy()
+    return reduced
 
 
 if __name__ == "__main__":

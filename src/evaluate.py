@@ -29,7 +29,7 @@ from .metrics.frechet import FeatureSet, Moments, frechet_distance
 from .metrics.inception import LAST_LAYER
 from .metrics.kid_prdc import METRIC_NAMES, Metric
 from .metrics.resizing import RESIZES, SCALINGS
-from .metrics.scores import JudgedSet, Score, score_sets
+from .metrics.scores import FeatureSample, Score, score_sets
 from .metrics.statistics_file import load_statistics, save_statistics
 
 SMALL = 50  # images of a set below which a warning says how little its scores tell
@@ -42,7 +42,7 @@ class Given:
     """One side of the comparison: features of images, or only their statistics."""
 
     path: Path
-    images: JudgedSet | None
+    images: FeatureSample | None
     moments: Moments | None
     count: int | None  # None for statistics that do not say
 
@@ -145,8 +145,8 @@ def evaluate(arguments: argparse.Namespace) -> Report:
             if arguments.features != "module":  # which may take whole batches alone
                 batch = min(batch, 1 << (len(same) - 1).bit_length())  # a few need no more
             features[rows] = cache.features(extractor, same, batch, device)
-        patients = Patients.named(loaded.patients)
-        given.append(Given(path, JudgedSet(features, patients), None, len(features)))
+        patients = Patients.from_names(loaded.patients)
+        given.append(Given(path, FeatureSample(features, patients), None, len(features)))
         sizes.append(float(np.median([image.shape[0] for image in loaded.images])))
     real, generated = given
     for side, target in ((real, arguments.save_real), (generated, arguments.save_generated)):

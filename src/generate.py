@@ -29,13 +29,12 @@ from .common.paths import HOME, PARAMS
 from .common.progress import Progress
 from .config.settings import ClassName, load_settings
 from .data.classes import CLASSES
-from .data.dataset import train_splits
-from .data.patients import Patients
+from .data.dataset import train_sets
 from .metrics.extractors import choose_extractor
 from .models.export import facts_of
 from .models.interpolation import FORMATS, animation, walk
 from .models.io import SavedGenerator, load_generator
-from .models.portable import (
+from .models.sampling import (
     BATCH,
     LEAST_TRUNCATION,
     draw_images,
@@ -44,7 +43,6 @@ from .models.portable import (
     text_chunks,
 )
 from .privacy.copy_filter import CopyFilter, make_spaces
-from .privacy.copy_test import RealImages
 from .report.grids import tile
 from .tracking.find_generator import find_generator
 
@@ -244,11 +242,7 @@ def _copy_filters(everything: Sequence[Drawn], device: torch.device) -> dict[str
         UserError: if a generator learnt from others.
     """
     settings = load_settings(PARAMS)
-    both = train_splits()
-    real = {
-        label: RealImages(images, Patients.named(whose))
-        for label, images, whose in zip(CLASSES, *both, strict=True)
-    }
+    real = train_sets()
     for drawn in everything:
         if sha256_of_array(real[drawn.label].images) != drawn.saved.origin.images_sha256:
             raise UserError(
@@ -256,7 +250,7 @@ def _copy_filters(everything: Sequence[Drawn], device: torch.device) -> dict[str
                 "images that are prepared here; `dvc repro preprocess` with its parameters "
                 "prepares them"
             )
-    extractor, _ = choose_extractor(settings.fid, HOME, both, device)
+    extractor, _ = choose_extractor(settings.fid, HOME, lambda: real, device)
     spaces = make_spaces(extractor, settings.fid.batch_size, device)
     filters = {}
     for label in (drawn.label for drawn in everything):

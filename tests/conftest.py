@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.workspace import is_the_users
 from src.common.devices import Compute, choose_compute
-from src.common.rng import random_stream
+from src.common.rng import Stream, torch_stream
 from src.config.compute import ComputeSettings
 from src.config.data import DataSettings, PreprocessSettings
 from src.config.settings import Settings, parse_settings
@@ -48,16 +48,18 @@ class Hostile:
         return Path.touch, (self.file,)
 
 
-def noted_streams(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> list[tuple[int, ...]]:
-    """The keys of the streams of randomness that some modules will ask for, as they do."""
-    keys: list[tuple[int, ...]] = []
+def noted_streams(
+    monkeypatch: pytest.MonkeyPatch, *modules: ModuleType
+) -> list[tuple[object, ...]]:
+    """The keys of the torch streams that some modules will ask for, as they do."""
+    keys: list[tuple[object, ...]] = []
 
-    def noting(device: torch.device, *key: int) -> torch.Generator:
-        keys.append(key)
-        return random_stream(device, *key)
+    def noting(device: torch.device, stream: Stream, *key: int) -> torch.Generator:
+        keys.append((stream, *key))
+        return torch_stream(device, stream, *key)
 
     for module in modules:
-        monkeypatch.setattr(module, "random_stream", noting)
+        monkeypatch.setattr(module, "torch_stream", noting)
     return keys
 
 
@@ -171,6 +173,7 @@ def cuda() -> Compute:
     return choose_compute(
         ComputeSettings(
             device="cuda",
+            threads="auto",
             precision="auto",
             memory_format="auto",
             compile=False,
@@ -296,4 +299,4 @@ def kaggle_files(per_place: int = 2) -> dict[str, bytes]:
 
 def all_drawn(features: NDArray[np.float32]) -> RealFeatures:
     """Features of real images, each of another patient, of which a draw may take any."""
-    return RealFeatures(Patients.strangers(len(features)), np.arange(len(features)), features)
+    return RealFeatures(Patients.singletons(len(features)), np.arange(len(features)), features)

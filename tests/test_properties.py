@@ -21,7 +21,7 @@ from src.data.classes import CLASSES, SPLITS
 from src.data.decode import decode_grey
 from src.data.patients import patient_of
 from src.metrics.frechet import FeatureSet, frechet_distance
-from src.models.portable import draw_latents
+from src.models.sampling import draw_latents
 from tests.conftest import ROOT, set_value
 
 TEXT = (ROOT / "params.yaml").read_text()

@@ -10,6 +10,7 @@ import torch
 
 from ..config.compute import ComputeSettings
 from .errors import UserError
+from .processes import available_cores
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 # glibc's mallopt parameters, see <malloc.h>.
@@ -25,6 +26,7 @@ class Compute:
     memory_format: Literal["contiguous", "channels_last"]
     compile: bool
     cuda_graphs: bool = True
+    threads: int = 1  # of all processes that train together on this host
 
     @property
     def records(self) -> bool:
@@ -81,7 +83,7 @@ def choose_compute(settings: ComputeSettings, local_rank: int = 0, local_size: i
     Raises:
         UserError: if the device is not there or cannot do what is asked.
     """
-    device = choose_device(settings.device, local_rank, local_size)
+    device = choose_device(settings.device, settings.threads, local_rank, local_size)
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if computes_in_bf16(device) else "fp32"
@@ -94,16 +96,23 @@ def choose_compute(settings: ComputeSettings, local_rank: int = 0, local_size: i
         "channels_last" if layout == "auto" else layout,
         settings.compile,
         settings.cuda_graphs,
+        thread_count(settings.threads),  # however many processes share them
     )
 
 
 def choose_device(
-    name: Literal["auto", "cpu", "cuda"], local_rank: int = 0, local_size: int = 1
+    name: Literal["auto", "cpu", "cuda"],
+    threads: Literal["auto"] | int = "auto",
+    local_rank: int = 0,
+    local_size: int = 1,
 ) -> torch.device:
-    """The device of that name, set up so that the same work gives the same bytes again.
+    """Set up the device of that name so that the same work gives the same bytes again.
 
-    "auto" is CUDA where torch finds it, else the CPU with all the cores that this process may
-    use, or its share of them beside ``local_size - 1`` others.
+    Args:
+        name: "auto" is CUDA where torch finds it, else the CPU.
+        threads: of this process, see ``thread_count``.
+        local_rank: this process's number among those that train together on this host.
+        local_size: how many they are; they share the cores, and each has a GPU of its own.
 
     Raises:
         UserError: if "cuda" is asked for and torch finds none, or fewer than there are processes.
@@ -114,7 +123,7 @@ def choose_device(
             "of torch (see PIP_ARGS in the README)"
         )
     _keep_freed_memory()
-    torch.set_num_threads(max(len(os.sched_getaffinity(0)) // local_size, 1))
+    torch.set_num_threads(thread_count(threads, local_size))
     # cuBLAS is repeatable only with a fixed workspace, which it reads when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
@@ -132,6 +141,29 @@ def choose_device(
         torch.cuda.set_device(device)
         return device
     return torch.device(name)
+
+
+def thread_count(threads: Literal["auto"] | int = "auto", local_size: int = 1) -> int:
+    """Return the number of threads that a process computes with on the CPU.
+
+    Args:
+        threads: a number, which counts as it is; or "auto", the least of OMP_NUM_THREADS, the
+            cores that the process may use and its container's CPU quota.
+        local_size: processes that train together on this host. They share what "auto" gives, but
+            OMP_NUM_THREADS, which torchrun sets to 1 for them, does not count.
+
+    Raises:
+        UserError: if OMP_NUM_THREADS is no number.
+    """
+    if threads != "auto":
+        return threads
+    limits = [available_cores()]
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if given and local_size == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        if not given.isdecimal() or int(given) < 1:
+            raise UserError(f"OMP_NUM_THREADS: {given} is no number of threads; unset it")
+        limits.append(int(given))
+    return max(min(limits) // local_size, 1)
 
 
 def computes_in_bf16(device: torch.device) -> bool:

@@ -1,12 +1,13 @@
 """Pools of processes or threads, signals, and processes that end with their parent."""
 
 import ctypes
+import math
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import parent_process
 from pathlib import Path
@@ -96,3 +97,22 @@ def _is_orphan() -> bool:
     # In a container the first process may be the one that started it.
     first = Path("/proc/1/cmdline")
     return first.exists() and not any(name in first.read_bytes() for name in (b"dvc", b"python"))
+
+
+def available_cores() -> int:
+    """Return the cores that this process may use: its affinity, within its container's quota."""
+    cores = len(os.sched_getaffinity(0))
+    quota = _cpu_quota(Path("/sys/fs/cgroup"))
+    return cores if quota is None else max(min(cores, math.floor(quota)), 1)
+
+
+def _cpu_quota(root: Path) -> float | None:
+    """Read the CPU quota of a container's control group, in cores; None if there is none."""
+    with suppress(OSError, ValueError):  # version 2: "max 100000" or "150000 100000"
+        quota, period = (root / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    with suppress(OSError, ValueError):  # version 1: -1 is none
+        quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
+        period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    return None

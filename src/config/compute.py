@@ -2,13 +2,14 @@
 
 from typing import Literal
 
-from .base import Section
+from .base import Count, Section
 
 
 class ComputeSettings(Section):
     """The device, and how training uses it; ``auto`` is the fastest safe choice for it."""
 
     device: Literal["auto", "cpu", "cuda"]
+    threads: Literal["auto"] | Count
     precision: Literal["auto", "fp32", "bf16"]
     memory_format: Literal["auto", "contiguous", "channels_last"]
     compile: bool

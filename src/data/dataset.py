@@ -1,8 +1,14 @@
-"""What the stage preprocess left: the images of both classes, and whose each of them is."""
+"""Sets of images with classes and patients, and those that the stage preprocess prepared."""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,59 +16,118 @@ from numpy.typing import NDArray
 from ..common.files import sha256_of_array
 from ..common.outputs import read_array, unusable
 from ..common.paths import array_path, table_path
-from .classes import CLASSES
+from .classes import CLASSES, SPLITS
+from .patients import Indices, Patients
 from .tables import rows_of
 
-
-def train_split(label: str) -> tuple[NDArray[np.uint8], list[str]]:
-    """The train images of a class, and the patient of each."""
-    images, named = _split(label, "train")
-    return images, [name for name, _ in named]
+Row = tuple[str, str]  # patient and SHA-256 of an image's file
 
 
-def train_splits() -> tuple[
-    tuple[NDArray[np.uint8], NDArray[np.uint8]], tuple[list[str], list[str]]
-]:
-    """The train images of both classes, and the patients of each."""
-    (first, whose), (second, others) = (train_split(label) for label in CLASSES)
-    return (first, second), (whose, others)
+@dataclass(frozen=True)
+class ImageSet:
+    """Images, their classes, and the patients whom they show."""
+
+    images: NDArray[np.uint8]  # (n, size, size); may be a memory map
+    is_pneumonia: NDArray[np.bool_]  # (n,)
+    patients: Patients  # of each image; none has images of two classes
+
+    @classmethod
+    def of_class(cls, images: NDArray[np.uint8], label: str, patients: Patients) -> ImageSet:
+        """Make a set of images of one class, by its name in ``CLASSES``."""
+        return cls(images, np.full(len(images), label == "PNEUMONIA"), patients)
+
+    @classmethod
+    def joined(cls, sets: Sequence[ImageSet]) -> ImageSet:
+        """Join sets that have no patient in common."""
+        ids: list[Indices] = []
+        for part in sets:
+            ids.append(part.patients.ids + (ids[-1].max() + 1 if ids else 0))
+        return cls(
+            np.concatenate([part.images for part in sets]),
+            np.concatenate([part.is_pneumonia for part in sets]),
+            Patients(np.concatenate(ids)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: Indices) -> ImageSet:
+        """Return the images at ``indices``, copied."""
+        return ImageSet(
+            self.images[indices], self.is_pneumonia[indices], self.patients.take(indices)
+        )
+
+    def class_indices(self, label: str) -> Indices:
+        """Return the indices of the images of a class."""
+        return np.flatnonzero(self.is_pneumonia == (label == "PNEUMONIA"))
 
 
-def test_split(label: str) -> tuple[NDArray[np.uint8], list[str]]:
-    """The test images of a class that tell of other patients, and whose they are.
+def train_sets() -> dict[str, ImageSet]:
+    """Return the prepared train images of each class, as memory maps.
+
+    Raises:
+        UserError: if an array or the table is missing, damaged, or does not fit the other.
+    """
+    return {label: _image_set(label, "train", _rows(label, "train")) for label in CLASSES}
+
+
+def test_sets() -> dict[str, ImageSet]:
+    """Return the prepared test images of each class that show other patients than train images.
 
     Images of patients who have train images of the class as well are left out, and those whose
     files are among the train images under another name.
+
+    Raises:
+        UserError: as ``train_sets``.
     """
-    images, test = _split(label, "test")
-    _, train = _split(label, "train")
-    known, seen = {name for name, _ in train}, {checksum for _, checksum in train}
-    rows, names = [], []
-    for row, (name, checksum) in enumerate(test):
-        if name not in known and checksum not in seen:
-            rows.append(row)
-            names.append(name)
-    return (images if len(rows) == len(images) else images[rows]), names  # no copy for nothing
-
-
-def _split(label: str, split: str) -> tuple[NDArray[np.uint8], list[tuple[str, str]]]:
-    """The prepared images of a class and split; patient and checksum of each."""
-    images, table = read_array(array_path(label, split)), table_path()
-    wanted = (label.lower(), split)
-    named = []
-    try:
-        for row in rows_of(table):
-            if (row["label"].lower(), row["split"]) == wanted:
-                named.append((sys.intern(row["patient"]), row["sha256"]))
-        if len(named) != len(images):
-            raise ValueError(f"it has {len(named)} rows of {len(images)} images in {split}/{label}")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:  # half a row
-        raise unusable(table, error) from error
-    return images, named
+    sets = {}
+    for label in CLASSES:
+        train, test = _rows(label, "train"), _rows(label, "test")
+        patients, checksums = {patient for patient, _ in train}, {checksum for _, checksum in train}
+        kept = [
+            index
+            for index, (patient, checksum) in enumerate(test)
+            if patient not in patients and checksum not in checksums
+        ]
+        whole = _image_set(label, "test", test)
+        sets[label] = whole if len(kept) == len(test) else whole.take(np.array(kept, dtype=int))
+    return sets
 
 
 def train_checksum() -> str:
-    """What names the train images of both classes and whose they are."""
-    images, patients = train_splits()
-    named = [patients, [sha256_of_array(part) for part in images]]
+    """Return the SHA-256 of the train images of both classes and of their patients' names."""
+    sets = train_sets()
+    named = [
+        [[patient for patient, _ in _rows(label, "train")] for label in sets],
+        [sha256_of_array(part.images) for part in sets.values()],
+    ]
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def _image_set(label: str, split: str, rows: Sequence[Row]) -> ImageSet:
+    images = read_array(array_path(label, split))
+    if len(rows) != len(images):
+        error = ValueError(f"it has {len(rows)} rows of {len(images)} images in {split}/{label}")
+        raise unusable(table_path(), error)
+    return ImageSet.of_class(images, label, Patients.from_names([patient for patient, _ in rows]))
+
+
+def _rows(label: str, split: str) -> Sequence[Row]:
+    """Read the table's rows of a class and split; the file is parsed once a process."""
+    table = table_path()
+    try:
+        status = table.stat()
+        return _parse(table, status.st_mtime_ns, status.st_size)[label, split]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:  # half a row
+        raise unusable(table, error) from error
+
+
+@lru_cache(maxsize=1)
+def _parse(table: Path, mtime_ns: int, size: int) -> Mapping[tuple[str, str], Sequence[Row]]:
+    rows: dict[tuple[str, str], list[Row]] = {
+        (label, split): [] for label in CLASSES for split in SPLITS
+    }
+    for row in rows_of(table):
+        place = row["label"].upper(), row["split"]
+        rows[place].append((sys.intern(row["patient"]), row["sha256"]))
+    return rows

@@ -5,6 +5,8 @@ repeat images, which a distance of distributions takes for structure; parts with
 not have that bias.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,85 +51,114 @@ def _stem(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]  # of images in a set, or numbers of patients
 
 
 @dataclass(frozen=True)
 class Patients:
-    """The patient of each image of a set, as a number, (n,)."""
+    """The patient of each image of a set, as a number."""
 
-    numbers: Places
+    ids: Indices  # (n,)
 
     @classmethod
-    def named(cls, names: Sequence[str]) -> "Patients":
-        """From the patient of each image."""
+    def from_names(cls, names: Sequence[str]) -> Patients:
+        """Number the patients of images by their names, in alphabetical order."""
         return cls(np.unique(np.asarray(names), return_inverse=True)[1])
 
     @classmethod
-    def strangers(cls, images: int) -> "Patients":
-        """Of images that are each taken for a patient's only one, as generated ones are."""
+    def singletons(cls, images: int) -> Patients:
+        """Give each of so many images a patient of its own, as for generated ones."""
         return cls(np.arange(images))
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.ids)
 
-    def of(self, rows: Places) -> "Patients":
-        """Of the images at some places."""
-        return Patients(self.numbers[rows])
+    def take(self, indices: Indices) -> Patients:
+        """Return the patients of the images at ``indices``."""
+        return Patients(self.ids[indices])
 
     @cached_property
     def count(self) -> int:
-        """How many patients there are."""
-        return len(np.unique(self.numbers))
+        """Number of different patients."""
+        return len(np.unique(self.ids))
 
     @cached_property
-    def _most(self) -> int:
-        """Images of the patient who has most."""
-        return int(np.bincount(self.numbers).max())
+    def _max_images(self) -> int:
+        """Number of images of the patient who has most."""
+        return int(np.bincount(self.ids).max())
 
     @property
     def largest_share(self) -> float:
-        """Of all images, those of the patient who has most."""
-        return self._most / len(self)
+        """Share of all images that the patient with most images has, 0 to 1."""
+        return self._max_images / len(self)
 
     @property
-    def largest_pair(self) -> int:
-        """Images of each of two draws that surely exist side by side without a common patient."""
-        return (len(self) - self._most) // 2
+    def max_pair_size(self) -> int:
+        """Size for which two draws without a common patient surely exist."""
+        return (len(self) - self._max_images) // 2
 
-    def draw(self, size: int, rng: np.random.Generator) -> Places:
-        """So many images of random patients, all of each but maybe the last one."""
+    def draw(self, size: int, rng: np.random.Generator) -> Indices:
+        """Draw ``size`` images of random patients: all of each, but maybe of the last one."""
         return self._shuffled(rng)[:size]
 
-    def half(self, rng: np.random.Generator) -> Places:
-        """Half of the images, those of random patients; of the last one maybe more."""
+    def half(self, rng: np.random.Generator) -> Indices:
+        """Draw half of the images, by whole patients; the last patient may make it more."""
         order = self._shuffled(rng)
         return np.sort(order[: self._end(order, (len(self) + 1) // 2)])
 
-    def half_of_patients(self, rng: np.random.Generator) -> Places:
-        """The images of half of the patients, however many those are."""
-        patient = np.unique(self.numbers, return_inverse=True)[1]
+    def half_of_patients(self, rng: np.random.Generator) -> Indices:
+        """Draw the images of half of the patients, however many images those have."""
+        patient = np.unique(self.ids, return_inverse=True)[1]
         chosen = rng.permutation(self.count) < (self.count + 1) // 2
         return np.flatnonzero(chosen[patient])
 
-    def pair(self, size: int, rng: np.random.Generator) -> tuple[Places, Places]:
-        """Two random draws of ``size`` images that have no patient in common.
+    def disjoint_pair(self, size: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
+        """Draw two random sets of ``size`` images that have no patient in common.
 
         Raises:
-            ValueError: if there are not surely so many.
+            ValueError: if ``size`` is not from 1 to ``max_pair_size``.
         """
-        if not 1 <= size <= self.largest_pair:
+        if not 1 <= size <= self.max_pair_size:
             raise ValueError(f"two draws of {size} images are too many for {len(self)}")
         order = self._shuffled(rng)
         end = self._end(order, size)
         return order[:size], order[end : end + size]
 
-    def _shuffled(self, rng: np.random.Generator) -> Places:
-        """The images in random order, those of a patient together."""
-        rank = rng.permutation(int(self.numbers.max()) + 1)[self.numbers]
+    def split(self, fraction: float, rng: np.random.Generator) -> tuple[Indices, Indices]:
+        """Hold out random whole patients: the one split by patient of all trainings.
+
+        Patients are taken in random order until they have ``fraction`` of the images, to the
+        nearest whole patient. At least one patient is held out and at least one is kept.
+
+        Returns:
+            indices of the images that are kept and of those held out, ascending.
+
+        Raises:
+            ValueError: if there are fewer than two patients.
+        """
+        if self.count < 2:
+            raise ValueError("images of two patients or more are needed")
+        out = self._drawn(fraction, rng, self.count - 1)
+        return np.setdiff1d(np.arange(len(self)), out), out
+
+    def subset(self, fraction: float, rng: np.random.Generator) -> Indices:
+        """Draw the images of random patients who have ``fraction`` of them; at least of one."""
+        return self._drawn(fraction, rng, self.count)
+
+    def _drawn(self, fraction: float, rng: np.random.Generator, most: int) -> Indices:
+        """Draw at most ``most`` patients who have ``fraction`` of the images; ascending."""
+        ids, counts = np.unique(self.ids, return_counts=True)
+        order = rng.permutation(len(ids))
+        reached = np.cumsum(counts[order]) - counts[order] / 2  # with half of the last patient
+        number = max(int((reached < fraction * len(self)).sum()), 1)
+        return np.flatnonzero(np.isin(self.ids, ids[order[: min(number, most)]]))
+
+    def _shuffled(self, rng: np.random.Generator) -> Indices:
+        """Order the images at random, those of a patient together."""
+        rank = rng.permutation(int(self.ids.max()) + 1)[self.ids]
         return np.lexsort((rng.random(len(self)), rank))
 
-    def _end(self, order: Places, least: int) -> int:
-        """Behind the first ``least`` images of an order and the rest of the last one's patient."""
-        after = self.numbers[order[least:]] != self.numbers[order[least - 1]]
+    def _end(self, order: Indices, least: int) -> int:
+        """Count the first ``least`` images of an order and the rest of the last one's patient."""
+        after = self.ids[order[least:]] != self.ids[order[least - 1]]
         return least + (int(after.argmax()) if after.any() else len(after))

@@ -21,7 +21,6 @@ shows, so that brightness alone does not tell the classes apart.
 import io
 import math
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -32,7 +31,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from ..common.processes import begin_as_worker, chunks, map_in_order
+from ..common.processes import available_cores, begin_as_worker, chunks, map_in_order
+from ..common.rng import Stream, numpy_stream
 from ..config.data import PhantomSettings
 from .classes import CLASSES, SPLITS
 
@@ -113,7 +113,7 @@ def draw_phantoms(settings: PhantomSettings) -> Iterator[tuple[str, str, str, by
     )
     # Processes, because arrays this small leave most of the time to the interpreter's lock.
     context = multiprocessing.get_context("spawn")
-    workers = len(os.sched_getaffinity(0))
+    workers = available_cores()
     with ProcessPoolExecutor(workers, context, begin_as_worker) as pool:
         tasks = chunks(patients, PATIENTS_PER_TASK)
         for files in map_in_order(pool, _draw_patients, tasks, TASKS_AHEAD * workers):
@@ -130,14 +130,14 @@ class _Patient:
     first: int  # running number of the first image within its class, for the names
     images: int
     size: int
-    seed: tuple[int, ...]
+    seed: int
 
 
 def _plan(settings: PhantomSettings, split: str, label: str) -> Iterator[_Patient]:
     """Deal the images of one split and class out to patients."""
     count = settings.train_per_class if split == "train" else settings.test_per_class
     place = (SPLITS.index(split), CLASSES.index(label))
-    rng = np.random.default_rng([settings.seed, *place])
+    rng = numpy_stream(Stream.PHANTOM_PATIENTS, settings.seed, *place)
     # Numbers go on over the splits, as in the real set; a patient never has fewer than one image,
     # so train_per_class is a safe offset for the test split.
     number = done = 0 if split == "train" else settings.train_per_class
@@ -145,8 +145,8 @@ def _plan(settings: PhantomSettings, split: str, label: str) -> Iterator[_Patien
     while done < end:
         number += 1
         images = min(int(rng.integers(1, settings.images_per_patient + 1)), end - done)
-        seed = (settings.seed, *place, number)
-        yield _Patient(split, label, number, done + 1, images, settings.image_size, seed)
+        size, seed = settings.image_size, settings.seed
+        yield _Patient(split, label, number, done + 1, images, size, seed)
         done += images
 
 
@@ -157,7 +157,8 @@ def _draw_patients(patients: list[_Patient]) -> list[tuple[str, str, str, bytes]
 
 def _draw_patient(patient: _Patient) -> list[tuple[str, str, str, bytes]]:
     """All images of one patient."""
-    rng = np.random.default_rng(patient.seed)
+    place = (SPLITS.index(patient.split), CLASSES.index(patient.label))
+    rng = numpy_stream(Stream.PHANTOM_IMAGES, patient.seed, *place, patient.number)
     anatomy = draw_anatomy(rng)
     sick = patient.label == "PNEUMONIA"
     lesions = draw_lesions(rng) if sick else ()

@@ -1,7 +1,6 @@
 """From image files to grey arrays of one size."""
 
 import csv
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..common.errors import UserError
-from ..common.processes import map_in_order
+from ..common.processes import available_cores, map_in_order
 from ..common.progress import progress
 from ..config.data import PreprocessSettings
 from .classes import CLASSES, SPLITS
@@ -130,7 +129,7 @@ def _decode_all(
             return row, str(error)
 
     # Pillow decodes and resizes without the interpreter's lock, so threads use all cores.
-    workers = len(os.sched_getaffinity(0))
+    workers = available_cores()
     with ThreadPoolExecutor(workers) as pool:
         results = map_in_order(pool, decode, rows_of(table), IMAGES_AHEAD * workers)
         yield from progress(results, "preparing images", count_rows(table), "images")

@@ -5,8 +5,13 @@ so the report says which extractor was used.
 """
 
 import hashlib
-from collections.abc import Callable
+import io
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +19,24 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..common import rng as rng_module
 from ..common.errors import UserError
-from ..common.rng import random_stream
+from ..common.files import sha256_of_array, sha256_of_files, write_atomic
+from ..common.locks import lock
+from ..common.logging import warn
+from ..common.progress import Progress
+from ..common.rng import Stream, numpy_stream, torch_stream
 from ..config.fid import ClassifierSettings
+from ..data import patients as patients_module
+from ..data.dataset import ImageSet
+from ..models import initialization, sampling
 from ..models.initialization import initialize_for_relu
 from ..models.sampling import to_unit_range
 
-WEIGHTS, SHUFFLE, SPLIT, DISTURBANCE = range(10, 14)  # streams of randomness
+CPU = torch.device("cpu")
+KEPT = 16  # classifiers in the cache, those used last
+# Besides this module, the code that the weights depend on.
+MODULES = (initialization, patients_module, rng_module, sampling)
 NOISE = 20.0  # largest standard deviation of the noise that a training image gets, in grey levels
 
 
@@ -70,36 +86,44 @@ class TrainedClassifier:
     extractor: ClassifierExtractor
     held_out_accuracy: float  # balanced: the mean over the two classes
     held_out_images: int
+    losses: tuple[float, ...]  # mean of each epoch
 
 
 def train_classifier(
-    images: tuple[NDArray[np.uint8], NDArray[np.uint8]],
-    patients: tuple[list[str], list[str]],
+    train: Mapping[str, ImageSet],
     settings: ClassifierSettings,
     dims: int,
     seed: int,
     device: torch.device,
-    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+    on_epoch: Callable[[], None] = lambda: None,
 ) -> TrainedClassifier:
     """Train on real images, both classes weighing the same, and test on held-out patients.
 
     Args:
-        images: NORMAL and PNEUMONIA, uint8 (n, size, size) each; memory maps are read by batch.
-        patients: the patient of each image.
-        settings: network and schedule; ``held_out`` is the share of patients kept for the test.
+        train: the train images of each class; memory maps are read by batch.
+        settings: network and schedule; ``held_out_fraction`` of the images, by whole patients, are
+            kept for the test.
         dims: width of the features.
-        seed: names the randomness.
+        seed: of all random numbers.
         device: what to train on.
-        on_epoch: told the epoch and its mean loss.
+        on_epoch: called after each epoch.
 
     Raises:
         UserError: if a class has too few patients to hold any out.
     """
+    # Hold out whole patients of each class.
+    images = [part.images for part in train.values()]
     kept, held = [], []
-    for label, names in enumerate(patients):
-        inside = _held_out(names, settings.held_out_fraction, (seed, SPLIT, label))
-        kept.append(np.flatnonzero(~inside))
-        held.append(np.flatnonzero(inside))
+    for number, part in enumerate(train.values()):
+        rng = numpy_stream(Stream.CLASSIFIER_HOLD_OUT, seed, number)
+        try:
+            inside, outside = part.patients.split(settings.held_out_fraction, rng)
+        except ValueError:
+            raise UserError(
+                "the classifier needs images of two patients or more in each class"
+            ) from None
+        kept.append(inside)
+        held.append(outside)
     network = _new_network(settings, dims, seed).to(device)
     count = sum(len(places) for places in kept)
     y = torch.tensor([0.0] * len(kept[0]) + [1.0] * len(kept[1]), device=device)
@@ -114,11 +138,12 @@ def train_classifier(
 
     # Each class weighs the same, however many images it has.
     weight = torch.where(y > 0, len(y) / (2 * len(kept[1])), len(y) / (2 * len(kept[0])))
-    shuffle = random_stream(torch.device("cpu"), seed, SHUFFLE)
-    disturbance = random_stream(torch.device("cpu"), seed, DISTURBANCE)
+    shuffle = torch_stream(CPU, Stream.CLASSIFIER_SHUFFLE, seed)
+    disturbance = torch_stream(CPU, Stream.CLASSIFIER_AUGMENTATION, seed)
     adam = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
+    losses = []
     network.train()
-    for epoch in range(1, settings.epochs + 1):
+    for _ in range(settings.epochs):
         total = torch.zeros((), dtype=torch.float64, device=device)
         for chosen in torch.randperm(count, generator=shuffle).split(settings.batch_size):
             if len(chosen) < 2:  # batch normalisation needs two
@@ -131,7 +156,8 @@ def train_classifier(
             loss.backward()
             adam.step()
             total += loss.detach() * len(chosen)
-        on_epoch(epoch, float(total) / count)
+        losses.append(float(total) / count)
+        on_epoch()
     network.eval()
     accuracy = [
         _share_positive(network, part, places, device, settings.batch_size)
@@ -141,7 +167,99 @@ def train_classifier(
         extractor=network,
         held_out_accuracy=(1 - accuracy[0] + accuracy[1]) / 2,
         held_out_images=sum(len(places) for places in held),
+        losses=tuple(losses),
     )
+
+
+def cached_classifier(
+    train: Mapping[str, ImageSet],
+    settings: ClassifierSettings,
+    dims: int,
+    seed: int,
+    device: torch.device,
+    folder: Path,
+) -> TrainedClassifier:
+    """Return the trained classifier from a cache folder, trained first if it is not there.
+
+    The file is named after all that its bytes depend on. Processes that want the same one at once
+    wait for the first.
+
+    Args:
+        train: as for ``train_classifier``, like the rest.
+        settings: network and schedule.
+        dims: width of the features.
+        seed: of all random numbers.
+        device: what to train on.
+        folder: of the cache; the ``KEPT`` classifiers used last stay.
+
+    Raises:
+        UserError: as ``train_classifier``.
+    """
+    file = folder / f"{_cache_key(train, settings, dims, seed, device)}.pt"
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(file.with_suffix(".lock")):
+        known = _read_cached(file)
+        if known is None:
+            with Progress("training the judging classifier", settings.epochs, "epochs") as shown:
+                trained = train_classifier(train, settings, dims, seed, device, shown.advance)
+            _write_cached(file, trained)
+            known = _read_cached(file)  # the same bytes, whether found or trained
+            assert known is not None
+    network = ClassifierExtractor(settings, dims)
+    network.load_state_dict(known.pop("weights"))
+    return TrainedClassifier(network.to(device).eval(), **known)
+
+
+def _cache_key(
+    train: Mapping[str, ImageSet],
+    settings: ClassifierSettings,
+    dims: int,
+    seed: int,
+    device: torch.device,
+) -> str:
+    """Hash all that the trained weights depend on: images, patients, settings, code, machine."""
+    sets = [
+        (sha256_of_array(part.images), sha256_of_array(part.patients.ids))
+        for part in train.values()
+    ]
+    kind = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    machine = (kind, torch.get_num_threads(), torch.__version__)
+    code = sha256_of_files(
+        Path(module.__file__ or "") for module in (sys.modules[__name__], *MODULES)
+    )
+    content = (sets, settings.model_dump_json(), dims, seed, machine, code)
+    return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def _read_cached(file: Path) -> dict[str, Any] | None:
+    """Read what ``_write_cached`` wrote; None if it is missing or damaged."""
+    try:
+        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever a damaged file makes torch raise
+        reason = " ".join(str(error).split())[:200]
+        warn(f"{file} cannot be read ({reason}); the classifier is trained again")
+        return None
+    with suppress(OSError):  # another user's
+        file.touch()  # the time of its last use
+    return content
+
+
+def _write_cached(file: Path, trained: TrainedClassifier) -> None:
+    buffer = io.BytesIO()
+    weights = {name: value.cpu() for name, value in trained.extractor.state_dict().items()}
+    rest = {
+        "held_out_accuracy": trained.held_out_accuracy,
+        "held_out_images": trained.held_out_images,
+        "losses": trained.losses,
+    }
+    torch.save({"weights": weights, **rest}, buffer)
+    write_atomic(file, buffer.getvalue())
+    used = sorted(file.parent.glob("*.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in used[KEPT:]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _disturbed(images: Tensor, random: torch.Generator) -> Tensor:
@@ -165,18 +283,8 @@ def _disturbed(images: Tensor, random: torch.Generator) -> Tensor:
 
 def _new_network(settings: ClassifierSettings, dims: int, seed: int) -> ClassifierExtractor:
     """An untrained network."""
-    random = random_stream(torch.device("cpu"), seed, WEIGHTS)
+    random = torch_stream(CPU, Stream.CLASSIFIER_WEIGHTS, seed)
     return initialize_for_relu(ClassifierExtractor(settings, dims), random)
-
-
-def _held_out(patients: list[str], share: float, key: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which images belong to the patients that are held out."""
-    names = sorted(set(patients))
-    if len(names) < 2:
-        raise UserError("the classifier needs images of two patients or more in each class")
-    count = min(max(round(share * len(names)), 1), len(names) - 1)
-    chosen = set(np.random.default_rng(key).permutation(names)[:count].tolist())
-    return np.array([name in chosen for name in patients])
 
 
 @torch.no_grad()

@@ -1,26 +1,23 @@
 """The feature extractors by name, and the small ones: pixels, and a network of the user's."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..common.errors import UserError
 from ..common.files import expanded, sha256_of_file
 from ..common.logging import say
 from ..config.fid import FidSettings
-from ..data.download import download_inception
-from .classifier import train_classifier
+from ..data.dataset import ImageSet
+from ..data.download import cache_folder, download_inception
+from .classifier import cached_classifier
 from .features import FeatureExtractor
 from .inception import load_inception
-
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def weights_path(settings: FidSettings, root: Path) -> Path | None:
@@ -60,19 +57,16 @@ def weights_name(settings: FidSettings, root: Path) -> str:
 def choose_extractor(
     settings: FidSettings,
     root: Path,
-    real: tuple[Pair, tuple[list[str], list[str]]],
+    train: Callable[[], Mapping[str, ImageSet]],
     device: torch.device,
-    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> tuple[FeatureExtractor, dict[str, Any]]:
-    """The extractor, and what should be said of it.
+    """Return the extractor that the parameters name, and what a report should say of it.
 
     Args:
-        settings: name it.
-        root: what a relative path of weights is relative to.
-        real: images of both classes, uint8 (n, size, size), and the patient of each: what the
-            classifier learns from, if it is chosen.
+        settings: the fid section.
+        root: folder that a relative path of weights starts from.
+        train: gives the train images of each class, which the classifier learns from.
         device: what to run on.
-        on_epoch: told the classifier's epochs and losses.
 
     Raises:
         UserError: if its weights are missing, or not those that the parameters name.
@@ -94,8 +88,13 @@ def choose_extractor(
             device,
         )
         return loaded, known
-    trained = train_classifier(
-        *real, settings.classifier, settings.dims, settings.seed, device, on_epoch
+    trained = cached_classifier(
+        train(),
+        settings.classifier,
+        settings.dims,
+        settings.seed,
+        device,
+        cache_folder() / "classifiers",
     )
     say(
         f"classifier: balanced accuracy {trained.held_out_accuracy:.1%} on "

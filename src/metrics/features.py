@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..common.errors import UserError
-from ..common.files import clear_left, file_in_place_of
+from ..common.files import clear_left, file_in_place_of, sha256_of_files
 from ..common.logging import warn
 
 LARGEST_CACHE = 2 << 30  # bytes; what was used longest ago goes first
@@ -194,6 +194,5 @@ def _key(
 
 @cache
 def _code() -> str:
-    """The SHA-256 of the code that computes features."""
-    folder = Path(__file__).parent
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in CODE)).hexdigest()
+    """Return the SHA-256 of the code that computes features."""
+    return sha256_of_files(Path(__file__).parent / name for name in CODE)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-from ..data.patients import Patients, Places
+from ..data.patients import Indices, Patients
 
 CONFIDENCE = 0.95
 
@@ -22,7 +22,7 @@ class Interval:
 
 def interval(
     value: float,
-    statistic: Callable[[Places, Places], float],
+    statistic: Callable[[Indices, Indices], float],
     first: Patients,
     second: Patients,
     draws: int,

@@ -6,14 +6,14 @@ coverage those of Naeem et al., 2020: a set's manifold is made of balls around i
 reach to their k-th nearest neighbours in the set.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.patients import Places
+from ..data.patients import Indices
 from .frechet import Features, FeatureSet, frechet_distance
 
 Metric = Literal["frechet", "kid", "precision", "recall", "density", "coverage"]
@@ -64,18 +64,42 @@ class Comparison:
         self._real, self._fake, self._k = real, fake, neighbours
 
     def score(
-        self, metric: Metric, real: Places | None = None, fake: Places | None = None
+        self, metric: Metric, real: Indices | None = None, fake: Indices | None = None
     ) -> float:
-        """A score of the sets, or of the images of theirs at some places."""
+        """Compute one score of the sets, or of their images at some indices."""
+        return self.scores([metric], real, fake)[metric]
+
+    def scores(
+        self,
+        metrics: Sequence[Metric],
+        real: Indices | None = None,
+        fake: Indices | None = None,
+    ) -> dict[Metric, float]:
+        """Compute several scores of the same images, which share their distances."""
         i = np.arange(len(self._real)) if real is None else real
         j = np.arange(len(self._fake)) if fake is None else fake
-        if metric == "frechet":
-            return frechet_distance(FeatureSet(self._real[i]), FeatureSet(self._fake[j]))
-        if metric == "kid":
+        found: dict[Metric, float] = {}
+        if "frechet" in metrics:
+            sets = FeatureSet(self._real[i]), FeatureSet(self._fake[j])
+            found["frechet"] = frechet_distance(*sets)
+        if "kid" in metrics:
             k = self._kernels
-            return mmd(k[0][np.ix_(i, i)], k[1][np.ix_(j, j)], k[2][np.ix_(i, j)])
-        d = self._squares
-        return _balls(metric, d[0][np.ix_(i, i)], d[1][np.ix_(j, j)], d[2][np.ix_(i, j)], self._k)
+            found["kid"] = mmd(k[0][np.ix_(i, i)], k[1][np.ix_(j, j)], k[2][np.ix_(i, j)])
+        balls = [metric for metric in metrics if metric not in DISTANCES]
+        if balls:
+            d = self._squares
+            cross = d[2][np.ix_(i, j)]
+            # Whether a fake image lies in a real one's ball, and a real one in a fake one's.
+            in_real = cross <= _radii(d[0][np.ix_(i, i)], self._k)[:, None]
+            in_fake = cross <= _radii(d[1][np.ix_(j, j)], self._k)[None, :]
+            shares = {
+                "precision": in_real.any(axis=0).mean(),
+                "recall": in_fake.any(axis=1).mean(),
+                "density": in_real.sum(axis=0).mean() / self._k,
+                "coverage": in_real.any(axis=1).mean(),
+            }
+            found |= {metric: float(shares[metric]) for metric in balls}
+        return found
 
     @cached_property
     def _kernels(self) -> tuple[Matrix, Matrix, Matrix]:
@@ -118,18 +142,6 @@ def mmd(xx: Matrix, yy: Matrix, xy: Matrix) -> float:
     n, m = xy.shape
     within = (xx.sum() - np.trace(xx)) / (n * (n - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1))
     return float(within - 2 * xy.mean())
-
-
-def _balls(metric: Metric, xx: Matrix, yy: Matrix, xy: Matrix, k: int) -> float:
-    """A score of points in balls, from squared distances (n, n), (m, m) and (n, m)."""
-    if metric == "recall":
-        return float((xy <= _radii(yy, k)[None, :]).any(axis=1).mean())
-    inside = xy <= _radii(xx, k)[:, None]
-    if metric == "precision":
-        return float(inside.any(axis=0).mean())
-    if metric == "density":
-        return float(inside.sum(axis=0).mean() / k)
-    return float(inside.any(axis=1).mean())
 
 
 def _radii(squares: Matrix, k: int) -> Matrix:

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..common.errors import UserError
+from ..common.rng import Stream, numpy_stream
 from ..data.patients import Patients
 from .frechet import FeatureSet, frechet_distance
 
@@ -69,7 +70,7 @@ def check_sizes(patients: Mapping[str, Patients], sample_size: int) -> None:
                 f"fid.sample_size: {sample_size} is more than the {len(whose)} test images "
                 f"of {name}"
             )
-        if whose.largest_pair < 2:
+        if whose.max_pair_size < 2:
             raise UserError(
                 f"the {len(whose)} test images of {name} are of too few patients for a floor"
             )
@@ -104,10 +105,10 @@ def _draws(
     patients: Mapping[str, Patients], iteration: int, sample_size: int, seed: int
 ) -> dict[str, _Draw]:
     """What one iteration draws of each real set."""
-    rng = np.random.default_rng([seed, iteration])
+    rng = numpy_stream(Stream.PROTOCOL_REAL, seed, iteration)
     samples = {name: rng.permutation(len(whose))[:sample_size] for name, whose in patients.items()}
     return {
-        name: _Draw(samples[name], whose.pair(min(sample_size, whose.largest_pair), rng))
+        name: _Draw(samples[name], whose.disjoint_pair(min(sample_size, whose.max_pair_size), rng))
         for name, whose in patients.items()
     }
 

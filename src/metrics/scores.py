@@ -5,33 +5,34 @@ each stands beside its interval, and beside its floor, which is what those score
 size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from ..common.rng import Stream, numpy_stream
 from ..data.patients import Patients
 from .frechet import Features, extrapolated_distance
 from .intervals import Interval, interval
 from .kid_prdc import BOUNDS, DISTANCES, Comparison, Metric, available
 
-FLOOR_DRAWS = 20  # pairs of patient-disjoint draws that a floor is the mean of
+FLOOR_DRAWS = 100  # pairs of patient-disjoint draws that a floor is the mean of
 SMALLEST = 4  # patients of a set whose halves can be scored
 MOST = 0.25  # share of the images that one patient may have, for halves to differ enough
 
 
 @dataclass(frozen=True)
-class JudgedSet:
+class FeatureSample:
     """Features of images, float (n, d), and whose they are."""
 
     features: Features
     patients: Patients
 
     @classmethod
-    def of_strangers(cls, features: Features) -> "JudgedSet":
+    def of_singletons(cls, features: Features) -> "FeatureSample":
         """A set in which every image is taken for another patient's."""
-        return cls(features, Patients.strangers(len(features)))
+        return cls(features, Patients.singletons(len(features)))
 
     def __len__(self) -> int:
         return len(self.features)
@@ -79,7 +80,7 @@ class Score:
 
 
 def score_sets(
-    real: JudgedSet, fake: JudgedSet, neighbours: int, draws: int, seed: int
+    real: FeatureSample, fake: FeatureSample, neighbours: int, draws: int, seed: int
 ) -> list[Score]:
     """Every score that the sets are large enough for.
 
@@ -100,11 +101,12 @@ def score_sets(
         part.patients.count >= SMALLEST and part.patients.largest_share <= MOST
         for part in (real, fake)
     )
-    size = min(real.patients.largest_pair, len(fake))
+    size = min(real.patients.max_pair_size, len(fake))
+    floors = _floors(available(size, neighbours), between, within, (real, fake), size, seed)
     scores = []
     for metric in available(smaller, neighbours):
         value = between.score(metric)
-        around = floor = None
+        around = None
         if several and metric in available(smaller // 2, neighbours):
             around = interval(
                 value,
@@ -112,46 +114,73 @@ def score_sets(
                 real.patients,
                 fake.patients,
                 draws,
-                np.random.default_rng([seed, 0]),
+                numpy_stream(Stream.SCORE_INTERVAL, seed),
                 BOUNDS[metric],
             )
-        if metric in available(size, neighbours):
-            floor = _floor(metric, between, within, (real, fake), size, seed)
         limit = _limit(real, fake, seed) if metric == "frechet" else None
-        scores.append(Score(metric, value, len(real), len(fake), around, floor, limit))
+        scores.append(Score(metric, value, len(real), len(fake), around, floors.get(metric), limit))
     return scores
 
 
-def _limit(real: JudgedSet, fake: JudgedSet, seed: int) -> float | None:
+def _limit(real: FeatureSample, fake: FeatureSample, seed: int) -> float | None:
     """The Fréchet distance of ever larger sets; None if these are too small to tell."""
-    rng = np.random.default_rng([seed, 3])
+    rng = numpy_stream(Stream.SCORE_EXTRAPOLATION, seed)
     whose = real.patients, fake.patients
     return extrapolated_distance(real.features, fake.features, whose, rng)
 
 
-def _floor(
-    metric: Metric,
+def _floors(
+    metrics: Sequence[Metric],
     between: Comparison,
     within: Comparison,
-    sets: tuple[JudgedSet, JudgedSet],
+    sets: tuple[FeatureSample, FeatureSample],
     size: int,
     seed: int,
-) -> Floor:
-    """The floor, and the score at its size, as means over draws."""
-    rng = np.random.default_rng([seed, 1])
+) -> dict[Metric, Floor]:
+    """Compute floors, and the scores at their size, as means over draws.
+
+    The draws of real images have a stream of their own, so that at one size the floor of a real
+    set is the same whatever it is compared with.
+    """
+    if not metrics:
+        return {}
+    real_draws = numpy_stream(Stream.FLOOR, seed, size)
+    fake_draws = numpy_stream(Stream.FLOOR_GENERATED, seed, size)
     floors, scores = [], []
     for _ in range(FLOOR_DRAWS):
-        first, second = sets[0].patients.pair(size, rng)
-        floors.append(within.score(metric, first, second))
-        scores.append(between.score(metric, first, rng.permutation(len(sets[1]))[:size]))
-    spread = float(np.std(floors, ddof=1))
-    return Floor(size, float(np.mean(floors)), spread, float(np.mean(scores)))
+        first, second = sets[0].patients.disjoint_pair(size, real_draws)
+        floors.append(within.scores(metrics, first, second))
+        fake = fake_draws.permutation(len(sets[1]))[:size]
+        scores.append(between.scores(metrics, first, fake))
+    return {
+        metric: Floor(
+            size,
+            float(np.mean([found[metric] for found in floors])),
+            float(np.std([found[metric] for found in floors], ddof=1)),
+            float(np.mean([found[metric] for found in scores])),
+        )
+        for metric in metrics
+    }
+
+
+def excess(distance: float, floor: float, other_class: float) -> float | None:
+    """Return how far a distance lies above its floor, as a share of how far the other class does.
+
+    All three at the same number of images: 0 is as near as real images of other patients, 1 as far
+    as real images of the other class.
+
+    Returns:
+        None if the other class lies no farther away than the floor.
+    """
+    if other_class <= floor:
+        return None
+    return (distance - floor) / (other_class - floor)
 
 
 def class_scores(
-    test: Mapping[str, JudgedSet],
-    train: Mapping[str, JudgedSet],
-    generated: Mapping[str, JudgedSet],
+    test: Mapping[str, FeatureSample],
+    train: Mapping[str, FeatureSample],
+    generated: Mapping[str, FeatureSample],
     neighbours: int,
     draws: int,
     seed: int,
@@ -203,8 +232,7 @@ def class_scores(
                     whose = first.patients, second.patients
                     other = _mean_score(classes, whose, metric, floor.n, seed)
                     row["other_class"] = other
-                    if other > floor.floor:
-                        row["excess"] = (floor.score - floor.floor) / (other - floor.floor)
+                    row["excess"] = excess(floor.score, floor.floor, other)
             rows.append({key: np.nan if part is None else part for key, part in row.items()})
     # Whole numbers stay whole where one is missing.
     return pd.DataFrame(rows).astype({"floor_n": "Int64"})
@@ -214,7 +242,7 @@ def _mean_score(
     sets: Comparison, whose: tuple[Patients, Patients], metric: Metric, drawn: int, seed: int
 ) -> float:
     """The mean score of draws of ``drawn`` images of each of two sets, by patients as a floor's."""
-    rng = np.random.default_rng([seed, 2])
+    rng = numpy_stream(Stream.REFERENCE, seed, drawn)
     found = [
         sets.score(metric, *(patients.draw(drawn, rng) for patients in whose))
         for _ in range(FLOOR_DRAWS)

@@ -10,7 +10,7 @@ import torch
 from ..common.errors import UserError
 from ..data.credits import CREDITS
 from .io import SavedGenerator
-from .portable import BATCH, FACTS, NETWORK
+from .sampling import BATCH, FACTS, NETWORK
 
 
 def facts_of(saved: SavedGenerator) -> dict[str, str]:
@@ -31,7 +31,7 @@ def facts_of(saved: SavedGenerator) -> dict[str, str]:
 
 
 def export_generator(saved: SavedGenerator, texts: dict[str, str], out: Path) -> None:
-    """Write what ``src.models.portable`` draws from, and the generator's own file.
+    """Write what ``src.models.sampling`` draws from, and the generator's own file.
 
     Args:
         saved: on the CPU.

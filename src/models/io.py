@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from ..common.errors import UserError
 from ..common.files import write_atomic
+from ..common.paths import generator_path
 from ..config.renames import with_new_names
 from ..config.train import GeneratorSettings
 from ..data.classes import CLASSES
@@ -128,3 +129,8 @@ def _check_size(settings: GeneratorSettings, image_size: int, size: int) -> None
     )
     if asked > held:
         raise ValueError(f"it describes {asked} weights and holds {held} at most")
+
+
+def load_generators(device: torch.device) -> dict[str, Generator]:
+    """Load the trained generator of each class from the workspace; errors as ``load_generator``."""
+    return {label: load_generator(generator_path(label), device).network for label in CLASSES}

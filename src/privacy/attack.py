@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.stats
+from sklearn.metrics import roc_auc_score
 
 from ..metrics.intervals import CONFIDENCE, Interval
 from .neighbours import Images, Space, Vector, least_distances
@@ -46,21 +47,22 @@ def run_attack(
 
 
 def roc_auc(positive: Vector, negative: Vector) -> tuple[float, Interval]:
-    """The area under the ROC curve of scores, and DeLong's interval (DeLong et al., 1988).
+    """Compute the area under the ROC curve, with DeLong's interval (DeLong et al., 1988).
 
     Args:
         positive: scores of those that should be high, two or more.
         negative: of the others, two or more.
     """
     m, n = len(positive), len(negative)
-    ranks = scipy.stats.rankdata(np.concatenate([positive, negative]))
+    scores = np.concatenate([positive, negative])
+    auc = float(roc_auc_score(np.repeat([1, 0], [m, n]), scores))
     # Of each score, the share of the other side that it beats; ties count half.
+    ranks = scipy.stats.rankdata(scores)
     wins = (ranks[:m] - scipy.stats.rankdata(positive)) / n
     losses = 1 - (ranks[m:] - scipy.stats.rankdata(negative)) / m
-    auc = float(wins.mean())
     error = float(np.sqrt(wins.var(ddof=1) / m + losses.var(ddof=1) / n))
-    reach = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
-    return auc, Interval(error, max(auc - reach, 0.0), min(auc + reach, 1.0))
+    half_width = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
+    return auc, Interval(error, max(auc - half_width, 0.0), min(auc + half_width, 1.0))
 
 
 def excess_z(attack: Attack, control: Attack) -> float:

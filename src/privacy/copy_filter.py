@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..common.rng import Stream, numpy_stream
 from ..config.privacy import PrivacySettings
+from ..data.dataset import ImageSet
 from ..data.download import cache_folder
 from ..metrics.features import FeatureCache, FeatureExtractor, FeaturesOnce
-from .copy_test import RealImages, check_patients, draw_baseline
+from .copy_test import check_patients, draw_baseline
 from .neighbours import FeatureSpace, Images, MakeSpace, PixelSpace, nearest_in
 from .thresholds import Limits
 
@@ -51,7 +53,7 @@ class CopyFilter:
 
     def __init__(
         self,
-        train: RealImages,
+        train: ImageSet,
         spaces: Mapping[str, MakeSpace],
         settings: PrivacySettings,
         key: int,
@@ -70,8 +72,8 @@ class CopyFilter:
         check_patients("train", train.patients)
         self._patients = train.patients
         self._spaces = []
-        rows = draw_baseline(train, settings, np.random.default_rng([settings.seed, key]))
-        own = train.patients.numbers[rows]
+        rows = draw_baseline(train, settings, numpy_stream(Stream.COPY_TEST, settings.seed, key))
+        own = train.patients.ids[rows]
         for make_space in spaces.values():
             space = make_space(train.images)
             baseline = nearest_in(space, train.images[rows], train.patients, own)

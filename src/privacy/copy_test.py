@@ -23,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import UserError
+from ..common.rng import Stream, numpy_stream
 from ..config.privacy import PrivacySettings
-from ..data.patients import Patients, Places
+from ..data.dataset import ImageSet
+from ..data.patients import Indices, Patients
 from .attack import Attack, run_attack
 from .ct_score import c_t, cluster_cells
 from .neighbours import Images, MakeSpace, Nearest, Vector, nearest_in
@@ -35,21 +37,13 @@ SEVERAL = 4  # patients that a set of images must have
 
 
 @dataclass(frozen=True)
-class RealImages:
-    """Real images, uint8 (n, size, size), and whose they are."""
-
-    images: Images
-    patients: Patients
-
-
-@dataclass(frozen=True)
 class SpaceFindings:
     """What one space tells of a generator."""
 
     limits: Limits
     train: Nearest  # of train images, to other patients' ones
     held_out: Nearest
-    held_out_rows: Places  # which held-out images those are
+    held_out_rows: Indices  # which held-out images those are
     generated: Nearest
     disturbed: Mapping[str, Nearest]
     caught: Mapping[str, Caught]  # held_out, generated and each disturbance
@@ -72,8 +66,8 @@ class SpaceFindings:
 
 
 def find_copies(
-    train: RealImages,
-    held_out: RealImages,
+    train: ImageSet,
+    held_out: ImageSet,
     generated: Images,
     make_space: MakeSpace,
     settings: PrivacySettings,
@@ -97,7 +91,7 @@ def find_copies(
     for name, part in (("train", train), ("test", held_out)):
         check_patients(name, part.patients)
     space = make_space(train.images)
-    drawn = _draw(train, held_out, settings, np.random.default_rng([settings.seed, key]))
+    drawn = _draw(train, held_out, settings, numpy_stream(Stream.COPY_TEST, settings.seed, key))
 
     held = nearest_in(space, held_out.images[drawn.held_out], train.patients)
     fake = nearest_in(space, generated, train.patients)
@@ -106,7 +100,7 @@ def find_copies(
     }
     # What is known of train images: of those drawn, and of those that are nearest to some image.
     asked = np.unique(np.concatenate([drawn.train, drawn.other_half, held.place, fake.place]))
-    own = train.patients.numbers[asked]
+    own = train.patients.ids[asked]
     known = nearest_in(space, train.images[asked], train.patients, own)
     of_train = _at(known, np.searchsorted(asked, drawn.train))
     limits = Limits.of_train(of_train, settings.near_quantile)
@@ -128,13 +122,13 @@ def find_copies(
         name: detectable_share(caught[name].share, len(fake), joined, level) for name in disturbed
     }
 
-    def own_distance(rows: Places) -> Vector:
+    def own_distance(rows: Indices) -> Vector:
         return known.distance[np.searchsorted(asked, rows)]
 
     def authentic(part: Nearest) -> float:
         return float((part.distance > own_distance(part.place)).mean())
 
-    def attack(published: Images, members: Places) -> Attack:
+    def attack(published: Images, members: Indices) -> Attack:
         return run_attack(
             make_space(published),
             (train.images[members], own_distance(members)),
@@ -174,15 +168,15 @@ def check_patients(split: str, patients: Patients) -> None:
 class _Drawn:
     """What chance chooses, the same in every space."""
 
-    train: Places  # one image of a patient
-    held_out: Places  # one image of a patient
+    train: Indices  # one image of a patient
+    held_out: Indices  # one image of a patient
     disturbed: Mapping[str, Images]
-    half: Places  # train images of half of the patients
-    other_half: Places  # train images of the other half, one of a patient
+    half: Indices  # train images of half of the patients
+    other_half: Indices  # train images of the other half, one of a patient
 
 
 def _draw(
-    train: RealImages, held_out: RealImages, settings: PrivacySettings, rng: np.random.Generator
+    train: ImageSet, held_out: ImageSet, settings: PrivacySettings, rng: np.random.Generator
 ) -> _Drawn:
     everything = np.arange(len(train.images))
     chosen = draw_baseline(train, settings, rng)
@@ -204,22 +198,22 @@ def _draw(
     )
 
 
-def draw_baseline(train: RealImages, settings: PrivacySettings, rng: np.random.Generator) -> Places:
+def draw_baseline(train: ImageSet, settings: PrivacySettings, rng: np.random.Generator) -> Indices:
     """The train images that show how near other patients' images are, one of a patient."""
     return _one_each(rng, train.patients, np.arange(len(train.images)), settings.baseline_images)
 
 
-def _some(rng: np.random.Generator, rows: Places, most: int) -> Places:
+def _some(rng: np.random.Generator, rows: Indices, most: int) -> Indices:
     return np.sort(rng.permutation(rows)[:most])
 
 
-def _one_each(rng: np.random.Generator, patients: Patients, rows: Places, most: int) -> Places:
+def _one_each(rng: np.random.Generator, patients: Patients, rows: Indices, most: int) -> Indices:
     """One image of each of at most so many patients, so that all are apart."""
     mixed = rng.permutation(rows)
-    return _some(rng, mixed[np.unique(patients.numbers[mixed], return_index=True)[1]], most)
+    return _some(rng, mixed[np.unique(patients.ids[mixed], return_index=True)[1]], most)
 
 
-def _at(nearest: Nearest, rows: Places) -> Nearest:
+def _at(nearest: Nearest, rows: Indices) -> Nearest:
     return Nearest(nearest.place[rows], nearest.distance[rows], nearest.ratio[rows])
 
 

@@ -4,24 +4,25 @@ import numpy as np
 import scipy.stats
 from scipy.cluster.vq import kmeans2
 
-from ..data.patients import Places
+from ..common.rng import Stream, numpy_stream
+from ..data.patients import Indices
 from .neighbours import Images, Nearest
 
 CELL = 50  # held-out images for each cell of the C_T test, about
 SMALLEST_CELL = 10  # images of each side in a cell that counts
 
 
-def cluster_cells(images: Images, held_out: int, seed: int) -> Places:
+def cluster_cells(images: Images, held_out: int, seed: int) -> Indices:
     """The cell of each train image: clusters of their coarse grey values."""
     count = max(1, min(held_out // CELL, len(images) // CELL))
     step = max(1, images.shape[-1] // 8)
     coarse = images[:, step // 2 :: step, step // 2 :: step].reshape(len(images), -1)
-    rng = np.random.default_rng([seed, count])
+    rng = numpy_stream(Stream.COPY_TEST_CELLS, seed, count)
     cells = kmeans2(coarse.astype(np.float64), count, minit="++", rng=rng)[1]
     return np.asarray(cells, dtype=np.int64)
 
 
-def c_t(held_out: Nearest, generated: Nearest, cells: Places) -> float | None:
+def c_t(held_out: Nearest, generated: Nearest, cells: Indices) -> float | None:
     """Meehan's C_T: z of the Mann-Whitney test of distances to the train images, over cells.
 
     Args:

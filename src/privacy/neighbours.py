@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.patients import Patients, Places
+from ..data.patients import Indices, Patients
 from ..metrics.kid_prdc import squared_distances
 
 Images = NDArray[np.uint8]
@@ -91,7 +91,7 @@ class FeatureSpace:
 class Nearest:
     """For each of n images, its nearest train image and how near that is."""
 
-    place: Places  # of the nearest train image, (n,)
+    place: Indices  # of the nearest train image, (n,)
     distance: Vector  # to it, (n,)
     ratio: Vector  # of that distance to the one to the nearest train image of another patient, (n,)
 
@@ -100,7 +100,7 @@ class Nearest:
 
 
 def nearest_in(
-    space: Space, images: Images, patients: Patients, own: Places | None = None
+    space: Space, images: Images, patients: Patients, own: Indices | None = None
 ) -> Nearest:
     """The nearest reference image of each image.
 
@@ -114,10 +114,10 @@ def nearest_in(
     parts = []
     for rows, distances in _in_blocks(space, images):
         if own is not None:
-            distances[own[rows][:, None] == patients.numbers[None, :]] = np.inf
+            distances[own[rows][:, None] == patients.ids[None, :]] = np.inf
         place = distances.argmin(axis=1)
         first = np.take_along_axis(distances, place[:, None], axis=1)[:, 0]
-        distances[patients.numbers[place][:, None] == patients.numbers[None, :]] = np.inf
+        distances[patients.ids[place][:, None] == patients.ids[None, :]] = np.inf
         second = distances.min(axis=1)
         # Where an image repeats two patients' ones it is a copy all the same.
         ratio = np.divide(first, second, out=np.zeros_like(first), where=second > 0)

@@ -9,9 +9,8 @@ import torch
 from ..common.files import sha256_of_array
 from ..common.paths import PROJECT, generator_path
 from ..config.fid import FidSettings
-from ..data.classes import CLASSES
-from ..data.dataset import test_split
-from ..models import portable
+from ..data.dataset import test_sets
+from ..models import sampling
 from ..models.export import export_generator
 from ..models.io import load_generator
 from ..tracking.registered_model import (
@@ -23,7 +22,7 @@ from ..tracking.registered_model import (
 )
 from .findings import Findings
 
-REQUIREMENTS = ("torch", "numpy", "pandas", "pillow")  # that models.portable imports
+REQUIREMENTS = ("torch", "numpy", "pandas", "pillow")  # that models.sampling imports
 
 
 def package_generator(label: str, findings: Findings, judge: str, card: str) -> ModelPackage:
@@ -47,7 +46,7 @@ def package_generator(label: str, findings: Findings, judge: str, card: str) -> 
     return ModelPackage(
         name=registered_name(label),
         build=build,
-        loader=Path(portable.__file__),
+        loader=Path(sampling.__file__),
         requirements=REQUIREMENTS,
         tags={
             "generator.sha256": findings.generators[label],
@@ -67,6 +66,6 @@ def judge_fingerprint(settings: FidSettings, extractor: str) -> str:
         settings: how many images are compared, and the seed of their noise.
         extractor: its fingerprint; that of a trained extractor includes its weights.
     """
-    tests = [sha256_of_array(test_split(label)[0]) for label in CLASSES]
+    tests = [sha256_of_array(part.images) for part in test_sets().values()]
     judge = [extractor, settings.scores.max_images, settings.seed, tests]
     return hashlib.sha256(json.dumps(judge).encode()).hexdigest()

@@ -14,14 +14,14 @@ from torch import Tensor
 from ..common.devices import Compute
 from ..common.errors import UserError
 from ..common.logging import warn
-from ..common.rng import random_stream
+from ..common.rng import Stream, integer_seed, torch_stream
 from ..config.train import TrainSettings
 from ..models.networks import Discriminator, Generator
 from ..models.sampling import generate, to_unit_range
 from .batches import RealImages
 from .checkpoints import Checkpoints, decode
 from .distributed import ALONE, Group
-from .trainer import CPU, SHUFFLE, Trainer, sample_noise
+from .trainer import CPU, Trainer
 
 LOSSES = 3  # g, d1 and d2
 
@@ -107,10 +107,9 @@ def train(
     last = settings.epochs * batches
     trainer = Trainer(settings, images.shape[-1], compute, group)
     real = RealImages(images, compute.device)
-    shown = sample_noise(settings, compute.device)
     checkpoints = safeguards.checkpoints if group.first else None
 
-    place = _Place(random_stream(CPU, settings.seed, SHUFFLE).get_state())
+    place = _Place(torch_stream(CPU, Stream.TRAIN_SHUFFLE, settings.seed).get_state())
     content = group.from_first(checkpoints.load(last) if checkpoints else None)
     if content is not None:
         state = decode(content)
@@ -155,7 +154,7 @@ def train(
         if group.first and (
             place.epoch in settings.samples.epochs or place.epoch == settings.epochs
         ):
-            place.samples[place.epoch] = generate(trainer.drawing, shown)
+            place.samples[place.epoch] = sample_grid(trainer.drawing, settings)
             observer.on_samples(place.epoch, place.samples[place.epoch])
         place.epoch, place.batch, place.total = place.epoch + 1, 0, [0.0] * LOSSES
         place.shuffle = shuffle.get_state()
@@ -193,6 +192,16 @@ def _check_divergence(
     if sign not in warned and group.first:
         warn(message)
     warned.add(sign)
+
+
+def sample_grid(generator: Generator, settings: TrainSettings) -> NDArray[np.uint8]:
+    """Draw the images of a sample grid, always the same ones of a training.
+
+    Returns:
+        uint8, (rows * columns, size, size).
+    """
+    count = settings.samples.rows * settings.samples.columns
+    return generate(generator, integer_seed(Stream.TRAIN_SAMPLES, settings.seed), count)
 
 
 @dataclass

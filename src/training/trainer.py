@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..common.devices import Compute
-from ..common.rng import random_stream
+from ..common.rng import Stream, torch_stream
 from ..config.train import OptimizerSettings, TrainSettings
 from ..models.layers import Dropout, initialize
 from ..models.networks import Discriminator, Generator
@@ -28,8 +28,6 @@ from .losses import LOSSES, Network, gradient_penalty
 from .optimizers import OPTIMIZERS
 
 CPU = torch.device("cpu")
-# Streams of randomness, told apart by the second number of their keys.
-WEIGHTS, SHUFFLE, NOISE, DROPOUT, SAMPLES, AUGMENTATION, PENALTY = range(7)
 
 
 class Trainer:
@@ -42,7 +40,7 @@ class Trainer:
         compute: Compute,
         group: Group = ALONE,
     ) -> None:
-        weights = random_stream(CPU, settings.seed, WEIGHTS)
+        weights = torch_stream(CPU, Stream.TRAIN_WEIGHTS, settings.seed)
         start = settings.initialization
         self.generator = initialize(Generator(settings.generator, image_size), start, weights)
         self.discriminator = initialize(
@@ -61,12 +59,12 @@ class Trainer:
         )
         device = compute.device
         self._streams = {
-            name: random_stream(device, settings.seed, stream)
+            name: torch_stream(device, stream, settings.seed)
             for name, stream in (
-                ("noise", NOISE),
-                ("dropout", DROPOUT),
-                ("augmentation", AUGMENTATION),
-                ("penalty", PENALTY),
+                ("noise", Stream.TRAIN_NOISE),
+                ("dropout", Stream.TRAIN_DROPOUT),
+                ("augmentation", Stream.TRAIN_AUGMENTATION),
+                ("penalty", Stream.TRAIN_PENALTY),
             )
         }
         for module in self.discriminator.modules():
@@ -264,13 +262,6 @@ class Trainer:
         shape = (count * self._group.size, width)
         numbers = torch.rand(shape, generator=self._streams[stream], device=self._compute.device)
         return numbers[self._group.rows(count)]
-
-
-def sample_noise(settings: TrainSettings, device: torch.device) -> Tensor:
-    """The fixed noise of the sample grids, (rows * columns, latent)."""
-    count = settings.samples.rows * settings.samples.columns
-    stream = random_stream(CPU, settings.seed, SAMPLES)
-    return torch.randn(count, settings.generator.latent_dim, generator=stream).to(device)
 
 
 def _optimizer(

@@ -7,20 +7,21 @@ a noise that is the same for every trial.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..common.devices import Compute
 from ..common.errors import UserError, lacks_memory
-from ..common.rng import random_stream
+from ..common.rng import Stream, integer_seed, numpy_stream
 from ..config.train import TrainSettings
-from ..data.patients import Patients
+from ..data.classes import CLASSES
+from ..data.dataset import ImageSet
 from ..metrics.frechet import FeatureSet, frechet_distance
+from ..metrics.scores import excess
 from ..models.networks import Generator
 from ..models.sampling import generate
 from ..training.collapse import all_finite
@@ -31,7 +32,6 @@ Extract = Callable[[Images], NDArray[np.float32]]
 FLOOR_DRAWS = 3  # draws of train images that the floor is the mean of
 FEWEST = 4  # held-out images of a class that can judge
 ENDLESS = 10**9  # epochs; the budget ends a trial
-SPLIT, DRAWS, NOISE = range(3)  # streams of randomness, told apart by the second number of keys
 
 
 class TrialError(Exception):
@@ -40,63 +40,40 @@ class TrialError(Exception):
 
 @dataclass(frozen=True)
 class Split:
-    """Train images of both classes that trials may learn from, and those that judge them."""
+    """Train images that trials may learn from, and those of other patients that score them."""
 
-    images: tuple[Images, Images]
-    patients: tuple[list[str], list[str]]
-    held_out: tuple[Images, Images]  # as many of both classes
+    train: Mapping[str, ImageSet]  # by class
+    held_out: Mapping[str, Images]  # by class, as many of each
 
 
-def hold_out(
-    images: tuple[Images, Images],
-    patients: tuple[Sequence[str], Sequence[str]],
-    share: float,
-    most: int,
-    seed: int,
-) -> Split:
-    """Set random patients of the train split aside, with about ``share`` of the images.
+def hold_out(train: Mapping[str, ImageSet], fraction: float, most: int, seed: int) -> Split:
+    """Hold out random patients of the train split, with about ``fraction`` of its images.
 
     Args:
-        images: of both classes, uint8 (n, size, size).
-        patients: of each image.
-        share: of each class's images.
+        train: the train images of each class.
+        fraction: of each class's images that are held out.
         most: held-out images of a class at most; the rest of their patients' are left out.
-        seed: names the draws.
+        seed: of the draws.
 
     Raises:
         UserError: if too few images are left on a side.
     """
-    kept: list[NDArray[np.int64]] = []
-    out: list[NDArray[np.int64]] = []
-    for number, names in enumerate(patients):
-        rng = np.random.default_rng([seed, SPLIT, number])
-        whose = Patients.named(names).numbers
-        order = rng.permutation(whose.max() + 1)
-        ends = np.cumsum(np.bincount(whose)[order])
-        chosen = order[: 1 + int(np.searchsorted(ends, share * len(names)))]
-        aside = np.isin(whose, chosen)
-        kept.append(np.flatnonzero(~aside))
-        out.append(rng.permutation(np.flatnonzero(aside)))
-    size = min(most, *map(len, out))
-    if size < FEWEST or min(map(len, kept)) < size:
+    kept, out = {}, {}
+    for number, (label, part) in enumerate(train.items()):
+        rng = numpy_stream(Stream.TUNE_HOLD_OUT, seed, number)
+        try:
+            inside, outside = part.patients.split(fraction, rng)
+        except ValueError as error:
+            raise UserError(f"the train images of {label}: {error} for a search") from error
+        kept[label], out[label] = part.take(inside), rng.permutation(outside)
+    size = min(most, *map(len, out.values()))
+    if size < FEWEST or min(map(len, kept.values())) < size:
         raise UserError(
             f"tune.held_out_fraction: {size} train images of other patients are too few to judge "
             "by; take a larger share, or more data"
         )
-    return Split(
-        images=(images[0][kept[0]], images[1][kept[1]]),
-        patients=_names(patients, kept),
-        held_out=(images[0][np.sort(out[0][:size])], images[1][np.sort(out[1][:size])]),
-    )
-
-
-def _names(
-    patients: tuple[Sequence[str], Sequence[str]], rows: Sequence[NDArray[np.int64]]
-) -> tuple[list[str], list[str]]:
-    first, second = (
-        [names[row] for row in part] for names, part in zip(patients, rows, strict=True)
-    )
-    return first, second
+    held_out = {label: train[label].images[np.sort(rows[:size])] for label, rows in out.items()}
+    return Split(kept, held_out)
 
 
 @dataclass(frozen=True)
@@ -117,53 +94,45 @@ class Judge:
     floor: float  # distance of train images of other patients
     other_class: float
     seed: int
-    device: torch.device
 
     @classmethod
     def of_class(
         cls,
-        number: int,
+        label: str,
         split: Split,
         of_real: Extract,
         of_generated: Extract,
         seed: int,
-        device: torch.device,
     ) -> "Judge":
-        """The judge of the first (0) or second (1) class.
+        """The judge of a class.
 
         Args:
-            number: of the class.
+            label: the class.
             split: the real images.
             of_real: features of real images, which may be kept for the next judge.
             of_generated: features of generated images.
             seed: names the draws and the noise.
-            device: where images are generated.
 
         Raises:
             UserError: if the features do not tell the classes apart better than chance.
         """
-        held_out, other = split.held_out[number], split.held_out[1 - number]
+        held_out, train = split.held_out[label], split.train[label].images
+        (other,) = (images for name, images in split.held_out.items() if name != label)
         size = len(held_out)
         real = FeatureSet(of_real(held_out))
-        rng = np.random.default_rng([seed, DRAWS, number])
-        draws = min(FLOOR_DRAWS, len(split.images[number]) // size)
-        rows = rng.permutation(len(split.images[number]))[: draws * size]
-        features = of_real(split.images[number][rows])
-        floor = float(
-            np.mean(
-                [
-                    frechet_distance(FeatureSet(features[i * size : (i + 1) * size]), real)
-                    for i in range(draws)
-                ]
-            )
-        )
+        # The floor: train images of other patients than the held-out ones.
+        rng = numpy_stream(Stream.TUNE_FLOOR, seed, CLASSES.index(label))
+        draws = min(FLOOR_DRAWS, len(train) // size)
+        features = of_real(train[rng.permutation(len(train))[: draws * size]])
+        parts = [FeatureSet(features[i * size : (i + 1) * size]) for i in range(draws)]
+        floor = float(np.mean([frechet_distance(part, real) for part in parts]))
         other_class = frechet_distance(FeatureSet(of_real(other)), real)
         if other_class <= floor:
             raise UserError(
                 f"these features put the other class ({other_class:.3g}) no farther away than "
                 f"other patients of the same one ({floor:.3g}); set fid.extractor to a better one"
             )
-        return cls(of_generated, real, size, floor, other_class, seed, device)
+        return cls(of_generated, real, size, floor, other_class, seed)
 
     def score(self, generator: Generator) -> tuple[Score, Images]:
         """Judge a generator; its images are uint8 (n, size, size).
@@ -173,15 +142,15 @@ class Judge:
         """
         if not all_finite((generator,)):
             raise TrialError("the training has diverged: the weights are not finite numbers")
-        stream = random_stream(torch.device("cpu"), self.seed, NOISE)
-        noise = torch.randn((self.images, generator.settings.latent_dim), generator=stream)
-        images = generate(generator, noise.to(self.device))
+        images = generate(generator, integer_seed(Stream.TUNE_GENERATED, self.seed), self.images)
         distance = frechet_distance(FeatureSet(self.extract(images)), self.real)
         return Score(distance, self.excess(distance)), images
 
     def excess(self, distance: float) -> float:
         """How far above the floor, as a share of how far the other class is."""
-        return (distance - self.floor) / (self.other_class - self.floor)
+        share = excess(distance, self.floor, self.other_class)
+        assert share is not None  # ``of_class`` refuses other features
+        return share
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from ..common.rng import Stream, integer_seed
 from .storage import (
     SURPLUS,
     original,
@@ -33,7 +33,7 @@ class GivenFirst(BaseSampler):
         self._tpe = self._for(0)
 
     def _for(self, number: int) -> TPESampler:
-        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        seed = integer_seed(Stream.TUNE_SAMPLER, self._seed, number) % 2**32
         return TPESampler(n_startup_trials=self._startup, seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:

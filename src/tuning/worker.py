@@ -19,8 +19,7 @@ from ..common.devices import Compute, choose_compute
 from ..common.processes import end_with_parent
 from ..config.settings import ClassName, Settings, flatten
 from ..config.train import TrainSettings
-from ..data.classes import CLASSES
-from ..data.dataset import train_splits
+from ..data.dataset import train_sets
 from ..data.download import cache_folder
 from ..metrics.extractors import choose_extractor
 from ..metrics.features import FeatureCache, extract_features
@@ -82,18 +81,16 @@ def judged_by(
     label: ClassName, split: Split, settings: Settings, root: Path, device: torch.device
 ) -> tuple[NDArray[np.uint8], Judge]:
     """The images of a class to train on, and the judge, with the extractor of the parameters."""
-    extractor, _ = choose_extractor(settings.fid, root, (split.images, split.patients), device)
+    extractor, _ = choose_extractor(settings.fid, root, lambda: split.train, device)
     cache, batch = FeatureCache(cache_folder() / "features"), settings.fid.batch_size
-    number = [name.lower() for name in CLASSES].index(label)
     judge = Judge.of_class(
-        number,
+        label.upper(),
         split,
         lambda images: cache.features(extractor, images, batch, device),
         lambda images: extract_features(extractor, images, batch, device),
         settings.tune.seed,
-        device,
     )
-    return split.images[number], judge
+    return split.train[label.upper()].images, judge
 
 
 class _Worker:
@@ -144,7 +141,7 @@ class _Worker:
         """The images to train on, and the judge."""
         settings, device = self._search.settings, self._compute.device
         tune = settings.tune
-        split = hold_out(*train_splits(), tune.held_out_fraction, tune.max_images, tune.seed)
+        split = hold_out(train_sets(), tune.held_out_fraction, tune.max_images, tune.seed)
         return judged_by(self._search.label, split, settings, self._job.root, device)
 
     def _try_new(self, trial: optuna.Trial) -> float | tuple[float, float]:

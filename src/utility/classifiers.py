@@ -6,7 +6,6 @@ LeNet-5 (LeCun et al., 1998) is the plain one, which the thesis explains; a smal
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,35 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..common.errors import UserError
-from ..common.rng import random_stream
+from ..common.rng import Stream, torch_stream
 from ..config.utility import UtilitySettings
-from ..data.patients import Patients, Places
+from ..data.classes import CLASSES
+from ..data.dataset import ImageSet
 from ..models.initialization import initialize_for_relu
 from ..models.sampling import to_unit_range
 
-WEIGHTS, BATCHES, AUGMENTATION = range(40, 43)  # streams of randomness
+CPU = torch.device("cpu")
 CHECKS = 10  # times that a training is held against the validation images
 ROTATION, TRANSLATION, SCALE = math.radians(10), 0.1, 0.1  # at most; of the half side, and of 1
 EXPOSURE = 0.2  # at most, of half the range of grey values, and of 1
 WEIGHT_DECAY = 0.01
 BATCH_OF_JUDGING = 256
 Logits = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images, uint8 (n, size, size), whether they show pneumonia, (n,), and whose they are."""
-
-    images: NDArray[np.uint8]
-    sick: NDArray[np.bool_]
-    patients: Patients  # of two classes, none in both
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def of(self, rows: Places) -> "LabelledImages":
-        """The images at some places."""
-        return LabelledImages(self.images[rows], self.sick[rows], self.patients.of(rows))
 
 
 class LeNet(nn.Module):
@@ -104,11 +88,11 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 
 def train_to_diagnose(
     network: str,
-    sources: Sequence[LabelledImages],
-    validation: LabelledImages,
+    sources: Sequence[ImageSet],
+    validation: ImageSet,
     augment: bool,
     settings: UtilitySettings,
-    key: tuple[int, ...],
+    key: tuple[int, int],
     device: torch.device,
 ) -> nn.Module:
     """Train a network; what it was when it did best on the validation images.
@@ -121,18 +105,18 @@ def train_to_diagnose(
         validation: real images of other patients.
         augment: whether to rotate, move, scale and expose the images anew each time.
         settings: the schedule.
-        key: names the randomness.
+        key: index of the network, and number of the repeat, for the random streams.
         device: what to train on.
 
     Raises:
         UserError: if it diverges.
     """
-    model = _new_network(network, sources[0].images.shape[-1], key).to(device)
-    draw = random_stream(torch.device("cpu"), *key, BATCHES)
-    chance = random_stream(torch.device("cpu"), *key, AUGMENTATION)
-    groups = [part.of(np.flatnonzero(part.sick == sick)) for part in sources for sick in (0, 1)]
+    model = _new_network(network, sources[0].images.shape[-1], settings.seed, key).to(device)
+    draw = torch_stream(CPU, Stream.UTILITY_BATCHES, settings.seed, *key)
+    chance = torch_stream(CPU, Stream.UTILITY_AUGMENTATION, settings.seed, *key)
+    groups = [part.take(part.class_indices(label)) for part in sources for label in CLASSES]
     share = max(settings.batch_size // len(groups), 1)
-    y = torch.tensor([float(part.sick[0]) for part in groups], device=device)
+    y = torch.tensor([float(part.is_pneumonia[0]) for part in groups], device=device)
     y = y.repeat_interleave(share)
     adam = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
@@ -155,7 +139,9 @@ def train_to_diagnose(
         loss.backward()
         adam.step()
         if step % every == 0 or step == settings.training_steps:
-            found = balanced_loss(validation.sick, diagnose(model, validation.images, device))
+            found = balanced_loss(
+                validation.is_pneumonia, diagnose(model, validation.images, device)
+            )
             if found < best:
                 best = found
                 state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -176,12 +162,12 @@ def diagnose(model: nn.Module, images: NDArray[np.uint8], device: torch.device) 
     return torch.cat(parts).double().cpu().numpy()
 
 
-def balanced_loss(sick: NDArray[np.bool_], logits: Logits) -> float:
+def balanced_loss(is_pneumonia: NDArray[np.bool_], logits: Logits) -> float:
     """The mean cross-entropy, both classes weighing the same; infinite of no finite logits."""
     if not np.isfinite(logits).all():
         return math.inf
-    losses = np.logaddexp(0, np.where(sick, -logits, logits))
-    return float((losses[sick].mean() + losses[~sick].mean()) / 2)
+    losses = np.logaddexp(0, np.where(is_pneumonia, -logits, logits))
+    return float((losses[is_pneumonia].mean() + losses[~is_pneumonia].mean()) / 2)
 
 
 def disturb(images: Tensor, chance: Tensor) -> Tensor:
@@ -202,7 +188,7 @@ def disturb(images: Tensor, chance: Tensor) -> Tensor:
     return turned * gain + EXPOSURE * light.view(-1, 1, 1, 1)
 
 
-def _new_network(name: str, size: int, key: tuple[int, ...]) -> nn.Module:
+def _new_network(name: str, size: int, seed: int, key: tuple[int, int]) -> nn.Module:
     """An untrained network."""
-    random = random_stream(torch.device("cpu"), *key, WEIGHTS)
+    random = torch_stream(CPU, Stream.UTILITY_WEIGHTS, seed, *key)
     return initialize_for_relu(NETWORKS[name](size), random)

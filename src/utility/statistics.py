@@ -6,48 +6,48 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
+from ..common.rng import Stream, numpy_stream
 from ..config.utility import UtilitySettings
-from ..data.patients import Places
+from ..data.classes import CLASSES
+from ..data.dataset import ImageSet
+from ..data.patients import Indices
 from ..metrics.intervals import CONFIDENCE
-from .classifiers import NETWORKS, LabelledImages, Logits
+from .classifiers import NETWORKS, Logits
 from .trials import BASELINE, CHALLENGERS, Exams, Outcome, check_patients
 
-HALVES = 2  # stream of randomness
 BINS = 10  # of the calibration error
-SPECIFICITY = 0.95  # at which the sensitivity is told
+SPECIFICITY = 0.95  # at which the sensitivity is stated
 Labels = NDArray[np.bool_]
 
 
-def area(sick: Labels, logits: Logits) -> float:
-    """The area under the ROC curve; ties count half."""
-    ranks = scipy.stats.rankdata(logits)
-    n, m = int(sick.sum()), int((~sick).sum())
-    return float((ranks[sick].sum() - n * (n + 1) / 2) / (n * m))
+def area(is_pneumonia: Labels, logits: Logits) -> float:
+    """Compute the area under the ROC curve."""
+    return float(roc_auc_score(is_pneumonia, logits))
 
 
-def balanced_accuracy(sick: Labels, logits: Logits) -> float:
-    """The mean of sensitivity and specificity, where a logit above 0 says sick."""
-    return float(((logits[sick] > 0).mean() + (logits[~sick] <= 0).mean()) / 2)
+def balanced_accuracy(is_pneumonia: Labels, logits: Logits) -> float:
+    """Compute the mean of sensitivity and specificity, where a logit above 0 says pneumonia."""
+    return float(balanced_accuracy_score(is_pneumonia, logits > 0))
 
 
-def sensitivity(sick: Labels, logits: Logits) -> float:
-    """The share of the sick above a threshold that 95 % of the healthy do not exceed."""
-    healthy = np.sort(logits[~sick])
-    threshold = healthy[len(healthy) - 1 - int((1 - SPECIFICITY) * len(healthy) + 1e-9)]
-    return float((logits[sick] > threshold).mean())
+def sensitivity(is_pneumonia: Labels, logits: Logits) -> float:
+    """Compute the largest sensitivity at a specificity of ``SPECIFICITY`` or more."""
+    false_positives, true_positives, _ = roc_curve(is_pneumonia, logits, drop_intermediate=False)
+    return float(true_positives[false_positives <= 1 - SPECIFICITY + 1e-9].max())
 
 
-def calibration_error(sick: Labels, logits: Logits) -> float:
+def calibration_error(is_pneumonia: Labels, logits: Logits) -> float:
     """The expected calibration error (Naeini et al., 2015), both classes weighing the same.
 
     The networks learn from as many images of each class, so that is what their probabilities are
     of, whatever the share of the sick in the test split.
     """
-    weight = np.where(sick, 0.5 / sick.sum(), 0.5 / (~sick).sum())
+    weight = np.where(is_pneumonia, 0.5 / is_pneumonia.sum(), 0.5 / (~is_pneumonia).sum())
     probability = 1 / (1 + np.exp(-logits))
     bins = np.minimum((probability * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, weight * (probability - sick), minlength=BINS)
+    gaps = np.bincount(bins, weight * (probability - is_pneumonia), minlength=BINS)
     return float(np.abs(gaps).sum())
 
 
@@ -60,7 +60,7 @@ METRICS: dict[str, Callable[[Labels, Logits], float]] = {
 
 
 def summarize(
-    outcomes: Sequence[Outcome], test: LabelledImages, settings: UtilitySettings
+    outcomes: Sequence[Outcome], test: ImageSet, settings: UtilitySettings
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores of all arms, and how far the challengers are above the baseline.
 
@@ -85,7 +85,10 @@ def summarize(
         # By repeat and part of the test set: the whole one, then its halves.
         table = {
             place: np.array(
-                [[score(test.sick[part], each[part]) for part in (whole, *halves)] for each in of]
+                [
+                    [score(test.is_pneumonia[part], each[part]) for part in (whole, *halves)]
+                    for each in of
+                ]
             )
             for place, of in logits.items()
         }
@@ -103,12 +106,12 @@ def summarize(
     return pd.DataFrame(rows), pd.DataFrame(gaps)
 
 
-def _halves(test: LabelledImages, settings: UtilitySettings) -> list[Places]:
-    """Halves of the test set's patients, of each class."""
-    rng = np.random.default_rng([settings.seed, HALVES])
-    classes = [np.flatnonzero(test.sick == sick) for sick in (False, True)]
+def _halves(test: ImageSet, settings: UtilitySettings) -> list[Indices]:
+    """Draw halves of the test set's patients, of each class."""
+    rng = numpy_stream(Stream.UTILITY_HALVES, settings.seed)
+    classes = [test.class_indices(label) for label in CLASSES]
     return [
-        np.concatenate([rows[test.patients.of(rows).half_of_patients(rng)] for rows in classes])
+        np.concatenate([rows[test.patients.take(rows).half_of_patients(rng)] for rows in classes])
         for _ in range(settings.resamples)
     ]
 
@@ -155,5 +158,5 @@ def gan_accuracies(outcomes: Sequence[Outcome], exams: Exams) -> dict[str, dict[
     return found
 
 
-def _mean(images: LabelledImages, logits: Sequence[Logits]) -> float:
-    return float(np.mean([balanced_accuracy(images.sick, each) for each in logits]))
+def _mean(images: ImageSet, logits: Sequence[Logits]) -> float:
+    return float(np.mean([balanced_accuracy(images.is_pneumonia, each) for each in logits]))

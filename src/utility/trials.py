@@ -17,12 +17,11 @@ import torch
 
 from ..common.errors import UserError
 from ..common.processes import begin_as_worker
+from ..common.rng import Stream, numpy_stream
 from ..config.utility import UtilitySettings
 from ..data.classes import CLASSES
-from ..data.patients import Places
-from .classifiers import NETWORKS, LabelledImages, Logits, diagnose, train_to_diagnose
-
-SPLIT, SUBSET = range(2)  # streams of randomness
+from ..data.dataset import ImageSet
+from .classifiers import NETWORKS, Logits, diagnose, train_to_diagnose
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,11 @@ class Outcome:
 class Exams:
     """The images of all trials."""
 
-    fit: LabelledImages  # real, to learn from
-    validation: LabelledImages  # real, of other patients of the train split
-    test: LabelledImages  # real, of the test split
-    generated: LabelledImages  # to learn from
-    unseen: LabelledImages  # generated as well, to be judged
+    fit: ImageSet  # real, to learn from
+    validation: ImageSet  # real, of other patients of the train split
+    test: ImageSet  # real, of the test split
+    generated: ImageSet  # to learn from
+    unseen: ImageSet  # generated as well, to be judged
 
 
 def trials(settings: UtilitySettings) -> Iterator[Trial]:
@@ -84,36 +83,40 @@ def trials(settings: UtilitySettings) -> Iterator[Trial]:
             yield Trial(network, arm, fraction, repeat)
 
 
-def split_off_validation(
-    images: LabelledImages, settings: UtilitySettings
-) -> tuple[LabelledImages, LabelledImages]:
-    """The images of most patients of each class, and those of the others.
+def split_off_validation(images: ImageSet, seed: int, fraction: float) -> tuple[ImageSet, ImageSet]:
+    """Split the train images of both classes by patient, to learn from and to validate by.
+
+    Args:
+        images: of both classes.
+        seed: of the draw.
+        fraction: of each class's images that are for validation.
 
     Raises:
         UserError: if a class has fewer than two patients.
     """
-    rng = np.random.default_rng([settings.seed, SPLIT])
-    share = 1 - settings.validation_fraction
     check_patients(images, "train")
-    kept = np.concatenate(
-        [_of_patients(images, sick, share, rng, spared=1) for sick in (False, True)]
-    )
-    held = np.setdiff1d(np.arange(len(images)), kept)
-    return images.of(np.sort(kept)), images.of(held)
+    kept, held = [], []
+    for number, label in enumerate(CLASSES):
+        rows = images.class_indices(label)
+        rng = numpy_stream(Stream.UTILITY_VALIDATION, seed, number)
+        inside, outside = images.patients.take(rows).split(fraction, rng)
+        kept.append(rows[inside])
+        held.append(rows[outside])
+    return images.take(np.concatenate(kept)), images.take(np.concatenate(held))
 
 
-def check_patients(images: LabelledImages, split: str) -> int:
-    """The patients of the class that has fewer.
+def check_patients(images: ImageSet, split: str) -> int:
+    """Count the patients of the class that has fewer.
 
     Raises:
         UserError: if it has only one.
     """
-    counts = [
-        images.patients.of(np.flatnonzero(images.sick == sick)).count for sick in (False, True)
-    ]
-    for count, label in zip(counts, CLASSES, strict=True):
+    counts = []
+    for label in CLASSES:
+        count = images.patients.take(images.class_indices(label)).count
         if count < 2:
             raise UserError(f"the {split} images of {label} are of too few patients for utility")
+        counts.append(count)
     return min(counts)
 
 
@@ -165,7 +168,7 @@ def run_trial(
     arm = ARMS[trial.arm]
     sources = []
     if arm.real:
-        sources.append(subset(exams.fit, trial.fraction, trial.repeat, settings))
+        sources.append(subset(exams.fit, trial.fraction, trial.repeat, settings.seed))
     if arm.generated:
         sources.append(exams.generated)
     number = list(NETWORKS).index(trial.network)
@@ -175,7 +178,7 @@ def run_trial(
         exams.validation,
         arm.augmented,
         settings,
-        (settings.seed, number, trial.repeat),
+        (number, trial.repeat),
         device,
     )
     return Outcome(
@@ -185,26 +188,11 @@ def run_trial(
     )
 
 
-def subset(
-    images: LabelledImages, fraction: float, repeat: int, settings: UtilitySettings
-) -> LabelledImages:
-    """Images of random patients, about ``fraction`` of each class; the same in every arm."""
-    rng = np.random.default_rng([settings.seed, SUBSET, repeat])
-    rows = [_of_patients(images, sick, fraction, rng) for sick in (False, True)]
-    return images.of(np.sort(np.concatenate(rows)))
-
-
-def _of_patients(
-    images: LabelledImages, sick: bool, share: float, rng: np.random.Generator, spared: int = 0
-) -> Places:
-    """Places of so large a share of a class's images, by whole patients, of one at least.
-
-    ``spared`` patients are never among them.
-    """
-    rows = np.flatnonzero(images.sick == sick)
-    numbers = images.patients.numbers[rows]
-    order = rng.permutation(np.unique(numbers))
-    counts = np.bincount(numbers, minlength=int(numbers.max()) + 1)[order]
-    enough = int(np.searchsorted(np.cumsum(counts), share * len(rows) - 0.5)) + 1
-    enough = min(enough, len(order) - spared)
-    return rows[np.isin(numbers, order[:enough])]
+def subset(images: ImageSet, fraction: float, repeat: int, seed: int) -> ImageSet:
+    """Draw images of random patients, ``fraction`` of each class; the same in every arm."""
+    rows = []
+    for number, label in enumerate(CLASSES):
+        of_class = images.class_indices(label)
+        rng = numpy_stream(Stream.UTILITY_SUBSET, seed, number, repeat)
+        rows.append(of_class[images.patients.take(of_class).subset(fraction, rng)])
+    return images.take(np.concatenate(rows))

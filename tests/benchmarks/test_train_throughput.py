@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
 from benchmarks.train_throughput import flops_table, settings_of
 from src.common.devices import choose_compute
-from src.common.rng import random_stream
+from src.common.rng import Stream, torch_stream
 from src.config.compute import ComputeSettings
 from src.config.train import OptimizersSettings, TrainSettings
 from src.models.layers import Dropout
 from src.models.networks import Discriminator, Generator
-from src.training.trainer import DROPOUT, NOISE, Trainer
+from src.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -122,7 +122,7 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
     )
     fast = Trainer(settings, image_size, choose_compute(chosen))
     dropout = Dropout(settings.discriminator.dropout)
-    dropout.random = random_stream(CPU, settings.seed, DROPOUT)
+    dropout.random = torch_stream(CPU, Stream.TRAIN_DROPOUT, settings.seed)
     plain = PlainTrainer(
         settings,
         generator := PlainGenerator(settings.generator, image_size),
@@ -134,9 +134,11 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
     )
     copy_generator(fast.generator, generator)
     copy_discriminator(fast.discriminator, discriminator)
-    plain.random = random_stream(CPU, settings.seed, NOISE)
+    plain.random = torch_stream(CPU, Stream.TRAIN_NOISE, settings.seed)
     # Smooth brightness, rising to the right and bottom.
-    images = torch.rand(20, 8, 1, image_size, image_size, generator=random_stream(CPU, 0))
+    images = torch.rand(
+        20, 8, 1, image_size, image_size, generator=torch.Generator().manual_seed(0)
+    )
     images = images.cumsum(-1).cumsum(-2)
     images = images / images.amax((-1, -2), keepdim=True) * 2 - 1
     ours = torch.stack([fast.step(batch) for batch in images])

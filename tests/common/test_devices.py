@@ -1,17 +1,19 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from src.common.devices import Compute, choose_compute
+from src.common import processes
+from src.common.devices import Compute, choose_compute, thread_count
 from src.common.errors import UserError
-from src.common.rng import random_stream
 from src.config.compute import ComputeSettings
 
 
 def compute_settings(**changes: Any) -> ComputeSettings:
     values = {
         "device": "cpu",
+        "threads": "auto",
         "precision": "fp32",
         "memory_format": "auto",
         "compile": False,
@@ -53,12 +55,11 @@ def test_a_missing_cuda_device_is_refused_with_the_way_out(
         choose_compute(compute_settings(device="cuda"))
 
 
-def test_processes_on_one_host_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
-    threads = []
-    monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    for processes in (1, 3, 16):
-        choose_compute(compute_settings(), 0, processes)
+def test_processes_on_one_host_share_its_cores(machine: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    machine.setattr(torch, "set_num_threads", threads.append)
+    for size in (1, 3, 16):
+        choose_compute(compute_settings(), 0, size)
     assert threads == [8, 2, 1]
 
 
@@ -91,9 +92,56 @@ def test_what_was_chosen_is_described() -> None:
     assert described["threads"] == str(torch.get_num_threads())
 
 
-def test_streams_of_different_keys_differ_and_the_same_key_repeats() -> None:
-    def draw(*key: int) -> float:
-        return float(torch.rand(1, generator=random_stream(torch.device("cpu"), *key)))
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine with eight cores and no limits."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(processes, "_cpu_quota", lambda root: None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    return monkeypatch
 
-    assert draw(1, 2) == draw(1, 2)
-    assert len({draw(1, 2), draw(2, 1), draw(1, 3)}) == 3
+
+def test_threads_are_the_least_of_affinity_variable_and_quota(machine: pytest.MonkeyPatch) -> None:
+    assert thread_count() == 8
+    machine.setenv("OMP_NUM_THREADS", "5")
+    assert thread_count() == 5
+    machine.setattr(processes, "_cpu_quota", lambda root: 2.5)
+    assert thread_count() == 2
+    machine.setattr(processes, "_cpu_quota", lambda root: 0.3)
+    assert thread_count() == 1
+    assert thread_count(6) == 6  # a number overrules them
+
+
+def test_processes_of_a_group_share_and_torchruns_variable_does_not_count(
+    machine: pytest.MonkeyPatch,
+) -> None:
+    machine.setenv("OMP_NUM_THREADS", "1")
+    machine.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert [thread_count("auto", size) for size in (1, 2, 3, 16)] == [8, 4, 2, 1]
+    assert thread_count(3, 2) == 3
+
+
+def test_a_variable_that_is_no_number_is_refused(machine: pytest.MonkeyPatch) -> None:
+    machine.setenv("OMP_NUM_THREADS", "many")
+    with pytest.raises(UserError, match="OMP_NUM_THREADS: many is no number of threads"):
+        thread_count()
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4.0),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_the_quota_of_a_container_is_read_from_its_control_group(
+    tmp_path: Path, files: dict[str, str], cores: float | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert processes._cpu_quota(tmp_path) == cores

@@ -8,8 +8,11 @@ import pytest
 from src.common import paths as workspace
 from src.common.errors import UserError
 from src.common.paths import array_path
-from src.data.dataset import test_split as split_to_judge_by
-from src.data.dataset import train_checksum, train_split
+from src.data import dataset
+from src.data.classes import CLASSES
+from src.data.dataset import ImageSet, train_checksum, train_sets
+from src.data.dataset import test_sets as sets_to_judge_by
+from src.data.patients import Patients
 
 
 @pytest.fixture(autouse=True)
@@ -55,20 +58,21 @@ def test_test_images_of_patients_or_files_of_the_train_split_are_not_judged_by(
     arrays: pd.DataFrame, tmp_path: Path
 ) -> None:
     images = np.arange(64, dtype=np.uint8).reshape(4, 4, 4)
-    np.save(array_path("NORMAL", "test"), images)
+    for label in CLASSES:
+        np.save(array_path(label, "test"), images if label == "NORMAL" else images[:0])
     place = {"split": "test", "label": "NORMAL"}
     whose = (("q1", "new"), ("p1", "another image of p1"), ("q2", "NORMAL0"), ("q3", "PNEUMONIA0"))
     rows = [place | {"patient": name, "sha256": checksum} for name, checksum in whose]
     table = tmp_path / "data" / "arrays" / "table.csv"
     pd.concat([arrays, pd.DataFrame(rows)]).to_csv(table, index=False)
-    found, names = split_to_judge_by("NORMAL")
-    np.testing.assert_array_equal(found, images[[0, 3]])
-    assert names == ["q1", "q3"]
+    found = sets_to_judge_by()["NORMAL"]
+    np.testing.assert_array_equal(found.images, images[[0, 3]])
+    assert found.patients.count == 2
     np.save(array_path("NORMAL", "test"), images[1:3])
     pd.concat([arrays, pd.DataFrame(rows[1:3])]).to_csv(table, index=False)
-    found, names = split_to_judge_by("NORMAL")
-    assert found.shape == (0, 4, 4)
-    assert names == []
+    found = sets_to_judge_by()["NORMAL"]
+    assert found.images.shape == (0, 4, 4)
+    assert len(found.patients) == 0
 
 
 @pytest.mark.parametrize(
@@ -87,4 +91,27 @@ def test_a_table_that_does_not_fit_its_images_is_refused(
     table = tmp_path / "data" / "arrays" / "table.csv"
     table.write_text("\n".join(damage(table.read_text().splitlines())) + "\n")
     with pytest.raises(UserError, match=rf"table\.csv: it cannot be read \(.*{reason}.*dvc repro"):
-        train_split("PNEUMONIA")
+        train_sets()
+
+
+def test_the_table_is_parsed_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    rows_of = dataset.rows_of
+    monkeypatch.setattr(dataset, "rows_of", lambda path: parsed.append(path) or rows_of(path))
+    for _ in range(3):
+        train_sets()
+    train_checksum()
+    assert len(parsed) == 1
+
+
+def test_joined_sets_keep_their_patients_apart() -> None:
+    images = np.arange(5, dtype=np.uint8)[:, None, None]
+    normal = ImageSet.of_class(images[:3], "NORMAL", Patients(np.array([0, 0, 1])))
+    pneumonia = ImageSet.of_class(images[3:], "PNEUMONIA", Patients(np.array([0, 0])))
+    both = ImageSet.joined([normal, pneumonia])
+    assert both.images[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert both.patients.ids.tolist() == [0, 0, 1, 2, 2]
+    assert both.class_indices("PNEUMONIA").tolist() == [3, 4]
+    part = both.take(np.array([4, 0]))
+    assert part.is_pneumonia.tolist() == [True, False]
+    assert part.patients.ids.tolist() == [2, 0]

@@ -1,8 +1,9 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from src.data.patients import names_a_patient, patient_of
+from src.data.patients import Patients, names_a_patient, patient_of
 from src.data.sources import survey_archive
 
 
@@ -57,3 +58,38 @@ def test_the_real_archive_has_the_published_patients_and_none_crosses(archive: P
     }
     for label in ("NORMAL", "PNEUMONIA"):
         assert not patients["train", label] & patients["test", label]
+
+
+@pytest.mark.parametrize(
+    ("patients", "fraction", "expected"),
+    [(2, 0.5, 1), (2, 0.01, 1), (10, 0.01, 1), (3, 0.99, 2), (10, 0.2, 2), (10, 0.24, 2)],
+)
+def test_at_least_one_patient_is_held_out_and_one_kept(
+    patients: int, fraction: float, expected: int
+) -> None:
+    kept, held = Patients(np.arange(patients)).split(fraction, np.random.default_rng(1))
+    assert len(held) == expected
+    assert sorted([*kept, *held]) == list(range(patients))
+
+
+def test_held_out_images_are_of_whole_patients_and_of_about_the_fraction() -> None:
+    ids = np.random.default_rng(0).integers(0, 40, 300)
+    shares = []
+    for seed in range(50):
+        kept, held = Patients(ids).split(0.2, np.random.default_rng(seed))
+        assert not set(ids[kept]) & set(ids[held])
+        assert sorted([*kept, *held]) == list(range(300))
+        shares.append(len(held) / 300)
+    assert np.mean(shares) == pytest.approx(0.2, abs=0.01)
+    assert np.ptp(shares) < 0.06
+
+
+def test_one_patient_alone_cannot_be_split() -> None:
+    with pytest.raises(ValueError, match="two patients"):
+        Patients(np.zeros(9, dtype=int)).split(0.5, np.random.default_rng(0))
+
+
+def test_a_subset_may_be_of_all_patients_and_is_of_one_at_least() -> None:
+    patients = Patients(np.arange(12) // 3)
+    assert len(patients.subset(1.0, np.random.default_rng(0))) == 12
+    assert len(patients.subset(0.001, np.random.default_rng(0))) == 3

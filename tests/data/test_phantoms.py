@@ -60,7 +60,7 @@ def test_the_same_settings_give_the_same_bytes_and_another_seed_others() -> None
 
 def test_the_number_of_cores_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     first = list(draw_phantoms(settings()))
-    monkeypatch.setattr(phantoms.os, "sched_getaffinity", lambda pid: {0})
+    monkeypatch.setattr(phantoms, "available_cores", lambda: 1)
     assert list(draw_phantoms(settings())) == first
 
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,11 @@ from numpy.typing import NDArray
 
 from src.common.errors import UserError
 from src.config.fid import ClassifierSettings
+from src.data.classes import CLASSES
+from src.data.dataset import ImageSet
+from src.data.patients import Patients
 from src.metrics import classifier
-from src.metrics.classifier import TrainedClassifier, _held_out, train_classifier
+from src.metrics.classifier import TrainedClassifier, cached_classifier, train_classifier
 from tests.conftest import noted_streams
 
 
@@ -25,10 +30,19 @@ def easy_images(count: int, bright_left: bool) -> NDArray[np.uint8]:
     return images
 
 
+def sets(*images: NDArray[np.uint8], of_patient: int = 1) -> dict[str, ImageSet]:
+    """Sets of both classes, with so many images of each patient."""
+    return {
+        label: ImageSet.of_class(part, label, Patients(np.arange(len(part)) // of_patient))
+        for label, part in zip(CLASSES, images, strict=True)
+    }
+
+
+EASY = sets(easy_images(60, False), easy_images(30, True), of_patient=2)
+
+
 def trained(cpu: torch.device, epochs: int = 12) -> TrainedClassifier:
-    images = easy_images(60, False), easy_images(30, True)
-    patients = [f"a{i // 2}" for i in range(60)], [f"b{i // 2}" for i in range(30)]
-    return train_classifier(images, patients, settings(epochs), 6, 1, cpu)
+    return train_classifier(EASY, settings(epochs), 6, 1, cpu)
 
 
 def test_it_learns_what_can_be_learnt_and_says_how_well(cpu: torch.device) -> None:
@@ -46,24 +60,6 @@ def test_the_same_seed_gives_the_same_features(cpu: torch.device) -> None:
         assert torch.equal(first.extractor(image), again.extractor(image))
 
 
-def test_held_out_images_are_of_whole_patients() -> None:
-    patients = [f"p{i % 10}" for i in range(50)]
-    held = _held_out(patients, 0.2, (1, 2))
-    outside = {name for name, inside in zip(patients, held, strict=True) if inside}
-    kept = {name for name, inside in zip(patients, held, strict=True) if not inside}
-    assert len(outside) == 2
-    assert not outside & kept
-
-
-@pytest.mark.parametrize(
-    ("patients", "share", "expected"), [(2, 0.5, 1), (2, 0.01, 1), (10, 0.01, 1), (3, 0.99, 2)]
-)
-def test_at_least_one_patient_is_held_out_and_one_kept(
-    patients: int, share: float, expected: int
-) -> None:
-    assert _held_out([f"p{i}" for i in range(patients)], share, (1,)).sum() == expected
-
-
 def test_both_classes_weigh_the_same_and_an_epochs_loss_is_the_mean(
     cpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,16 +72,16 @@ def test_both_classes_weigh_the_same_and_an_epochs_loss_is_the_mean(
         return loss
 
     monkeypatch.setattr(F, "binary_cross_entropy_with_logits", noting)
-    told: list[float] = []
-    images = easy_images(60, False), easy_images(30, True)
-    patients = [f"a{i}" for i in range(60)], [f"b{i}" for i in range(30)]
-    shown = settings(1).model_copy(update={"batch_size": 17})  # 45 and 22 are kept: three of 17, 16
-    train_classifier(images, patients, shown, 6, 1, cpu, lambda _, loss: told.append(loss))
+    easy = sets(easy_images(60, False), easy_images(30, True))
+    shown = settings(1).model_copy(update={"batch_size": 17})  # 45 and 23 are kept: four of 17
+    found = train_classifier(easy, shown, 6, 1, cpu)
     y, weight = (torch.cat([part[i] for part in seen]) for i in (1, 2))
-    assert (len(y), int(y.sum())) == (67, 22)
-    assert float(weight[y > 0].sum()) == pytest.approx(33.5)
-    assert float(weight[y == 0].sum()) == pytest.approx(33.5)
-    assert told == [pytest.approx(sum(loss * len(part) for loss, part, _ in seen) / 67)]
+    assert (len(y), int(y.sum())) == (68, 23)
+    assert float(weight[y > 0].sum()) == pytest.approx(34)
+    assert float(weight[y == 0].sum()) == pytest.approx(34)
+    assert list(found.losses) == [
+        pytest.approx(sum(loss * len(part) for loss, part, _ in seen) / 68)
+    ]
 
 
 def test_training_images_are_mirrored_and_of_other_exposure_and_grain() -> None:
@@ -118,22 +114,20 @@ def test_each_layer_halves_the_image(cpu: torch.device) -> None:
     assert [p.numel() for p in extractor.convolutions.parameters()] == [72, 8, 8, 576, 8, 8]
 
 
-def test_one_patient_alone_cannot_be_held_out() -> None:
+def test_one_patient_alone_cannot_be_held_out(cpu: torch.device) -> None:
+    alone = sets(easy_images(9, False), easy_images(9, True), of_patient=9)
     with pytest.raises(UserError, match="two patients"):
-        _held_out(["p"] * 9, 0.2, (1,))
+        train_classifier(alone, settings(1), 6, 1, cpu)
 
 
 def test_what_is_told_of_unseen_patients_is_of_unseen_ones(cpu: torch.device) -> None:
     """Labels without meaning: what was seen is learnt by heart, what was not is guessed."""
     rng = np.random.default_rng(3)
-    images = tuple(rng.integers(0, 256, (40, 16, 16), dtype=np.uint8) for _ in range(2))
-    patients = [f"a{i}" for i in range(40)], [f"b{i}" for i in range(40)]
-    told: list[tuple[int, float]] = []
-    found = train_classifier(
-        (images[0], images[1]), patients, settings(60), 16, 1, cpu, lambda *now: told.append(now)
-    )
-    assert [epoch for epoch, _ in told] == list(range(1, 61))
-    assert told[-1][1] < told[0][1]
+    images = [rng.integers(0, 256, (40, 16, 16), dtype=np.uint8) for _ in range(2)]
+    done: list[None] = []
+    found = train_classifier(sets(*images), settings(60), 16, 1, cpu, lambda: done.append(None))
+    assert len(done) == len(found.losses) == 60
+    assert found.losses[-1] < found.losses[0]
     assert 0.2 < found.held_out_accuracy < 0.8
 
 
@@ -142,5 +136,48 @@ def test_every_stream_of_randomness_has_the_seed_and_a_number_of_its_own(
 ) -> None:
     keys = noted_streams(monkeypatch, classifier)
     trained(cpu, 1)
-    assert [seed for seed, _ in keys] == [1, 1, 1]
+    assert [seed for _, seed in keys] == [1, 1, 1]
     assert len(set(keys)) == 3
+
+
+def test_a_classifier_is_trained_once_and_comes_back_with_the_same_bytes(
+    cpu: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings = []
+    train = classifier.train_classifier
+    monkeypatch.setattr(
+        classifier, "train_classifier", lambda *given: trainings.append(1) or train(*given)
+    )
+
+    def cached(**changes: object) -> TrainedClassifier:
+        given = {"train": EASY, "settings": settings(1), "dims": 6, "seed": 1, "device": cpu}
+        return cached_classifier(**given | changes, folder=tmp_path)  # type: ignore[arg-type]
+
+    first, again = cached(), cached()
+    assert trainings == [1]
+    assert first.extractor.fingerprint == again.extractor.fingerprint
+    assert first.extractor.fingerprint == trained(cpu, 1).extractor.fingerprint
+    assert (first.losses, first.held_out_accuracy) == (again.losses, again.held_out_accuracy)
+    # Whatever it depends on makes it another one.
+    others = sets(easy_images(60, False), easy_images(30, True), of_patient=3)
+    before = len(trainings)
+    for change in ({"train": others}, {"settings": settings(2)}, {"dims": 5}, {"seed": 2}):
+        cached(**change)
+    assert len(trainings) == before + 4
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    cached()
+    torch.set_num_threads(threads)
+    assert len(trainings) == before + 5
+
+
+def test_a_damaged_classifier_is_trained_again_with_a_warning(
+    cpu: torch.device, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (EASY, settings(1), 6, 1, cpu, tmp_path)
+    first = cached_classifier(*given)
+    (file,) = tmp_path.glob("*.pt")
+    file.write_bytes(b"no weights")
+    again = cached_classifier(*given)
+    assert again.extractor.fingerprint == first.extractor.fingerprint
+    assert "is trained again" in capsys.readouterr().err

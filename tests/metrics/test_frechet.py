@@ -151,7 +151,7 @@ def test_moments_may_be_rounded(scale: float) -> None:
 
 def strangers(*sets: Features) -> tuple[Patients, Patients]:
     """Every image of another patient."""
-    first, second = (Patients.strangers(len(part)) for part in sets)
+    first, second = (Patients.singletons(len(part)) for part in sets)
     return first, second
 
 
@@ -180,8 +180,8 @@ def test_images_of_one_patient_are_kept_together_in_the_extrapolation() -> None:
         x = np.sqrt(0.9) * shared + np.sqrt(0.1) * rng.standard_normal(shared.shape)
         y = rng.standard_normal((2000, 8)) + 0.5
         for known in found:
-            whose = Patients(owner) if known else Patients.strangers(len(x))
-            limit = extrapolated_distance(x, y, (whose, Patients.strangers(len(y))), rng)
+            whose = Patients(owner) if known else Patients.singletons(len(x))
+            limit = extrapolated_distance(x, y, (whose, Patients.singletons(len(y))), rng)
             assert limit is not None
             found[known].append(limit)
     assert np.mean(found[True]) == pytest.approx(8 * 0.5**2, rel=0.05)

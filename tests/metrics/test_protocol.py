@@ -99,7 +99,7 @@ def test_the_seed_names_the_draws_and_more_iterations_do_not_change_the_first() 
 
 def test_of_a_large_set_only_the_images_that_are_drawn_are_needed() -> None:
     features = {"RN": gaussian("RN", 5000, 1), "RP": gaussian("RP", 400, 2)}
-    patients = {name: Patients.strangers(len(part)) for name, part in features.items()}
+    patients = {name: Patients.singletons(len(part)) for name, part in features.items()}
     rows = rows_to_draw(patients, 3, 20, 5)
     assert len(rows["RN"]) <= 3 * 3 * 20
     real = {name: RealFeatures(patients[name], rows[name], features[name][rows[name]])
@@ -119,7 +119,9 @@ def test_a_set_that_is_too_small_is_named() -> None:
 def test_a_floor_needs_draws_of_two_images_without_a_common_patient() -> None:
     def real(owners: str) -> RealFeatures:
         places = np.arange(len(owners))
-        return RealFeatures(Patients.named(list(owners)), places, gaussian("RP", len(owners), 3))
+        return RealFeatures(
+            Patients.from_names(list(owners)), places, gaussian("RP", len(owners), 3)
+        )
 
     (rows,) = compare_sets(REAL | {"RP": real("aabbcc")}, good_fake, 1, 5, 0)
     assert rows[-1]["pair"] == "RPxRP"

@@ -5,17 +5,18 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from src.common.rng import Stream, numpy_stream
 from src.data.patients import Patients
 from src.metrics.kid_prdc import Comparison
-from src.metrics.scores import JudgedSet, class_scores, score_sets
+from src.metrics.scores import FeatureSample, class_scores, score_sets
 
 
 def gaussian(n: int, seed: int, centre: float = 0.0, d: int = 6) -> NDArray[np.float64]:
     return np.random.default_rng(seed).standard_normal((n, d)) + centre
 
 
-def strangers(n: int, seed: int, centre: float = 0.0) -> JudgedSet:
-    return JudgedSet.of_strangers(gaussian(n, seed, centre))
+def strangers(n: int, seed: int, centre: float = 0.0) -> FeatureSample:
+    return FeatureSample.of_singletons(gaussian(n, seed, centre))
 
 
 def test_a_perfect_generator_scores_the_floor() -> None:
@@ -30,8 +31,8 @@ def test_the_floor_is_of_other_patients() -> None:
     centres = gaussian(30, 1)
     images = np.repeat(centres, 10, axis=0) + 0.01 * gaussian(300, 2)
     fake = strangers(300, 3)
-    known = JudgedSet(images, Patients.named([str(number // 10) for number in range(300)]))
-    unknown = JudgedSet.of_strangers(images)
+    known = FeatureSample(images, Patients.from_names([str(number // 10) for number in range(300)]))
+    unknown = FeatureSample.of_singletons(images)
     floors = [next(iter(score_sets(real, fake, 5, 10, 0))).floor for real in (known, unknown)]
     assert floors[0] is not None
     assert floors[1] is not None
@@ -41,7 +42,7 @@ def test_the_floor_is_of_other_patients() -> None:
 def test_intervals_hold_the_expected_score_as_often_as_they_say() -> None:
     """Against scores of many more pairs of sets of two Gaussians, halfway apart."""
 
-    def sets(seed: int) -> tuple[JudgedSet, JudgedSet]:
+    def sets(seed: int) -> tuple[FeatureSample, FeatureSample]:
         return strangers(60, seed), strangers(50, 10_000 + seed, 0.6)
 
     metrics = ("frechet", "kid", "precision", "density", "coverage")
@@ -69,8 +70,8 @@ def test_any_size_from_two_images_up(n: int, metrics: int) -> None:
 def test_images_of_few_patients_have_no_interval() -> None:
     images = gaussian(40, 1)
     for patients, told in ((3, False), (4, True)):
-        owners = Patients.named([str(number % patients) for number in range(40)])
-        (first, *_) = score_sets(JudgedSet(images, owners), strangers(40, 2), 5, 10, 0)
+        owners = Patients.from_names([str(number % patients) for number in range(40)])
+        (first, *_) = score_sets(FeatureSample(images, owners), strangers(40, 2), 5, 10, 0)
         assert (first.interval is not None) == told
 
 
@@ -80,8 +81,8 @@ def test_images_that_are_mostly_of_one_patient_have_no_interval() -> None:
     for most, told in ((11, False), (10, True)):
         owners = Patients(np.maximum(np.arange(40) - most + 1, 0))
         for sets in (
-            (JudgedSet(images, owners), strangers(40, 2)),
-            (strangers(40, 2), JudgedSet(images, owners)),
+            (FeatureSample(images, owners), strangers(40, 2)),
+            (strangers(40, 2), FeatureSample(images, owners)),
         ):
             (first, *_) = score_sets(*sets, 5, 10, 0)
             assert (first.interval is not None) == told
@@ -116,7 +117,7 @@ def test_each_class_stands_beside_the_other_one_and_its_train_split() -> None:
     assert np.isnan(table.loc[("NORMAL", "recall"), "other_class"])
 
 
-def test_a_score_is_that_of_the_whole_sets_and_its_floor_that_of_twenty_pairs_of_draws() -> None:
+def test_a_score_is_that_of_the_whole_sets_and_its_floor_that_of_a_hundred_pairs_of_draws() -> None:
     real, fake = strangers(60, 1), strangers(50, 2, 0.5)
     between = Comparison(real.features, fake.features, 5)
     within = Comparison(real.features, real.features, 5)
@@ -124,14 +125,27 @@ def test_a_score_is_that_of_the_whole_sets_and_its_floor_that_of_twenty_pairs_of
         assert score.value == between.score(score.metric)
         assert (score.n_real, score.n_fake) == (60, 50)
         assert score.floor is not None
-        rng = np.random.default_rng([7, 1])
+        rng = numpy_stream(Stream.FLOOR, 7, 29)
+        drawn = numpy_stream(Stream.FLOOR_GENERATED, 7, 29)
         floors, scores = [], []
-        for _ in range(20):
-            first, second = real.patients.pair(29, rng)
+        for _ in range(100):
+            first, second = real.patients.disjoint_pair(29, rng)
             floors.append(within.score(score.metric, first, second))
-            scores.append(between.score(score.metric, first, rng.permutation(50)[:29]))
+            scores.append(between.score(score.metric, first, drawn.permutation(50)[:29]))
         expected = (29, np.mean(floors), np.std(floors, ddof=1), np.mean(scores))
         assert astuple(score.floor) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_floor_of_one_size_is_the_same_for_every_generated_set() -> None:
+    real = strangers(60, 1)
+    floors = [
+        {score.metric: score.floor for score in score_sets(real, fake, 5, 10, 7)}
+        for fake in (strangers(50, 2), strangers(60, 3, 0.5), strangers(33, 4))
+    ]
+    for metric in floors[0]:
+        found = [part[metric] for part in floors]
+        assert len({(floor.n, floor.floor, floor.spread) for floor in found if floor}) == 1
+        assert len({floor.score for floor in found if floor}) == 3
 
 
 def test_the_excess_is_of_draws_of_one_size() -> None:
@@ -141,16 +155,16 @@ def test_the_excess_is_of_draws_of_one_size() -> None:
     classes = Comparison(test["NORMAL"].features, test["PNEUMONIA"].features, 5)
     for row in class_scores(test, train, fake, 5, 4, 7).to_dict("records"):
         if row["metric"] in ("frechet", "kid"):
-            rng = np.random.default_rng([7, 2])
             n = int(row["floor_n"])
-            drawn = [[test[label].patients.draw(n, rng) for label in test] for _ in range(20)]
+            rng = numpy_stream(Stream.REFERENCE, 7, n)
+            drawn = [[test[label].patients.draw(n, rng) for label in test] for _ in range(100)]
             other = np.mean([classes.score(row["metric"], *parts) for parts in drawn])
             assert row["other_class"] == pytest.approx(other, rel=1e-12)
             above = row["score_at_floor_n"] - row["floor"]
             assert row["excess"] == pytest.approx(above / (other - row["floor"]), rel=1e-12)
             of_train = [parts[row["class"]] for parts in (test, train)]
-            rng = np.random.default_rng([7, 2])
-            drawn = [[part.patients.draw(n, rng) for part in of_train] for _ in range(20)]
+            rng = numpy_stream(Stream.REFERENCE, 7, n)
+            drawn = [[part.patients.draw(n, rng) for part in of_train] for _ in range(100)]
             apart = Comparison(of_train[0].features, of_train[1].features, 5)
             expected = np.mean([apart.score(row["metric"], *parts) for parts in drawn])
             assert row["train_test_at_floor_n"] == pytest.approx(expected, rel=1e-12)
@@ -158,7 +172,7 @@ def test_the_excess_is_of_draws_of_one_size() -> None:
 
 def test_there_is_no_excess_where_the_classes_are_no_further_apart_than_the_floor() -> None:
     same = np.ones((40, 3), dtype=np.float32)
-    alike = {label: JudgedSet.of_strangers(same) for label in ("NORMAL", "PNEUMONIA")}
+    alike = {label: FeatureSample.of_singletons(same) for label in ("NORMAL", "PNEUMONIA")}
     table = class_scores(alike, alike, alike, 5, 4, 0).set_index("metric")
     assert table.loc["frechet", "other_class"].eq(0).all()
     assert table.loc["frechet", "excess"].isna().all()
@@ -220,5 +234,5 @@ def test_the_distance_at_infinitely_many_samples_stands_beside() -> None:
     train = {"NORMAL": strangers(40, 3), "PNEUMONIA": strangers(40, 4, 2.0)}
     fake = {"NORMAL": strangers(400, 5, 0.5), "PNEUMONIA": strangers(10, 6, 2.0)}
     rows = class_scores(test, train, fake, 5, 4, 0).set_index(["class", "metric"])
-    assert rows.loc[("NORMAL", "frechet"), "infinite"] == pytest.approx(6 * 0.5**2, rel=0.15)
+    assert rows.loc[("NORMAL", "frechet"), "infinite"] == pytest.approx(6 * 0.5**2, rel=0.25)
     assert rows["infinite"].notna().sum() == 1

@@ -12,7 +12,7 @@ from src.config.train import DiscriminatorSettings, GeneratorSettings
 from src.models.io import Origin, load_generator, save_generator
 from src.models.layers import initialize
 from src.models.networks import Discriminator, Generator, count_parameters
-from src.models.portable import draw_images, draw_latents
+from src.models.sampling import draw_images, draw_latents
 from tests.conftest import Hostile
 
 THESIS_G: dict[str, Any] = {

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from src.common.devices import choose_compute
-from src.common.rng import random_stream
 from src.config.settings import load_settings
 from src.data.classes import CLASSES
+from src.data.dataset import ImageSet
+from src.data.patients import Patients
 from src.metrics.classifier import train_classifier
 from src.metrics.features import extract_features
 from src.metrics.hypothesis import Verdict, judge
@@ -46,11 +46,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], 
         for label, one in zip(CLASSES, chosen, strict=True)
     ]
     rows = kept[kept["split"] == "train"]
-    patients = [rows.loc[rows["label"] == label, "patient"].tolist() for label in CLASSES]
+    real_train = {
+        label: ImageSet.of_class(
+            arrays["train", label],
+            label,
+            Patients.from_names(rows.loc[rows["label"] == label, "patient"].tolist()),
+        )
+        for label in CLASSES
+    }
     fid = settings.fid
     extractor = train_classifier(
-        (arrays["train", "NORMAL"], arrays["train", "PNEUMONIA"]),
-        (patients[0], patients[1]),
+        real_train,
         fid.classifier,
         fid.dims,
         fid.seed,
@@ -64,9 +70,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], 
     def judged(pair: list[Generator]) -> Verdict:
         def fake(name: str, iteration: int) -> NDArray[np.float32]:
             label = ("FN", "FP").index(name)
-            stream = random_stream(device, 9, label, iteration)
-            noise = torch.randn(fid.sample_size, pair[label].settings.latent_dim, generator=stream)
-            return extract_features(extractor, generate(pair[label], noise), fid.batch_size, device)
+            images = generate(pair[label], 1000 * label + iteration, fid.sample_size)
+            return extract_features(extractor, images, fid.batch_size, device)
 
         draws = compare_sets(real, fake, 10, fid.sample_size, fid.seed)
         return judge(pd.DataFrame([row for part in draws for row in part]))

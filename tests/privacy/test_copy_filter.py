@@ -3,10 +3,11 @@ import pytest
 import torch
 
 from src.common.errors import UserError
+from src.data.dataset import ImageSet
 from src.data.patients import Patients
 from src.metrics.extractors import PixelExtractor
 from src.privacy.copy_filter import PIXELS, CopyFilter, make_spaces
-from src.privacy.copy_test import RealImages, find_copies
+from src.privacy.copy_test import find_copies
 from src.privacy.perturbations import DISTURBANCES
 from tests.privacy.test_copy_test import SETTINGS, phantoms
 
@@ -36,7 +37,7 @@ def test_the_limits_are_those_of_the_verdict() -> None:
 
 def test_too_few_patients_are_refused_rather_than_let_every_copy_pass() -> None:
     real = phantoms(7, train=30, test=2)["train"]
-    few = RealImages(real.images, Patients(np.arange(len(real.images)) % 3))
+    few = ImageSet.of_class(real.images, "NORMAL", Patients(np.arange(len(real)) % 3))
     spaces = make_spaces(PixelExtractor(64), 50, torch.device("cpu"))
     with pytest.raises(UserError, match="the train images are of fewer than 4 patients"):
         CopyFilter(few, spaces, SETTINGS, key=0)

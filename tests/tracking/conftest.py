@@ -15,12 +15,12 @@ import pytest
 from mlflow.entities import Run as Entity
 from mlflow.exceptions import MlflowException
 
-from src.models import portable
+from src.models import sampling
 from src.models.export import export_generator
 from src.tracking import address, delivery, registry, runs, store
 from src.tracking.registered_model import ModelPackage
 from src.tracking.runs import Run, start_run
-from tests.models.test_portable import saved
+from tests.models.test_sampling import saved
 from tests.servers import empty_store
 
 CARD = {"model-card.md": "not for diagnosis"}
@@ -49,7 +49,7 @@ def package(folder: Path, name: str = "chest-xray-gan-normal", **tags: str) -> M
     return ModelPackage(
         name=name,
         build=lambda out: export_generator(saved(folder / "g.pt"), CARD, out),
-        loader=Path(portable.__file__),
+        loader=Path(sampling.__file__),
         requirements=("torch", "numpy", "pandas", "pillow"),
         tags=tags,
     )

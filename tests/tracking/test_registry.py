@@ -11,12 +11,12 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from src.common.errors import UserError
-from src.models.portable import draw_images, draw_latents
+from src.models.sampling import draw_images, draw_latents
 from src.tracking.delivery import sync
 from src.tracking.registered_model import CANDIDATE, CHAMPION
 from src.tracking.registry import download_generator, model_version, set_alias
 from src.tracking.runs import start_run
-from tests.models.test_portable import saved
+from tests.models.test_sampling import saved
 from tests.tracking.conftest import Away, client, outboxes, package
 
 

@@ -14,7 +14,7 @@ from src.models.layers import Dropout
 from src.training import trainer as trainer_module
 from src.training.augmentation import augment
 from src.training.losses import LOSSES
-from src.training.trainer import CPU, Trainer, sample_noise
+from src.training.trainer import CPU, Trainer
 from tests.conftest import noted_streams, set_value
 
 
@@ -177,24 +177,13 @@ def test_compiled_networks_train_as_the_others_do(
     torch.testing.assert_close(compiled, plain)
 
 
-def test_every_stream_of_randomness_has_the_seed_and_a_number_of_its_own(
+def test_every_stream_of_randomness_has_the_seed_and_a_purpose_of_its_own(
     settings: TrainSettings, compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = noted_streams(monkeypatch, trainer_module)
     Trainer(settings, 16, compute)
-    sample_noise(settings, CPU)
-    assert [seed for seed, _ in keys] == [settings.seed] * 6
-    assert len(set(keys)) == 6
-
-
-def test_the_noise_of_the_sample_grids_is_the_seeds_alone(settings: TrainSettings) -> None:
-    noise = sample_noise(settings, CPU)
-    shown = settings.samples
-    assert noise.shape == (shown.rows * shown.columns, settings.generator.latent_dim)
-    torch.manual_seed(1)
-    assert torch.equal(sample_noise(settings, CPU), noise)
-    other = settings.model_copy(update={"seed": settings.seed + 1})
-    assert not torch.equal(sample_noise(other, CPU), noise)
+    assert [seed for _, seed in keys] == [settings.seed] * 5
+    assert len(set(keys)) == 5
 
 
 def test_apart_real_images_are_judged_by_their_smoothed_label_and_the_penalty(

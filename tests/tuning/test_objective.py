@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from src.common.devices import Compute
 from src.common.errors import UserError
 from src.config.settings import Settings
+from src.data.classes import CLASSES
+from src.data.dataset import ImageSet
+from src.data.patients import Patients
 from src.metrics.frechet import FeatureSet, frechet_distance
 from src.models.layers import initialize
 from src.models.networks import Generator
@@ -28,45 +31,56 @@ def features(images: Images) -> NDArray[np.float32]:
     return parts.reshape(len(images), 4).astype(np.float32)
 
 
+def sets(*parts: tuple[Images, list[str]]) -> dict[str, ImageSet]:
+    """Sets of both classes from images and their patients' names."""
+    return {
+        label: ImageSet.of_class(images, label, Patients.from_names(names))
+        for label, (images, names) in zip(CLASSES, parts, strict=True)
+    }
+
+
 @pytest.fixture
 def split() -> Split:
     rng = np.random.default_rng(0)
     dark = rng.integers(0, 120, (60, 16, 16), dtype=np.uint8)
     bright = rng.integers(120, 250, (90, 16, 16), dtype=np.uint8)
     names = [f"p{i // 2}" for i in range(90)]
-    return hold_out((dark, bright), (names[:60], names), 0.3, 14, 5)
+    return hold_out(sets((dark, names[:60]), (bright, names)), 0.3, 14, 5)
 
 
 @pytest.fixture
 def judge(split: Split) -> Judge:
-    return Judge.of_class(0, split, features, features, 5, CPU)
+    return Judge.of_class("NORMAL", split, features, features, 5)
 
 
 def test_no_patient_is_on_both_sides_and_both_classes_judge_alike() -> None:
-    images = tuple(np.arange(n, dtype=np.uint8)[:, None, None].repeat(4, 1) for n in (50, 80))
-    names = tuple([f"p{i // 3}" for i in range(n)] for n in (50, 80))
-    split = hold_out(images, names, 0.2, 12, 1)
-    for number in (0, 1):
-        aside = {names[number][place] for place in split.held_out[number][:, 0, 0]}
-        assert aside.isdisjoint(split.patients[number])
-        kept = [names[number][place] for place in split.images[number][:, 0, 0]]
-        assert kept == split.patients[number]
-    assert len(split.held_out[0]) == len(split.held_out[1]) == 12
-    again = hold_out(images, names, 0.2, 12, 1)
-    assert np.array_equal(again.held_out[0], split.held_out[0])
-    other = hold_out(images, names, 0.2, 12, 2)
-    assert not np.array_equal(other.held_out[0], split.held_out[0])
+    images = [np.arange(n, dtype=np.uint8)[:, None, None].repeat(4, 1) for n in (50, 80)]
+    names = [[f"p{i // 3:02}" for i in range(n)] for n in (50, 80)]
+    train = sets(*zip(images, names, strict=True))
+    split = hold_out(train, 0.2, 12, 1)
+    for label, of_class in zip(CLASSES, names, strict=True):
+        aside = {of_class[index] for index in split.held_out[label][:, 0, 0]}
+        kept = [of_class[index] for index in split.train[label].images[:, 0, 0]]
+        assert aside.isdisjoint(kept)
+        ids = train[label].patients.ids[split.train[label].images[:, 0, 0]]
+        assert np.array_equal(ids, split.train[label].patients.ids)
+    # A fifth of 50 images is three patients of three.
+    assert {len(part) for part in split.held_out.values()} == {9}
+    again = hold_out(train, 0.2, 12, 1)
+    assert np.array_equal(again.held_out["NORMAL"], split.held_out["NORMAL"])
+    other = hold_out(train, 0.2, 12, 2)
+    assert not np.array_equal(other.held_out["NORMAL"], split.held_out["NORMAL"])
 
 
 def test_too_few_images_to_judge_by_are_refused() -> None:
-    few = (np.zeros((6, 4, 4), np.uint8), np.zeros((60, 4, 4), np.uint8))
+    few = [(np.zeros((n, 4, 4), np.uint8), [f"p{i}" for i in range(n)]) for n in (6, 60)]
     with pytest.raises(UserError, match=r"tune.held_out_fraction: \d train images"):
-        hold_out(few, ([f"p{i}" for i in range(6)], [f"p{i}" for i in range(60)]), 0.2, 50, 1)
+        hold_out(sets(*few), 0.2, 50, 1)
 
 
 def test_the_excess_is_0_at_the_floor_and_1_at_the_other_class(split: Split, judge: Judge) -> None:
-    real = FeatureSet(features(split.held_out[0]))
-    other = frechet_distance(FeatureSet(features(split.held_out[1])), real)
+    real = FeatureSet(features(split.held_out["NORMAL"]))
+    other = frechet_distance(FeatureSet(features(split.held_out["PNEUMONIA"])), real)
     assert judge.other_class == pytest.approx(other)
     assert judge.excess(other) == pytest.approx(1)
     assert judge.excess(judge.floor) == 0
@@ -97,12 +111,11 @@ def test_a_generator_without_numbers_fails(judge: Judge, tiny_settings: Settings
 
 def test_features_that_do_not_tell_the_classes_apart_are_refused() -> None:
     rng = np.random.default_rng(1)
-    alike = tuple(rng.integers(0, 250, (60, 16, 16), dtype=np.uint8) for _ in range(2))
-    names = [f"p{i}" for i in range(60)]
-    held = hold_out((alike[0], alike[0]), (names, names), 0.3, 15, 5)
-    same = Split(held.images, held.patients, (held.held_out[0], held.held_out[0]))
+    alike = rng.integers(0, 250, (60, 16, 16), dtype=np.uint8), [f"p{i}" for i in range(60)]
+    held = hold_out(sets(alike, alike), 0.3, 15, 5)
+    same = Split(held.train, dict.fromkeys(CLASSES, held.held_out["NORMAL"]))
     with pytest.raises(UserError, match=r"set fid\.extractor to a better one"):
-        Judge.of_class(0, same, features, features, 5, CPU)
+        Judge.of_class("NORMAL", same, features, features, 5)
 
 
 Run = Callable[..., list[Check]]
@@ -113,7 +126,9 @@ def run(split: Split, judge: Judge, tiny_settings: Settings, compute: Compute) -
     def go(budget: Budget, **changes: Any) -> list[Check]:
         checks: list[Check] = []
         settings = tiny_settings.train.normal.model_copy(update=changes)
-        run_trial(split.images[0], settings, compute, judge, budget, 1000, checks.append)
+        run_trial(
+            split.train["NORMAL"].images, settings, compute, judge, budget, 1000, checks.append
+        )
         return checks
 
     return go

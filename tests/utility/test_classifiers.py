@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
 from src.common.errors import UserError
+from src.common.rng import Stream
 from src.config.utility import UtilitySettings
+from src.data.dataset import ImageSet
 from src.data.patients import Patients
 from src.utility import classifiers as diagnosis
 from src.utility.classifiers import (
@@ -19,7 +21,6 @@ from src.utility.classifiers import (
     ROTATION,
     SCALE,
     TRANSLATION,
-    LabelledImages,
     LeNet,
     ResidualNetwork,
     balanced_loss,
@@ -43,7 +44,7 @@ SETTINGS = UtilitySettings(
 CPU = torch.device("cpu")
 
 
-def spots(count: int, seed: int, label: bool = True) -> LabelledImages:
+def spots(count: int, seed: int, label: bool = True) -> ImageSet:
     """Noise, and in half of the images a bright spot somewhere, if labels are to mean it."""
     rng = np.random.default_rng(seed)
     images: NDArray[np.float64] = rng.normal(100, 20, (count, 16, 16))
@@ -53,11 +54,11 @@ def spots(count: int, seed: int, label: bool = True) -> LabelledImages:
         images[index, down : down + 3, right : right + 3] += 110
     if not label:
         sick = rng.permutation(sick)
-    return LabelledImages(images.clip(0, 255).astype(np.uint8), sick, Patients.strangers(count))
+    return ImageSet(images.clip(0, 255).astype(np.uint8), sick, Patients.singletons(count))
 
 
-def accuracy(model: torch.nn.Module, images: LabelledImages) -> float:
-    return float(((diagnose(model, images.images, CPU) > 0) == images.sick).mean())
+def accuracy(model: torch.nn.Module, images: ImageSet) -> float:
+    return float(((diagnose(model, images.images, CPU) > 0) == images.is_pneumonia).mean())
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -123,14 +124,14 @@ def test_it_takes_the_asked_steps_looks_at_most_ten_times_and_draws_by_its_key(
     settings = SETTINGS.model_copy(update={"training_steps": 25})
     train_to_diagnose("LeNet-5", [spots(40, 0)], spots(40, 1), True, settings, (7, 3), CPU)
     assert done == [*["step", "step", "step", "look"] * 8, "step", "look"]
-    assert {key[:2] for key in keys} == {(7, 3)}
-    assert {len(key) for key in keys} == {3}
+    assert {key[1:] for key in keys} == {(settings.seed, 7, 3)}
+    assert all(key[0] in Stream for key in keys)
     assert len(set(keys)) == 3
 
 
 def test_labels_without_meaning_teach_nothing() -> None:
     model = train_to_diagnose(
-        "residual", [spots(200, 0, label=False)], spots(60, 1), False, SETTINGS, (1,), CPU
+        "residual", [spots(200, 0, label=False)], spots(60, 1), False, SETTINGS, (1, 0), CPU
     )
     assert 0.3 < accuracy(model, spots(400, 2)) < 0.7
 
@@ -147,25 +148,25 @@ def test_what_did_best_on_the_validation_images_is_given_back(
     monkeypatch.setattr(diagnosis, "balanced_loss", recorded)
     validation = spots(60, 1)
     source = spots(40, 0, label=False)  # to be learnt by heart, which helps nobody
-    model = train_to_diagnose("LeNet-5", [source], validation, False, SETTINGS, (3,), CPU)
+    model = train_to_diagnose("LeNet-5", [source], validation, False, SETTINGS, (3, 0), CPU)
     assert len(losses) == diagnosis.CHECKS
     assert min(losses) < losses[-1]
-    found = balanced_loss(validation.sick, diagnose(model, validation.images, CPU))
+    found = balanced_loss(validation.is_pneumonia, diagnose(model, validation.images, CPU))
     assert found == min(losses)
 
 
 def test_a_training_that_diverges_names_its_parameter() -> None:
     settings = SETTINGS.model_copy(update={"learning_rate": 1e20})
     with pytest.raises(UserError, match=r"utility\.learning_rate: with it LeNet-5 diverges"):
-        train_to_diagnose("LeNet-5", [spots(40, 0)], spots(40, 1), False, settings, (3,), CPU)
+        train_to_diagnose("LeNet-5", [spots(40, 0)], spots(40, 1), False, settings, (3, 0), CPU)
 
 
 def test_every_source_and_class_has_the_same_share_of_a_batch() -> None:
     """A source of two images weighs as much as one of many: it is learnt although it disagrees."""
     many = spots(300, 0)
-    few = LabelledImages(many.images[:2], ~many.sick[:2], Patients.strangers(2))
+    few = ImageSet(many.images[:2], ~many.is_pneumonia[:2], Patients.singletons(2))
     settings = SETTINGS.model_copy(update={"training_steps": 200})
-    model = train_to_diagnose("LeNet-5", [few, few, many], few, False, settings, (4,), CPU)
+    model = train_to_diagnose("LeNet-5", [few, few, many], few, False, settings, (4, 0), CPU)
     assert accuracy(model, few) == 1
 
 

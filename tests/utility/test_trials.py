@@ -1,4 +1,4 @@
-"""Scores against scikit-learn and plain sums; arms that differ only in what they learn from."""
+"""Scores against cases worked by hand; arms that differ only in what they learn from."""
 
 import math
 
@@ -8,11 +8,11 @@ import pytest
 import scipy.stats
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score
 
 from src.common.errors import UserError
+from src.data.dataset import ImageSet
 from src.data.patients import Patients
-from src.utility.classifiers import LabelledImages
 from src.utility.statistics import (
     _interval,
     area,
@@ -51,21 +51,29 @@ def logits(labels: NDArray[np.bool_]) -> NDArray[np.float64]:
     return (np.random.default_rng(1).normal(0, 1.5, 300) + labels).round(1)
 
 
-def test_area_and_accuracy_are_those_of_scikit_learn(
-    labels: NDArray[np.bool_], logits: NDArray[np.float64]
-) -> None:
-    assert area(labels, logits) == pytest.approx(roc_auc_score(labels, logits))
-    expected = balanced_accuracy_score(labels, logits > 0)
-    assert balanced_accuracy(labels, logits) == pytest.approx(expected)
+# Logits of four images without and four with pneumonia; worked by hand.
+BY_HAND = (
+    np.array([False] * 4 + [True] * 4),
+    np.array([-2.0, -1.0, 0.5, 1.0, -1.0, 0.5, 2.0, 3.0]),
+)
 
 
-def test_sensitivity_is_the_highest_point_of_the_curve_up_to_5_percent_false_alarms(
-    labels: NDArray[np.bool_], logits: NDArray[np.float64]
-) -> None:
-    false, true, _ = roc_curve(labels, logits, drop_intermediate=False)
-    assert sensitivity(labels, logits) == pytest.approx(true[false <= 0.05 + 1e-12].max())
+def test_scores_are_those_worked_by_hand() -> None:
+    # Of 16 pairs, -1 beats one and ties with one, 0.5 beats two and ties with one, 2 and 3 beat
+    # all four: 1.5 + 2.5 + 4 + 4 = 12.
+    assert area(*BY_HAND) == pytest.approx(12 / 16)
+    # Above 0: three of four with pneumonia, two of four without.
+    assert balanced_accuracy(*BY_HAND) == pytest.approx((3 / 4 + 2 / 4) / 2)
+    # No false alarm is allowed among four, so the threshold lies above 1.
+    assert sensitivity(*BY_HAND) == pytest.approx(2 / 4)
+
+
+def test_sensitivity_allows_5_percent_of_false_alarms() -> None:
+    labels = np.repeat([False, True], [20, 4])
+    logits = np.array([*np.arange(20.0), 5.0, 18.5, 19.5, 18.0])
+    assert sensitivity(labels, logits) == pytest.approx(2 / 4)  # one of 20 may lie above: 19
     assert sensitivity(labels, labels.astype(float)) == 1
-    assert sensitivity(labels, np.zeros(300)) == 0
+    assert sensitivity(labels, np.zeros(24)) == 0
 
 
 def test_calibration_is_the_mean_gap_of_ten_bins(
@@ -94,66 +102,66 @@ def test_every_arm_is_tried_at_every_size_that_it_has() -> None:
     assert set(CHALLENGERS) <= set(ARMS)
 
 
-def families(count: int) -> LabelledImages:
+def families(count: int) -> ImageSet:
     """Images of which a patient has two; patients of both classes."""
     images = spots(count, 0)
-    return LabelledImages(
-        images.images, images.sick, Patients((np.arange(count) // 4) * 2 + images.sick)
+    return ImageSet(
+        images.images,
+        images.is_pneumonia,
+        Patients((np.arange(count) // 4) * 2 + images.is_pneumonia),
     )
 
 
 def test_validation_patients_are_no_patients_to_learn_from() -> None:
     images = families(400)
-    fit, validation = split_off_validation(images, SETTINGS)
+    fit, validation = split_off_validation(images, 5, 0.2)
     assert len(fit) + len(validation) == 400
-    assert not set(fit.patients.numbers) & set(validation.patients.numbers)
+    assert not set(fit.patients.ids) & set(validation.patients.ids)
     for sick in (False, True):
-        assert (validation.sick == sick).sum() == pytest.approx(40, abs=2)
-    again = split_off_validation(images, SETTINGS)[1]
-    np.testing.assert_array_equal(again.patients.numbers, validation.patients.numbers)
-    other = SETTINGS.model_copy(update={"seed": SETTINGS.seed + 1})
-    assert set(split_off_validation(images, other)[1].patients.numbers) != set(
-        validation.patients.numbers
-    )
+        assert (validation.is_pneumonia == sick).sum() == pytest.approx(40, abs=2)
+    again = split_off_validation(images, 5, 0.2)[1]
+    np.testing.assert_array_equal(again.patients.ids, validation.patients.ids)
+    assert set(split_off_validation(images, 6, 0.2)[1].patients.ids) != set(validation.patients.ids)
 
 
 def test_a_subset_is_of_whole_patients_as_large_as_asked_and_another_one_each_time() -> None:
     images = families(400)
-    chosen = [subset(images, 0.25, repeat, SETTINGS) for repeat in (0, 1)]
+    chosen = [subset(images, 0.25, repeat, 5) for repeat in (0, 1)]
     for part in chosen:
         assert len(part) == 100
-        assert part.sick.sum() == 50
-        assert set(np.bincount(part.patients.numbers)) == {0, 2}
-    assert set(chosen[0].patients.numbers) != set(chosen[1].patients.numbers)
-    assert len(subset(images, 1.0, 0, SETTINGS)) == 400
-    tiny = subset(images, 0.001, 0, SETTINGS)
-    assert set(tiny.sick) == {False, True}
+        assert part.is_pneumonia.sum() == 50
+        assert set(np.bincount(part.patients.ids)) == {0, 2}
+    assert set(chosen[0].patients.ids) != set(chosen[1].patients.ids)
+    assert len(subset(images, 1.0, 0, 5)) == 400
+    tiny = subset(images, 0.001, 0, 5)
+    assert set(tiny.is_pneumonia) == {False, True}
 
 
 def test_few_patients_of_many_images_still_leave_one_for_validation() -> None:
     images = spots(200, 0)
-    whose = np.arange(200) // 50 * 2 + images.sick
-    few = LabelledImages(images.images, images.sick, Patients(whose))
-    settings = SETTINGS.model_copy(update={"validation_fraction": 0.01})
-    fit, validation = split_off_validation(few, settings)
-    assert len(np.unique(validation.patients.numbers)) == 2
+    whose = np.arange(200) // 50 * 2 + images.is_pneumonia
+    few = ImageSet(images.images, images.is_pneumonia, Patients(whose))
+    fit, validation = split_off_validation(few, 5, 0.01)
+    assert len(np.unique(validation.patients.ids)) == 2
     assert len(fit) + len(validation) == 200
 
 
 def test_a_class_of_one_patient_is_refused_by_name() -> None:
     images = spots(40, 0)
-    one = LabelledImages(
-        images.images, images.sick, Patients(np.where(images.sick, 0, np.arange(40)))
+    one = ImageSet(
+        images.images,
+        images.is_pneumonia,
+        Patients(np.where(images.is_pneumonia, 0, np.arange(40))),
     )
     with pytest.raises(UserError, match="the train images of PNEUMONIA are of too few patients"):
-        split_off_validation(one, SETTINGS)
+        split_off_validation(one, 5, 0.2)
 
 
 @pytest.fixture(scope="module")
 def exams() -> Exams:
     """Generated images that teach the opposite of the truth."""
     lying = spots(100, 3)
-    wrong = LabelledImages(lying.images, ~lying.sick, lying.patients)
+    wrong = ImageSet(lying.images, ~lying.is_pneumonia, lying.patients)
     return Exams(spots(120, 0), spots(40, 1), spots(80, 2), wrong, wrong)
 
 
@@ -184,14 +192,14 @@ def test_images_that_lie_are_found_out(exams: Exams, outcomes: list[Outcome]) ->
     assert np.all(scores["value"] <= scores["high"])
 
 
-def made(test: LabelledImages, gain: float, repeats: int, seed: int) -> list[Outcome]:
+def made(test: ImageSet, gain: float, repeats: int, seed: int) -> list[Outcome]:
     """Outcomes of two arms, of which one separates the classes by ``gain`` more."""
     rng = np.random.default_rng(seed)
     found = []
     for repeat in range(repeats):
         shared = rng.normal(size=len(test))
         for arm, strength in ((BASELINE, 1.0), (CHALLENGERS[0], 1.0 + gain)):
-            own = shared + 0.3 * rng.normal(size=len(test)) + strength * test.sick
+            own = shared + 0.3 * rng.normal(size=len(test)) + strength * test.is_pneumonia
             found.append(Outcome(Trial("LeNet-5", arm, 1.0, repeat), own, own))
     return found
 
@@ -212,7 +220,9 @@ def test_scores_and_differences_are_of_the_whole_test_set_and_the_mean_of_the_re
     scores, differences = summarize(found, test, SETTINGS)
     means = {}
     for arm in (BASELINE, CHALLENGERS[0]):
-        areas = [roc_auc_score(test.sick, made.test) for made in found if made.trial.arm == arm]
+        areas = [
+            roc_auc_score(test.is_pneumonia, made.test) for made in found if made.trial.arm == arm
+        ]
         means[arm] = float(np.mean(areas))
         row = scores[(scores["arm"] == arm) & (scores["metric"] == "roc_auc")].iloc[0]
         assert row["value"] == pytest.approx(means[arm])
@@ -228,7 +238,7 @@ def test_intervals_of_scores_end_at_0_and_1(strength: int, edge: str) -> None:
     found = [
         Outcome(Trial("n", BASELINE, 1.0, repeat), logits, logits)
         for repeat in range(2)
-        for logits in [rng.normal(0, 100, len(test)) + strength * test.sick]
+        for logits in [rng.normal(0, 100, len(test)) + strength * test.is_pneumonia]
     ]
     scores, _ = summarize(found, test, SETTINGS)
     row = scores[scores["metric"] == "roc_auc"].iloc[0]
@@ -293,7 +303,7 @@ def test_one_of_many_comparisons_that_is_only_just_sure_is_not_enough() -> None:
 
 def test_a_test_split_of_one_patient_is_refused() -> None:
     images = spots(40, 0)
-    one = LabelledImages(images.images, images.sick, Patients(images.sick.astype(int)))
+    one = ImageSet(images.images, images.is_pneumonia, Patients(images.is_pneumonia.astype(int)))
     with pytest.raises(UserError, match="the test images of NORMAL are of too few patients"):
         summarize([], one, SETTINGS)
 

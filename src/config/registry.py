@@ -1,0 +1,183 @@
+"""Everything that can be chosen by name: one table for each subject, one entry for each choice.
+
+An entry says in words what it is, states the facts that parameters are checked by, and names the
+code that implements it, which ``load`` imports when it is used. So this module imports nothing,
+and a new choice is its code and one entry here; pages, commands, checks and documents take names
+and words from these tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+ROOT = __package__.rpartition(".")[0]  # src, or the package that it is installed as
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A choice: where its code is, as ``package.module:name`` below the library, and its words."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Source(Entry):
+    """A data set; its code takes (DataSettings, root, folder) and yields ``ImageRecord``s."""
+
+    credit: str
+    licence: str
+    is_real: bool  # of patients
+    disk_gib: float  # that a run needs
+
+
+@dataclass(frozen=True)
+class Loss(Entry):
+    """An adversarial loss."""
+
+    has_labels: bool = False  # that ``label_smoothing`` can lower
+    needs_penalty: bool = False
+
+
+@dataclass(frozen=True)
+class Upsampling(Entry):
+    """A layer that enlarges maps."""
+
+    covers_stride: bool  # whatever its kernel; else a kernel below the stride leaves holes
+
+
+@dataclass(frozen=True)
+class Extractor(Entry):
+    """A feature extractor; its code takes an ``ExtractorSpec``."""
+
+    dims: tuple[int, ...] | None = None  # widths that it has; None is any
+    default_dims: int | None = None  # of `python -m src.evaluate`; None must be given
+    weights: str = ""  # the file that it may or must have; empty is none
+
+
+@dataclass(frozen=True)
+class Metric(Entry):
+    """A score of generated images against real ones; its code takes a ``Pair``."""
+
+    bounds: tuple[float, float]
+    is_distance: bool = False  # 0 for equal sets; else a share
+    needs_neighbours: bool = False  # more than ``nearest_k`` images
+
+
+SOURCES: Mapping[str, Source] = {
+    "phantom": Source(
+        "data.sources:collect_phantoms",
+        "procedural chest phantoms; nothing is downloaded",
+        credit="procedural chest phantoms, not patients",
+        licence="MIT",
+        is_real=False,
+        disk_gib=1.0,
+    ),
+    "kermany": Source(
+        "data.sources:collect_kermany",
+        "paediatric chest X-rays of Kermany, Zhang and Goldbaum",
+        credit="Kermany, Zhang and Goldbaum, Mendeley Data, doi:10.17632/rscbjbr9sj",
+        licence="CC BY 4.0",
+        is_real=True,
+        disk_gib=6.0,
+    ),
+}
+
+LOSSES: Mapping[str, Loss] = {
+    "bce": Loss("training.losses:BCE", "binary cross-entropy", has_labels=True),
+    "hinge": Loss("training.losses:HINGE", "hinge loss"),
+    "wasserstein": Loss("training.losses:WASSERSTEIN", "Wasserstein distance", needs_penalty=True),
+}
+
+OPTIMIZERS: Mapping[str, Entry] = {
+    "adam": Entry("training.optimizers:adam", "Adam"),
+    "rmsprop": Entry("training.optimizers:rmsprop", "RMSProp"),
+    "sgd": Entry("training.optimizers:sgd", "stochastic gradient descent with momentum"),
+}
+
+AUGMENTATIONS: Mapping[str, Entry] = {
+    "brightness": Entry("training.augmentation:BRIGHTNESS", "add a grey level"),
+    "contrast": Entry("training.augmentation:CONTRAST", "scale about the mean"),
+    "translation": Entry("training.augmentation:TRANSLATION", "shift by whole pixels"),
+    "cutout": Entry("training.augmentation:CUTOUT", "set a square to zero"),
+}
+
+UPSAMPLINGS: Mapping[str, Upsampling] = {
+    "transposed": Upsampling(
+        "models.layers:SameConvTranspose2d", "transposed convolution", covers_stride=False
+    ),
+    "nearest": Upsampling(
+        "models.layers:NearestConv2d", "nearest neighbour, then a convolution", covers_stride=True
+    ),
+}
+
+NORMALIZATIONS: Mapping[str, Entry] = {
+    "none": Entry("models.layers:normalize", "no normalisation"),
+    "batch": Entry("models.layers:normalize", "batch normalisation"),
+    "spectral": Entry("models.layers:normalize", "spectral normalisation"),
+}
+
+INITIALIZATIONS: Mapping[str, Entry] = {
+    "xavier": Entry("models.layers:xavier", "Glorot-uniform"),
+    "dcgan": Entry("models.layers:dcgan", "normal with a standard deviation of 0.02"),
+}
+
+EXTRACTORS: Mapping[str, Extractor] = {
+    "classifier": Extractor(
+        "metrics.classifier:build", "a small CNN trained on the real train split"
+    ),
+    "inception": Extractor(
+        "metrics.inception:build",
+        "the FID network, Inception-v3 of 2015",
+        dims=(64, 192, 768, 2048),
+        default_dims=2048,
+        weights="downloaded once (91 MiB) where no file is named",
+    ),
+    "pixels": Extractor(
+        "metrics.extractors:build_pixels", "grey values of the reduced image", default_dims=64
+    ),
+    "module": Extractor(
+        "metrics.extractors:build_module",
+        "a network of your own, TorchScript or exported",
+        weights="its file",
+    ),
+}
+
+RESIZES: Mapping[str, Entry] = {
+    "pytorch-fid": Entry("metrics.resizing:pytorch_fid", "bilinear between pixel centres"),
+    "torch-fidelity": Entry("metrics.resizing:torch_fidelity", "bilinear as TensorFlow 1 does"),
+    "clean-fid": Entry("metrics.resizing:clean_fid", "bicubic and antialiased by Pillow"),
+}
+
+INPUT_SCALINGS: Mapping[str, Entry] = {
+    "standard": Entry("metrics.resizing:unchanged", "to [-1, 1]"),
+    "twice": Entry("metrics.resizing:scaled_again", "once more, which may explain the thesis"),
+}
+
+METRICS: Mapping[str, Metric] = {
+    "frechet": Metric(
+        "metrics.kid_prdc:frechet", "Fréchet distance", bounds=(0, math.inf), is_distance=True
+    ),
+    # Unbiased, so it may fall below 0.
+    "kid": Metric("metrics.kid_prdc:kid", "KID", bounds=(-math.inf, math.inf), is_distance=True),
+    "precision": Metric(
+        "metrics.kid_prdc:precision", "precision", bounds=(0, 1), needs_neighbours=True
+    ),
+    "recall": Metric("metrics.kid_prdc:recall", "recall", bounds=(0, 1), needs_neighbours=True),
+    "density": Metric(
+        "metrics.kid_prdc:density", "density", bounds=(0, math.inf), needs_neighbours=True
+    ),
+    "coverage": Metric(
+        "metrics.kid_prdc:coverage", "coverage", bounds=(0, 1), needs_neighbours=True
+    ),
+}
+
+
+def load(entry: Entry) -> Any:
+    """Import the code of an entry."""
+    module, _, name = entry.code.partition(":")
+    return getattr(import_module(f"{ROOT}.{module}"), name)
