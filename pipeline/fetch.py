@@ -12,13 +12,13 @@ from pathlib import Path
 
 from pipeline.stage import Stage, run_stage
 from src.common.errors import report_errors
-from src.common.files import folder_in_place_of, sha256_of_file, sha256_of_path
-from src.common.logging import say, warn
+from src.common.files import atomic_folder, sha256_of_file, sha256_of_path
+from src.common.logging import logger
 from src.common.paths import HOME, PROJECT
 from src.data.classes import CLASSES, SPLITS
 from src.data.patients import names_a_patient
 from src.data.sources import ImageRecord, collect_images
-from src.data.tables import Fingerprints, table_in_place_of
+from src.data.tables import Fingerprints, atomic_table
 
 
 def fetch(stage: Stage) -> None:
@@ -30,8 +30,8 @@ def fetch(stage: Stage) -> None:
     patients: defaultdict[tuple[str, str], Fingerprints] = defaultdict(Fingerprints)
     nameless = 0  # images whose names tell no patient
     with (
-        folder_in_place_of(PROJECT / "data" / "images") as folder,
-        table_in_place_of(path, columns) as table,
+        atomic_folder(PROJECT / "data" / "images") as folder,
+        atomic_table(path, columns) as table,
     ):
         for record in collect_images(settings, HOME, folder):
             table.writerow(asdict(record))
@@ -51,12 +51,12 @@ def fetch(stage: Stage) -> None:
         },
     )
     if nameless:
-        warn(
+        logger.warning(
             f"{nameless} images have names that tell no patient, and are each taken for a patient "
             "of their own; where they are not, intervals are too narrow and splits may share some"
         )
     stage.run.log_file(path)
-    say(f"{images.total()} images of {len(CLASSES)} classes in data/images")
+    logger.info(f"{images.total()} images of {len(CLASSES)} classes in data/images")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

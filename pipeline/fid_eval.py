@@ -14,7 +14,7 @@ from pipeline.extractor import stage_extractor
 from pipeline.generators import load_generators, new_images
 from pipeline.stage import Stage, run_stage
 from src.common.devices import choose_device
-from src.common.logging import say
+from src.common.logging import logger
 from src.common.outputs import write_table
 from src.common.paths import PROJECT
 from src.common.progress import progress
@@ -105,7 +105,7 @@ def fid_eval(stage: Stage) -> None:
     stage.run.log_table("fid/describe.json", description.reset_index())
     stage.run.log_table("fid/scores.json", scores)
     stage.run.log_file(folder / "distances.csv", "fid")
-    say(verdict.sentence())
+    logger.info(verdict.sentence())
 
 
 def _scores(

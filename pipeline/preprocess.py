@@ -3,8 +3,8 @@
 import sys
 
 from pipeline.stage import Stage, run_stage
-from src.common.files import folder_in_place_of
-from src.common.logging import say
+from src.common.files import atomic_folder
+from src.common.logging import logger
 from src.common.outputs import unusable
 from src.common.paths import PROJECT, table_path
 from src.data.preprocess import prepare_images
@@ -16,7 +16,7 @@ def preprocess(stage: Stage) -> None:
     table = data / "images.csv"
     if not table.is_file():
         raise unusable(table, FileNotFoundError())
-    with folder_in_place_of(data / "arrays") as folder:
+    with atomic_folder(data / "arrays") as folder:
         prepared = prepare_images(table, data / "images", stage.settings.preprocess, folder)
     stage.write_metrics(
         "preprocess",
@@ -34,8 +34,8 @@ def preprocess(stage: Stage) -> None:
     )
     stage.run.log_file(table_path())
     for name, reason in prepared.bad.items():
-        say(f"skipped {name}: {reason}")
-    say(
+        logger.info(f"skipped {name}: {reason}")
+    logger.info(
         f"{sum(prepared.images.values())} images prepared, {len(prepared.bad)} skipped; identical "
         f"files: {prepared.identical_within} within and {prepared.identical_across} across the "
         f"splits; patients in both splits: {prepared.patients_across}"

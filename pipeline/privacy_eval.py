@@ -12,8 +12,8 @@ from pipeline.extractor import stage_extractor
 from pipeline.generators import load_generators, new_images
 from pipeline.stage import Stage, run_stage
 from src.common.devices import choose_device
-from src.common.files import write_atomic
-from src.common.logging import say
+from src.common.files import write_file
+from src.common.logging import logger
 from src.common.outputs import write_table
 from src.common.paths import PROJECT
 from src.common.progress import Progress
@@ -48,7 +48,7 @@ def privacy_eval(stage: Stage) -> None:
             generator, settings.generated_images, device, settings.seed, NOISE, number
         )
         found: dict[str, SpaceFindings] = {}
-        say(f"{label}: looking for copies of {len(train.images)} images")
+        logger.info(f"{label}: looking for copies of {len(train.images)} images")
         real = len(train.images) + min(held_out.patients.count, settings.generated_images)
         with Progress(f"features for {label}", real + looked_at, "images") as shown:
             spaces = make_spaces(extractor, stage.settings.fid.batch_size, device, shown.advance)
@@ -60,13 +60,13 @@ def privacy_eval(stage: Stage) -> None:
         verdict = judge(found, settings)
         tables.append(_table(label, found))
         pairs = _closest_pairs(found[PIXELS], train, held_out, generated, settings)
-        write_atomic(folder / f"closest_{label.lower()}.png", png(pairs))
+        write_file(folder / f"closest_{label.lower()}.png", png(pairs))
         metrics[label] = {
             "verdict": verdict.kind,
             "sentence": verdict.sentence,
             "spaces": {name: _numbers(part) for name, part in found.items()},
         }
-        say(f"{label}: {verdict.sentence}")
+        logger.info(f"{label}: {verdict.sentence}")
     table = pd.concat(tables)
     write_table(folder / "nearest.csv", table)
     stage.write_metrics("privacy", metrics, _for_mlflow(metrics))

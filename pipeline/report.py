@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.stage import Stage, run_stage
 from src.common.errors import UserError
-from src.common.files import folder_in_place_of, sha256_of_file, write_atomic
-from src.common.logging import say
+from src.common.files import atomic_folder, sha256_of_file, write_file
+from src.common.logging import logger
 from src.common.outputs import read_array, read_metrics, read_table, unusable
 from src.common.paths import HOME, PROJECT, array_path, generator_path, model_folder
 from src.config.settings import Settings, flatten
@@ -43,16 +43,16 @@ def report(stage: Stage) -> None:
     findings = _findings(settings)
     figures = _figures(settings, grids, findings)
     card = render_card(findings)
-    with folder_in_place_of(reports / "figures") as folder:
+    with atomic_folder(reports / "figures") as folder:
         for name, content in figures.items():
             (folder / f"{name}.png").write_bytes(content)
-    write_atomic(reports / "model-card.md", card)
+    write_file(reports / "model-card.md", card)
     page = reports / "index.html"
     pictures = {
         label: {epoch: png(grid) for epoch, grid in found.items()} for label, found in grids.items()
     }
     link = runs_link(HOME, {"params.sha256": stage.params_sha256})
-    write_atomic(page, render(findings, figures, pictures, card, link, has_server(HOME)))
+    write_file(page, render(findings, figures, pictures, card, link, has_server(HOME)))
     for name in figures:
         stage.run.log_file(reports / "figures" / f"{name}.png", "figures")
     stage.run.log_file(page)
@@ -60,7 +60,7 @@ def report(stage: Stage) -> None:
     judge = judge_fingerprint(settings.fid, findings.extractor["fingerprint"])
     for label in CLASSES:
         stage.run.log_generator(package_generator(label, findings, judge, card))
-    say(f"the report is {page}")
+    logger.info(f"the report is {page}")
 
 
 def _figures(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.generators import load_generators, new_images
 from pipeline.stage import Stage, run_stage
 from src.common.devices import choose_device
-from src.common.logging import say, warn
+from src.common.logging import logger
 from src.common.outputs import write_table
 from src.common.paths import PROJECT
 from src.common.progress import progress
@@ -51,7 +51,7 @@ def utility_eval(stage: Stage) -> None:
         int(np.bincount(fit.sick).max()),
     )
     if seen < most:
-        warn(
+        logger.warning(
             f"utility.training_steps: {settings.training_steps} batches show {seen} images of a "
             f"class that has {most}; the classifiers do not learn from all of them"
         )
@@ -82,7 +82,7 @@ def utility_eval(stage: Stage) -> None:
     )
     stage.run.log_table("utility/scores.json", scores)
     stage.run.log_table("utility/differences.json", differences)
-    say(verdict.sentence)
+    logger.info(verdict.sentence)
 
 
 def _real(split: Sequence[tuple[NDArray[np.uint8], list[str]]], size: int) -> LabelledImages:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .common.errors import UserError, report_errors
-from .common.files import write_atomic
-from .common.logging import say
+from .common.files import write_file
+from .common.logging import logger
 from .common.paths import PROJECT
 from .config.renames import with_new_names
 from .report.experiments import SHORT, Experiment, compare, render_experiments
@@ -84,8 +84,8 @@ def write_comparison() -> None:
     table = compare(known_experiments(json.loads(_output("dvc exp show", command))))
     print(table.to_string(index=False, max_colwidth=WIDEST))
     page = PROJECT / "reports" / "experiments.html"
-    write_atomic(page, render_experiments(table))
-    say(f"the comparison is {page}")
+    write_file(page, render_experiments(table))
+    logger.info(f"the comparison is {page}")
 
 
 def _output(name: str, command: list[str]) -> str:

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.workspace import is_the_users
 from src.common.devices import Compute, choose_compute
+from src.common.logging import configure_logging
 from src.common.rng import random_stream
 from src.config.compute import ComputeSettings
 from src.config.data import DataSettings, PreprocessSettings
@@ -85,6 +86,12 @@ def write_folder(path: Path, files: dict[str, bytes]) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _printed_lines() -> None:
+    """Print the project's lines, as in a command."""
+    configure_logging()
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import TextIO
 
+from .logging import configure_logging
+
 # Where the disk or its rights fail, or a path of the user's goes through a file, names a folder or
 # is too long; anything else of this kind is a defect of ours.
 DISK_ERRORS = (
@@ -27,7 +29,7 @@ class UserError(Exception):
     """
 
 
-def lacks_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that there was not enough memory, of the host or of a GPU."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
@@ -48,6 +50,7 @@ def report_errors(work: Callable[[], None]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters, as of Fréchet
             stream.reconfigure(errors="backslashreplace")
+    configure_logging()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while a command was imported
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -69,7 +72,7 @@ def report_errors(work: Callable[[], None]) -> int:
             "again when more is free"
         )
     except Exception as error:
-        if lacks_memory(error):
+        if is_out_of_memory(error):
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             message = f"there is not enough memory; free some or give less to do ({reason})"
         elif isinstance(error, OSError) and error.errno in DISK_ERRORS:

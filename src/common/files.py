@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
-from .locks import folder_lock, try_hold
+from .locks import folder_lock, try_lock_handle
 
 if TYPE_CHECKING:  # commands that only read or write text start without NumPy
     from numpy.typing import NDArray
@@ -21,18 +21,18 @@ if TYPE_CHECKING:  # commands that only read or write text start without NumPy
 BLOCK = 1 << 20  # bytes read at a time when hashing
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_file(path: Path, content: bytes | str) -> None:
     """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never half.
 
     Text is encoded as UTF-8 with the line ends that it has. Missing parent folders are made.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    with file_in_place_of(path) as fresh:
+    with atomic_write(path) as fresh:
         fresh.write_bytes(data)
 
 
 @contextmanager
-def file_in_place_of(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give an empty file beside ``path`` that takes its place when the block ends well.
 
     If the block fails the new file is removed. What a killed process left behind is cleared by the
@@ -40,10 +40,10 @@ def file_in_place_of(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}-new-"
-    clear_left(path.parent, glob.escape(prefix) + "*")
+    remove_stale(path.parent, glob.escape(prefix) + "*")
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
-        try_hold(handle)
+        try_lock_handle(handle)
         if os.fstat(handle).st_nlink:  # else another process cleared it before it was held
             break
         os.close(handle)
@@ -61,24 +61,24 @@ def file_in_place_of(path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def clear_left(folder: Path, names: str = ".*-new-*") -> None:
+def remove_stale(folder: Path, names: str = ".*-new-*") -> None:
     """Remove files of such names that killed processes left, but not what another one is writing.
 
     Where the file system has no locks all of them stay.
     """
     for left in folder.glob(names):
         with suppress(OSError), left.open("rb") as file:  # another process may be faster
-            if try_hold(file.fileno()):
+            if try_lock_handle(file.fileno()):
                 left.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with a final newline; NaN and infinity are refused."""
-    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_file(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 @contextmanager
-def folder_in_place_of(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder beside ``path`` that takes its place when the block ends well.
 
     If the block fails the folder is removed and ``path`` stays as it was. What a killed process
@@ -153,7 +153,7 @@ def sha256_of_path(path: Path) -> str:
     return digest.hexdigest()
 
 
-def expanded(path: str) -> Path:
+def expand_user(path: str) -> Path:
     """A user's path with its home folder written out, if there is one of that name."""
     with suppress(RuntimeError):
         return Path(path).expanduser()

@@ -82,12 +82,12 @@ def folder_lock(path: Path) -> Iterator[bool | None]:
     """
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield try_hold(folder)
+        yield try_lock_handle(folder)
     finally:
         os.close(folder)
 
 
-def try_hold(handle: int) -> bool | None:
+def try_lock_handle(handle: int) -> bool | None:
     """Lock an open file or folder; whether that went, or None where there are no such locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

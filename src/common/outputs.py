@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import paths
 from .errors import UserError
-from .files import write_atomic
+from .files import write_file
 from .paths import METRICS
 
 
@@ -33,7 +33,7 @@ def read_table(path: Path, index: str | None = None) -> pd.DataFrame:
 
 def write_table(path: Path, table: pd.DataFrame, index: bool = False) -> None:
     """Write a CSV file, whole or not at all; the same table gives the same bytes."""
-    write_atomic(path, table.to_csv(index=index, lineterminator="\n"))
+    write_file(path, table.to_csv(index=index, lineterminator="\n"))
 
 
 def read_metrics(name: str) -> dict[str, Any]:

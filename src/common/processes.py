@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
+from .logging import configure_logging
+
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -80,9 +82,10 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def begin_as_worker() -> None:
+def init_worker() -> None:
     """Begin as one of a pool's processes: interrupts are left to the one that waits for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure_logging()
     end_with_parent()
 
 

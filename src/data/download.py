@@ -14,7 +14,7 @@ import requests
 
 from ..common.errors import UserError
 from ..common.locks import folder_lock
-from ..common.logging import say
+from ..common.logging import logger
 from ..common.progress import Progress
 
 KAGGLE_URL = (
@@ -110,7 +110,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
                 yield
                 return
         if not told:
-            say(f"waiting for another process's download to {folder}")
+            logger.info(f"waiting for another process's download to {folder}")
             told = True
         time.sleep(SECONDS_BETWEEN_LOOKS)
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from ..common.processes import begin_as_worker, chunks, map_in_order
+from ..common.processes import chunks, init_worker, map_in_order
 from ..config.data import PhantomSettings
 from .classes import CLASSES, SPLITS
 
@@ -114,7 +114,7 @@ def draw_phantoms(settings: PhantomSettings) -> Iterator[tuple[str, str, str, by
     # Processes, because arrays this small leave most of the time to the interpreter's lock.
     context = multiprocessing.get_context("spawn")
     workers = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(workers, context, begin_as_worker) as pool:
+    with ProcessPoolExecutor(workers, context, init_worker) as pool:
         tasks = chunks(patients, PATIENTS_PER_TASK)
         for files in map_in_order(pool, _draw_patients, tasks, TASKS_AHEAD * workers):
             yield from files

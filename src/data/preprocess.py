@@ -18,7 +18,7 @@ from ..common.progress import progress
 from ..config.data import PreprocessSettings
 from .classes import CLASSES, SPLITS
 from .decode import decode_grey
-from .tables import ArrayWriter, Fingerprints, count_rows, rows_of, table_in_place_of
+from .tables import ArrayWriter, Fingerprints, atomic_table, count_rows, rows_of
 
 IMAGES_AHEAD = 32  # of each worker that are at work or wait to be used
 
@@ -60,7 +60,7 @@ def prepare_images(table: Path, folder: Path, settings: PreprocessSettings, out:
     with table.open(encoding="utf-8", newline="") as stream:
         columns = [*next(csv.reader(stream)), "row"]
     with ExitStack() as stack:
-        kept = stack.enter_context(table_in_place_of(out / "table.csv", columns))
+        kept = stack.enter_context(atomic_table(out / "table.csv", columns))
         arrays = {
             (split, label): stack.enter_context(
                 ArrayWriter(out / label.lower() / f"{split}.npy", 2 * (settings.image_size,))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.errors import UserError
-from ..common.files import expanded, sha256_of_path
-from ..common.logging import say
+from ..common.files import expand_user, sha256_of_path
+from ..common.logging import logger
 from ..common.progress import progress
 from ..config.data import DataSettings, PhantomSettings
 from .archive import GIB, Entry, is_hidden, list_entries, read_entry
@@ -118,7 +118,7 @@ def survey_archive(path: Path, max_bytes: int) -> Survey:
 def resolve_archive(settings: DataSettings, root: Path) -> Path:
     """The archive or folder that ``data.path`` names, or the downloaded one; checksum checked."""
     if settings.path:
-        path = root / expanded(settings.path)
+        path = root / expand_user(settings.path)
         if not path.exists():
             raise UserError(f"data.path: {path}: there is no such file or folder")
     else:
@@ -147,8 +147,8 @@ def _collect_kermany(settings: DataSettings, root: Path, folder: Path) -> Iterat
     """Copy the archive's images."""
     path = resolve_archive(settings, root)
     survey = survey_archive(path, round(settings.max_unpacked_gib * GIB))
-    say(count_table(survey.counts()))
-    say(
+    logger.info(count_table(survey.counts()))
+    logger.info(
         f"left aside: {survey.held_out} images of the {HELD_OUT_SPLIT} split, {survey.repeated} "
         f"repeated images, {survey.other} other files"
     )

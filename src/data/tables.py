@@ -17,14 +17,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.files import file_in_place_of
+from ..common.files import atomic_write
 
 
 @contextmanager
-def table_in_place_of(path: Path, columns: Iterable[str]) -> "Iterator[csv.DictWriter[str]]":
+def atomic_table(path: Path, columns: Iterable[str]) -> "Iterator[csv.DictWriter[str]]":
     """Give a writer of rows for a CSV file that takes its place when the block ends well."""
     with (
-        file_in_place_of(path) as fresh,
+        atomic_write(path) as fresh,
         fresh.open("w", encoding="utf-8", newline="") as stream,
     ):
         writer = csv.DictWriter(stream, list(columns), lineterminator="\n")

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..common.devices import Compute
-from ..common.errors import UserError, lacks_memory
+from ..common.errors import UserError, is_out_of_memory
 from ..common.rng import random_stream
 from ..config.train import TrainSettings
 from ..data.patients import Patients
@@ -269,6 +269,6 @@ def run_trial(
     except UserError as error:
         raise TrialError(str(error)) from error
     except Exception as error:
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise TrialError("there was not enough memory") from error

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data.tables import ArrayWriter, Fingerprints, count_rows, rows_of, table_in_place_of
+from src.data.tables import ArrayWriter, Fingerprints, atomic_table, count_rows, rows_of
 
 
 @pytest.mark.parametrize("rows", [0, 1, 12_345])
@@ -20,12 +20,12 @@ def test_an_array_written_by_rows_is_numpys(tmp_path: Path, rows: int) -> None:
 def test_a_table_is_whole_or_absent(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     rows = [{"file": 'a "quoted", name', "label": "NORMAL"}, {"file": "b\né", "label": ""}]
-    with table_in_place_of(path, ["file", "label"]) as table:
+    with atomic_table(path, ["file", "label"]) as table:
         table.writerows(rows)
         assert not path.exists()
     assert list(rows_of(path)) == rows
     assert count_rows(path) == 2
-    with pytest.raises(ValueError, match="broken"), table_in_place_of(path, ["file"]) as table:
+    with pytest.raises(ValueError, match="broken"), atomic_table(path, ["file"]) as table:
         raise ValueError("broken")
     assert list(rows_of(path)) == rows
     assert list(tmp_path.iterdir()) == [path]
