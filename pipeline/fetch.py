@@ -1,6 +1,6 @@
-"""Stage fetch: from phantoms, an archive or a download to image files and their table.
+"""Stage fetch: write the source's images and their table.
 
-`python -m pipeline.fetch --checksum PATH` prints the value of data.sha256 for an archive or folder.
+`python -m pipeline.fetch --checksum PATH` prints an archive's or folder's value for data.sha256.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def fetch(stage: Stage) -> None:
     columns = [field.name for field in fields(ImageRecord)]
     images: Counter[tuple[str, str]] = Counter()
     patients: defaultdict[tuple[str, str], Fingerprints] = defaultdict(Fingerprints)
-    nameless = 0  # images whose names tell no patient
+    unnamed = 0  # images whose names state no patient
     with (
         atomic_folder(PROJECT / "data" / "images") as folder,
         atomic_table(path, columns) as table,
@@ -37,7 +37,7 @@ def fetch(stage: Stage) -> None:
             table.writerow(asdict(record))
             images[record.split, record.label] += 1
             patients[record.split, record.label].add(record.patient)
-            nameless += not names_a_patient(Path(record.file).name)
+            unnamed += not names_a_patient(Path(record.file).name)
     checksum = sha256_of_file(path)
     stage.run.set_tag("data.sha256", checksum)
     stage.write_metrics(
@@ -46,13 +46,13 @@ def fetch(stage: Stage) -> None:
             "source": settings.source,
             "data_sha256": checksum,
             "images": {s: {c: images[s, c] for c in CLASSES} for s in SPLITS},
-            "patients": {s: {c: patients[s, c].distinct() for c in CLASSES} for s in SPLITS},
-            "images_without_patient": nameless,
+            "patients": {s: {c: patients[s, c].count_distinct() for c in CLASSES} for s in SPLITS},
+            "images_without_patient": unnamed,
         },
     )
-    if nameless:
+    if unnamed:
         logger.warning(
-            f"{nameless} images have names that tell no patient, and are each taken for a patient "
+            f"{unnamed} images have names that tell no patient, and are each taken for a patient "
             "of their own; where they are not, intervals are too narrow and splits may share some"
         )
     stage.run.log_file(path)

@@ -11,7 +11,7 @@ from pipeline.stage import Stage, run_stage
 from src.common.errors import UserError
 from src.common.files import atomic_folder, sha256_of_file, write_file
 from src.common.logging import logger
-from src.common.outputs import read_array, read_metrics, read_table, unusable
+from src.common.outputs import read_array, read_metrics, read_table, unusable_file_error
 from src.common.paths import HOME, PROJECT, array_path, generator_path, model_folder
 from src.config.settings import Settings, flatten
 from src.config.train import SampleSettings
@@ -127,7 +127,7 @@ def _read_grid(path: Path) -> NDArray[np.uint8]:
     try:
         return read_png(path)
     except OSError as error:
-        raise unusable(path, error) from error
+        raise unusable_file_error(path, error) from error
 
 
 def _sample_grids(label: str) -> dict[int, NDArray[np.uint8]]:

@@ -16,7 +16,7 @@ from .config.settings import Settings, load_settings
 from .data.archive import GIB
 from .data.classes import CLASSES
 from .data.download import downloaded_kermany
-from .data.sources import PUBLISHED, resolve_archive, survey_archive
+from .data.sources import PUBLISHED, list_archive_images, resolve_archive
 from .metrics.extractors import weights_name
 from .metrics.speed import seconds_per_feature
 from .privacy.perturbations import DISTURBANCES
@@ -72,7 +72,7 @@ def _train_images(settings: Settings) -> dict[str, int]:
         logger.info("the archive is not here yet: counting with Kaggle's published numbers")
         return PUBLISHED["Kaggle"]["train"]
     archive = resolve_archive(data, HOME)
-    return survey_archive(archive, round(data.max_unpacked_gib * GIB)).counts()["train"]
+    return list_archive_images(archive, round(data.max_unpacked_gib * GIB)).counts()["train"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

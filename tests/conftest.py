@@ -27,7 +27,7 @@ from src.config.data import DataSettings, PreprocessSettings
 from src.config.settings import Settings, parse_settings
 from src.data.classes import CLASSES, SPLITS
 from src.data.patients import Patients
-from src.data.preprocess import Prepared, prepare_images
+from src.data.preprocess import PreprocessResult, preprocess_images
 from src.data.sources import collect_images
 from src.metrics.protocol import RealFeatures
 
@@ -212,11 +212,11 @@ def collected(settings: DataSettings, root: Path, folder: Path) -> pd.DataFrame:
 
 def prepared_from(
     table: pd.DataFrame, folder: Path, settings: PreprocessSettings
-) -> tuple[dict[tuple[str, str], NDArray[np.uint8]], pd.DataFrame, Prepared]:
+) -> tuple[dict[tuple[str, str], NDArray[np.uint8]], pd.DataFrame, PreprocessResult]:
     """The arrays that a table's images give, by split and class; their table; what was found."""
     table.to_csv(folder / "images.csv", index=False)
     out = Path(tempfile.mkdtemp(dir=folder))
-    prepared = prepare_images(folder / "images.csv", folder, settings, out)
+    prepared = preprocess_images(folder / "images.csv", folder, settings, out)
     arrays = {
         (split, label): np.load(out / label.lower() / f"{split}.npy")
         for split in SPLITS

@@ -1,15 +1,15 @@
-"""Where the images of each source come from, and under which licence."""
+"""Origin and licence of each source's images."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Credit:
-    """What must be said of images, and of what was learnt from them."""
+    """Attribution that images, and the models trained on them, must carry."""
 
     source: str
     licence: str
-    real: bool  # of patients
+    real: bool  # whether they show patients
 
 
 CREDITS = {

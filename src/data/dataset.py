@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.files import sha256_of_array
-from ..common.outputs import read_array, unusable
+from ..common.outputs import read_array, unusable_file_error
 from ..common.paths import array_path, table_path
 from .classes import CLASSES
-from .tables import rows_of
+from .tables import read_rows
 
 
 def train_split(label: str) -> tuple[NDArray[np.uint8], list[str]]:
@@ -51,13 +51,13 @@ def _split(label: str, split: str) -> tuple[NDArray[np.uint8], list[tuple[str, s
     wanted = (label.lower(), split)
     named = []
     try:
-        for row in rows_of(table):
+        for row in read_rows(table):
             if (row["label"].lower(), row["split"]) == wanted:
                 named.append((sys.intern(row["patient"]), row["sha256"]))
         if len(named) != len(images):
             raise ValueError(f"it has {len(named)} rows of {len(images)} images in {split}/{label}")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:  # half a row
-        raise unusable(table, error) from error
+        raise unusable_file_error(table, error) from error
     return images, named
 
 
