@@ -52,8 +52,8 @@ def fetch(stage: Stage) -> None:
     )
     if unnamed:
         logger.warning(
-            f"{unnamed} images have names that tell no patient, and are each taken for a patient "
-            "of their own; where they are not, intervals are too narrow and splits may share some"
+            f"{unnamed} images have names that state no patient; each counts as a patient of its "
+            "own. Where that is wrong, intervals are too narrow and splits may share patients"
         )
     stage.run.log_file(path)
     logger.info(f"{images.total()} images of {len(CLASSES)} classes in data/images")

@@ -1,4 +1,4 @@
-"""Stage report: figures and one page that tells what was found."""
+"""Stage report: write the figures, the model card and the page; package the generators."""
 
 import sys
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ from src.tracking.address import has_server, runs_link
 
 
 def report(stage: Stage) -> None:
-    """Write reports/figures, the model card and reports/index.html; hand the generators on."""
+    """Write reports/figures, reports/model-card.md and reports/index.html; log the generators."""
     settings = stage.settings
     reports = PROJECT / "reports"
     grids = {label: _sample_grids(label) for label in CLASSES}
@@ -48,11 +48,12 @@ def report(stage: Stage) -> None:
             (folder / f"{name}.png").write_bytes(content)
     write_file(reports / "model-card.md", card)
     page = reports / "index.html"
-    pictures = {
-        label: {epoch: png(grid) for epoch, grid in found.items()} for label, found in grids.items()
+    samples = {
+        label: {epoch: png(grid) for epoch, grid in by_epoch.items()}
+        for label, by_epoch in grids.items()
     }
     link = runs_link(HOME, {"params.sha256": stage.params_sha256})
-    write_file(page, render(findings, figures, pictures, card, link, has_server(HOME)))
+    write_file(page, render(findings, figures, samples, card, link, has_server(HOME)))
     for name in figures:
         stage.run.log_file(reports / "figures" / f"{name}.png", "figures")
     stage.run.log_file(page)
@@ -66,12 +67,12 @@ def report(stage: Stage) -> None:
 def _figures(
     settings: Settings, grids: Mapping[str, dict[int, NDArray[np.uint8]]], findings: Findings
 ) -> dict[str, bytes]:
-    """The figures by name, as PNG files.
+    """Draw the figures; returns PNG files by name.
 
     Args:
-        settings: say how much of the trainings is shown.
-        grids: the samples of each class, by epoch.
-        findings: of which classifiers are drawn.
+        settings: the parameters, of which report and the samples' grids are used.
+        grids: the sample grids of each class, by epoch.
+        findings: the results, of which the classifiers' scores are used.
     """
     reports = PROJECT / "reports"
     histories = {c: read_table(model_folder(c) / "history.csv") for c in CLASSES}
@@ -97,7 +98,7 @@ def _figures(
 
 
 def _findings(settings: Settings) -> Findings:
-    """What the stages found."""
+    """Collect the results of all stages."""
     reports = PROJECT / "reports"
     fetched, prepared, fid = (read_metrics(name) for name in ("fetch", "preprocess", "fid"))
     return Findings(
@@ -123,7 +124,7 @@ def _findings(settings: Settings) -> Findings:
 
 
 def _read_grid(path: Path) -> NDArray[np.uint8]:
-    """A picture that an earlier stage made."""
+    """Read a grey picture of an earlier stage."""
     try:
         return read_png(path)
     except OSError as error:
@@ -131,7 +132,7 @@ def _read_grid(path: Path) -> NDArray[np.uint8]:
 
 
 def _sample_grids(label: str) -> dict[int, NDArray[np.uint8]]:
-    """The sample grids that the training of a class left, by epoch."""
+    """Read the sample grids of a class's training, by epoch."""
     folder = model_folder(label) / "samples"
     files = {int(file.stem.removeprefix("epoch_")): file for file in folder.glob("epoch_*.png")}
     if not files:
@@ -140,14 +141,14 @@ def _sample_grids(label: str) -> dict[int, NDArray[np.uint8]]:
 
 
 def _spread(grids: dict[int, NDArray[np.uint8]], count: int) -> dict[int, NDArray[np.uint8]]:
-    """At most ``count`` of the grids, the first and the last among them."""
+    """Select at most ``count`` grids, evenly spread, with the first and the last."""
     epochs = list(grids)
     chosen = np.unique(np.linspace(0, len(epochs) - 1, count).round().astype(int))
     return {epochs[index]: grids[epochs[index]] for index in chosen}
 
 
 def _real_grid(label: str, samples: SampleSettings) -> NDArray[np.uint8]:
-    """Test images spread evenly over the set, in a grid like that of the samples."""
+    """Arrange evenly spread test images in a grid like that of the samples."""
     images = read_array(array_path(label, "test"))
     count = min(samples.rows * samples.columns, len(images))
     chosen = np.linspace(0, len(images) - 1, count).round().astype(int)

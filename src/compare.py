@@ -15,7 +15,7 @@ from .common.files import write_file
 from .common.logging import logger
 from .common.paths import PROJECT
 from .config.renames import with_new_names
-from .report.experiments import SHORT, Experiment, compare, render_experiments
+from .report.experiments import REVISION_LETTERS, Experiment, compare, render_experiments
 
 WIDEST = 24  # letters of a cell in the terminal, where checksums would push scores away
 STAGES = ("fid", "privacy", "utility")  # by the names of their metrics
@@ -29,11 +29,11 @@ def known_experiments(shown: Iterable[Mapping[str, Any]]) -> list[Experiment]:
     """
     found = []
     for commit in shown:
-        found.append(_experiment(commit["name"] or commit["rev"][:SHORT], commit))
+        found.append(_experiment(commit["name"] or commit["rev"][:REVISION_LETTERS], commit))
         for entry in commit["experiments"] or []:
             last = (entry["revs"] or [None])[0]
             if last is not None:
-                found.append(_experiment(entry["name"] or last["rev"][:SHORT], last))
+                found.append(_experiment(entry["name"] or last["rev"][:REVISION_LETTERS], last))
     return [experiment for experiment in found if experiment is not None]
 
 
