@@ -25,7 +25,7 @@ CREDITS = {
         "Kermany, Zhang and Goldbaum, Mendeley Data, doi:10.17632/rscbjbr9sj",
         "CC BY 4.0",
         real=True,
-        notice="The generators were trained on chest X-rays of children. Read the test for copies "
-        "before you publish generated images. They are not for diagnosis.",
+        notice="The generators were trained on chest X-rays of children. Read the result of the "
+        "test for copies before you publish generated images. They are not for diagnosis.",
     ),
 }
