@@ -31,7 +31,7 @@ from src.report.figures import (
 from src.report.findings import Findings
 from src.report.grids import png, read_png, tile
 from src.report.packages import judge_fingerprint, package_generator
-from src.report.pages import render
+from src.report.pages import render_report
 from src.tracking.address import has_server, runs_link
 
 
@@ -53,7 +53,7 @@ def report(stage: Stage) -> None:
         for label, by_epoch in grids.items()
     }
     link = runs_link(HOME, {"params.sha256": stage.params_sha256})
-    write_file(page, render(findings, figures, samples, card, link, has_server(HOME)))
+    write_file(page, render_report(findings, figures, samples, card, link, has_server(HOME)))
     for name in figures:
         stage.run.log_file(reports / "figures" / f"{name}.png", "figures")
     stage.run.log_file(page)
@@ -67,7 +67,7 @@ def report(stage: Stage) -> None:
 def _figures(
     settings: Settings, grids: Mapping[str, dict[int, NDArray[np.uint8]]], findings: Findings
 ) -> dict[str, bytes]:
-    """Draw the figures; returns PNG files by name.
+    """Draw the figures and return PNG files by name.
 
     Args:
         settings: the parameters, of which report and the samples' grids are used.
@@ -76,7 +76,9 @@ def _figures(
     """
     reports = PROJECT / "reports"
     histories = {c: read_table(model_folder(c) / "history.csv") for c in CLASSES}
-    shown = {label: _spread(grids[label], settings.report.evolution_epochs) for label in CLASSES}
+    shown = {
+        label: _select_evenly(grids[label], settings.report.evolution_epochs) for label in CLASSES
+    }
     samples = {
         "NORMAL": settings.train.normal.samples,
         "PNEUMONIA": settings.train.pneumonia.samples,
@@ -140,7 +142,7 @@ def _sample_grids(label: str) -> dict[int, NDArray[np.uint8]]:
     return {epoch: _read_grid(files[epoch]) for epoch in sorted(files)}
 
 
-def _spread(grids: dict[int, NDArray[np.uint8]], count: int) -> dict[int, NDArray[np.uint8]]:
+def _select_evenly(grids: dict[int, NDArray[np.uint8]], count: int) -> dict[int, NDArray[np.uint8]]:
     """Select at most ``count`` grids, evenly spread, with the first and the last."""
     epochs = list(grids)
     chosen = np.unique(np.linspace(0, len(epochs) - 1, count).round().astype(int))

@@ -47,7 +47,7 @@ _console = _ConsoleHandler()
 
 
 def configure_logging() -> None:
-    """Let this process print the project's lines, as commands and stages do; twice is as once."""
+    """Print this process's lines, as commands and stages do; a second call changes nothing."""
     logger.addHandler(_console)
     logger.setLevel(logging.INFO)
     logger.propagate = False  # a library's handler on the root logger would print lines again

@@ -211,12 +211,12 @@ def draw_lesions(rng: np.random.Generator) -> tuple[Lesion, ...]:
             density=rng.uniform(0.55, 1.0),
             grain=rng.uniform(0.0, 0.3),
         )
-        return (lobe, *(_patch(rng, side) for _ in range(rng.integers(0, 2))))
+        return (lobe, *(_draw_patch(rng, side) for _ in range(rng.integers(0, 2))))
     sides = (side,) if pattern == 1 else (-1.0, 1.0)
-    return tuple(_patch(rng, here) for here in sides for _ in range(rng.integers(2, 5)))
+    return tuple(_draw_patch(rng, here) for here in sides for _ in range(rng.integers(2, 5)))
 
 
-def _patch(rng: np.random.Generator, side: float) -> Lesion:
+def _draw_patch(rng: np.random.Generator, side: float) -> Lesion:
     """Draw one patchy consolidation, more often near the hilum and the base."""
     return Lesion(
         x=side * abs(rng.normal(0.40, 0.10)),

@@ -81,7 +81,7 @@ def preprocess_images(
             totals[part] += int(image.sum())
             contents[row["split"]].add(row["sha256"])
             patients[part].add(row["patient"])
-        _check(bad, arrays, settings)
+        _refuse_faults(bad, arrays, settings)
     counts = {part: array.rows for part, array in arrays.items()}
     train, test = SPLITS
     return PreprocessResult(
@@ -96,7 +96,7 @@ def preprocess_images(
     )
 
 
-def _check(
+def _refuse_faults(
     bad: Mapping[str, str],
     arrays: Mapping[tuple[str, str], ArrayWriter],
     settings: PreprocessSettings,

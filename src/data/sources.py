@@ -155,17 +155,17 @@ def _collect_kermany(settings: DataSettings, root: Path, folder: Path) -> Iterat
     )
     items = progress(listing.images.items(), "reading images", len(listing.images), "images")
     for (split, label, name), entry in items:
-        yield _write(folder, split, label, name, read_entry(entry))
+        yield _write_image(folder, split, label, name, read_entry(entry))
 
 
 def _collect_phantoms(settings: PhantomSettings, folder: Path) -> Iterator[ImageRecord]:
     """Draw the phantoms and write them."""
     total = len(CLASSES) * (settings.train_per_class + settings.test_per_class)
     for file in progress(draw_phantoms(settings), "drawing phantoms", total, "images"):
-        yield _write(folder, *file)
+        yield _write_image(folder, *file)
 
 
-def _write(folder: Path, split: str, label: str, name: str, content: bytes) -> ImageRecord:
+def _write_image(folder: Path, split: str, label: str, name: str, content: bytes) -> ImageRecord:
     """Write one image file and return its record; only the header is decoded."""
     file = folder / split / label / name
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from .templates import as_data_url, html_templates
 from .wording import CLASSIFIER_METRICS, KIND_TITLES, SECTIONS, describe_extractor
 
 
-def render(
+def render_report(
     findings: Findings,
     figures: Mapping[str, bytes],
     samples: Mapping[str, Mapping[int, bytes]],

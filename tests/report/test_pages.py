@@ -11,7 +11,7 @@ from src.metrics.thesis import published_description
 from src.privacy.perturbations import DISTURBANCES
 from src.report.card import render_card
 from src.report.findings import Findings
-from src.report.pages import render
+from src.report.pages import render_report
 from src.report.templates import as_interval, as_percent, as_score
 from src.report.wording import SECTIONS
 
@@ -141,7 +141,9 @@ def findings(**changes: Any) -> Findings:
 def page(**changes: Any) -> str:
     found = findings(**changes)
     samples = {"NORMAL": {1: b"first", 30: b"last"}, "PNEUMONIA": {2: b"only"}}
-    return render(found, dict.fromkeys(FIGURES, b"png"), samples, render_card(found), LINK, False)
+    return render_report(
+        found, dict.fromkeys(FIGURES, b"png"), samples, render_card(found), LINK, False
+    )
 
 
 def text(html: str) -> str:
