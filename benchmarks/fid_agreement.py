@@ -16,7 +16,7 @@ from benchmarks.evaluation import sets
 from benchmarks.plain_evaluation import plain_balls, plain_frechet, plain_inception, plain_kid
 from benchmarks.workspace import ROOT
 from src.common.errors import report_errors
-from src.common.files import write_atomic
+from src.common.files import write_file
 from src.data.download import download_inception
 from src.metrics.inception import load_inception
 from src.metrics.kid_prdc import METRIC_NAMES, Comparison, Metric
@@ -75,7 +75,7 @@ def write(path: Path) -> None:
     for name, images, width, ours, reference, difference in (*scores(), *features(path)):
         cells = (name, images, str(width), f"{ours:.8g}", f"{reference:.8g}", f"{difference:.1e}")
         rows.append("| " + " | ".join(cells) + " |")
-    write_atomic(RESULT, HEADER + "\n".join(rows) + "\n")
+    write_file(RESULT, HEADER + "\n".join(rows) + "\n")
     print("\n".join(rows))
     print(f"written to {RESULT.relative_to(ROOT)}")
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from benchmarks.workspace import ROOT, processor, settings_of_networks
 from src.common.devices import choose_compute
 from src.common.errors import UserError, report_errors
-from src.common.files import sha256_of_array, write_atomic, write_json
-from src.common.logging import say
+from src.common.files import sha256_of_array, write_file, write_json
+from src.common.logging import logger
 from src.common.outputs import read_array, write_table
 from src.common.paths import array_path
 from src.common.progress import Progress
@@ -112,7 +112,9 @@ def run(arguments: argparse.Namespace) -> None:
     judge = Judge(extractor, compute.device, _features(extractor, judging, compute.device))
     others = np.random.default_rng(0).permutation(len(images))[: len(judging)]
     floor = judge.score(images[np.sort(others)])
-    say(f"{len(images)} images to train on, {len(judging)} to judge by; they are {floor:.3f} apart")
+    logger.info(
+        f"{len(images)} images to train on, {len(judging)} to judge by; they are {floor:.3f} apart"
+    )
 
     chosen = settings.train_of(name)
     steps = steps_per_epoch(len(images), chosen.batch_size)
@@ -140,10 +142,12 @@ def run(arguments: argparse.Namespace) -> None:
             "fid": round(judge.score(drawn), 4),
         }
         rows.append(row)
-        say(f"{arguments.name}: {row['images']} images, {seconds:.0f} s: distance {row['fid']:.3f}")
+        logger.info(
+            f"{arguments.name}: {row['images']} images, {seconds:.0f} s: distance {row['fid']:.3f}"
+        )
         write_table(FOLDER / f"{arguments.name}.csv", pd.DataFrame(rows))
         grid = tile(drawn[:SHOWN], SHOWN_COLUMNS)
-        write_atomic(FOLDER / f"{arguments.name}.png", png(grid))
+        write_file(FOLDER / f"{arguments.name}.png", png(grid))
         aside += time.perf_counter() - begin
 
     stop_after = 60 * arguments.minutes
@@ -168,7 +172,7 @@ def run(arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         if trained() <= stop_after:
             raise
-        say(f"stopped after {arguments.minutes:g} minutes of training")
+        logger.info(f"stopped after {arguments.minutes:g} minutes of training")
     write_json(
         FOLDER / f"{arguments.name}.json",
         {

@@ -26,8 +26,8 @@ from PIL import Image
 from benchmarks.learning_curve import FOLDER, SHOWN, SHOWN_COLUMNS, Images
 from benchmarks.workspace import ROOT
 from src.common.errors import UserError, report_errors
-from src.common.files import write_atomic
-from src.common.logging import say
+from src.common.files import write_file
+from src.common.logging import logger
 from src.common.outputs import read_array
 from src.common.paths import array_path
 from src.report.figures import STYLE
@@ -102,8 +102,8 @@ def side_by_side(runs: Sequence[Run], real: Mapping[str, Images], path: Path) ->
         figure.savefig(drawn, format="png", dpi=110)
     # Grey, as all that it shows is: half the size.
     with Image.open(drawn) as picture:
-        write_atomic(path, png(np.asarray(picture.convert("L"))))
-    say(f"written to {path}")
+        write_file(path, png(np.asarray(picture.convert("L"))))
+    logger.info(f"written to {path}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,7 +141,7 @@ def plot(real_picture: Path | None) -> None:
             frameon=False,
         )
         figure.savefig(FOLDER / "curves.png", dpi=110)
-    say(f"written to {FOLDER / 'curves.png'}")
+    logger.info(f"written to {FOLDER / 'curves.png'}")
     side_by_side(runs, {}, FOLDER / "images.png")
     if real_picture is not None:
         if real_picture.resolve().is_relative_to(ROOT):

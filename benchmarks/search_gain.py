@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from benchmarks.workspace import ROOT, processor
 from src.common.devices import choose_compute
 from src.common.errors import UserError, report_errors
-from src.common.files import write_atomic, write_json
-from src.common.logging import say
+from src.common.files import write_file, write_json
+from src.common.logging import logger
 from src.common.outputs import write_table
 from src.common.paths import HOME, PARAMS
 from src.config.settings import ClassName, Settings, load_settings
@@ -128,12 +128,12 @@ def compare(arguments: argparse.Namespace) -> None:
         for row, images in pool.map(train, tasks):
             rows.append(row)
             shown.setdefault(int(row["trial"]), images)
-            say(f"trial {row['trial']}, seed {row['seed']}: distance {row['distance']:.3f}")
+            logger.info(f"trial {row['trial']}, seed {row['seed']}: distance {row['distance']:.3f}")
     stem = f"search_{label}"
     table = pd.DataFrame(rows)
     write_table(FOLDER / f"{stem}.csv", table)
     grid = tile(np.concatenate([shown[trial] for trial in configurations]), COLUMNS)
-    write_atomic(FOLDER / f"{stem}.png", png(grid))
+    write_file(FOLDER / f"{stem}.png", png(grid))
     means = table.groupby("trial")["distance"].agg(["mean", "std"])
     write_json(
         FOLDER / f"{stem}.json",

@@ -24,7 +24,7 @@ from sqlalchemy import create_engine, text
 from benchmarks.workspace import ROOT, processor
 from src.common.errors import report_errors
 from src.common.files import write_json
-from src.common.logging import say
+from src.common.logging import logger
 from src.config.search_space import current
 from src.config.settings import Settings, load_settings
 from src.tuning.sampler import GivenFirst
@@ -124,7 +124,7 @@ def measure(place: str) -> dict[str, Any]:
             "accounted_for": account.done,
             **{f"{key}_a_trial": round((after[key] - before[key]) / TRIALS, 1) for key in after},
         }
-        say(f"{workers} workers: {json.dumps(found[f'{workers} workers'])}")
+        logger.info(f"{workers} workers: {json.dumps(found[f'{workers} workers'])}")
     needed = MANY / TRIAL_SECONDS
     four = found[f"{WORKERS[-1]} workers"]
     found["a thousand workers"] = {

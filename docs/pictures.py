@@ -18,7 +18,7 @@ from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from benchmarks.workspace import free_port
 from src.common.errors import UserError, report_errors
-from src.common.files import write_atomic
+from src.common.files import write_file
 from src.common.outputs import read_metrics
 from src.common.paths import HOME, PROJECT
 from src.tracking.address import runs_link, tracking_uri
@@ -51,7 +51,7 @@ def take_pictures() -> None:
     if not runs:
         raise UserError("no run was made here yet: `make demo` makes one")
     beside = PROJECT / "reports" / "figures" / "real_beside_generated.png"
-    write_atomic(DOCS / beside.name, beside.read_bytes())
+    write_file(DOCS / beside.name, beside.read_bytes())
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]

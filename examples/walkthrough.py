@@ -41,8 +41,8 @@ if not folder.exists():
     sys.exit(f"error: {folder}: there are no images; name a folder, or let `make demo` draw some")
 loaded = read_images(folder, SIZE)
 images = np.stack(loaded.images)
-patients = Patients.from_names(loaded.patients)
-print(f"{len(images)} images of {len(set(loaded.patients))} patients")
+patients = Patients.from_names(loaded.patient_ids)
+print(f"{len(images)} images of {len(set(loaded.patient_ids))} patients")
 
 # %% Build networks
 networks = settings.train.normal

@@ -1,6 +1,6 @@
-"""Stage fetch: from phantoms, an archive or a download to image files and their table.
+"""Stage fetch: write the source's images and their table.
 
-`python -m pipeline.fetch --checksum PATH` prints the value of data.sha256 for an archive or folder.
+`python -m pipeline.fetch --checksum PATH` prints an archive's or folder's value for data.sha256.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from pipeline.stage import Stage, run_stage
 from src.common.errors import report_errors
-from src.common.files import folder_in_place_of, sha256_of_file, sha256_of_path
-from src.common.logging import say, warn
+from src.common.files import atomic_folder, sha256_of_file, sha256_of_path
+from src.common.logging import logger
 from src.common.paths import HOME, PROJECT
 from src.data.classes import CLASSES, SPLITS
 from src.data.patients import names_a_patient
 from src.data.sources import ImageRecord, collect_images
-from src.data.tables import Fingerprints, table_in_place_of
+from src.data.tables import Fingerprints, atomic_table
 
 
 def fetch(stage: Stage) -> None:
@@ -28,16 +28,16 @@ def fetch(stage: Stage) -> None:
     columns = [field.name for field in fields(ImageRecord)]
     images: Counter[tuple[str, str]] = Counter()
     patients: defaultdict[tuple[str, str], Fingerprints] = defaultdict(Fingerprints)
-    nameless = 0  # images whose names tell no patient
+    unnamed = 0  # images whose names state no patient
     with (
-        folder_in_place_of(PROJECT / "data" / "images") as folder,
-        table_in_place_of(path, columns) as table,
+        atomic_folder(PROJECT / "data" / "images") as folder,
+        atomic_table(path, columns) as table,
     ):
         for record in collect_images(settings, HOME, folder):
             table.writerow(asdict(record))
             images[record.split, record.label] += 1
             patients[record.split, record.label].add(record.patient)
-            nameless += not names_a_patient(Path(record.file).name)
+            unnamed += not names_a_patient(Path(record.file).name)
     checksum = sha256_of_file(path)
     stage.run.set_tag("data.sha256", checksum)
     stage.write_metrics(
@@ -46,17 +46,17 @@ def fetch(stage: Stage) -> None:
             "source": settings.source,
             "data_sha256": checksum,
             "images": {s: {c: images[s, c] for c in CLASSES} for s in SPLITS},
-            "patients": {s: {c: patients[s, c].distinct() for c in CLASSES} for s in SPLITS},
-            "images_without_patient": nameless,
+            "patients": {s: {c: patients[s, c].count_distinct() for c in CLASSES} for s in SPLITS},
+            "images_without_patient": unnamed,
         },
     )
-    if nameless:
-        warn(
-            f"{nameless} images have names that tell no patient, and are each taken for a patient "
-            "of their own; where they are not, intervals are too narrow and splits may share some"
+    if unnamed:
+        logger.warning(
+            f"{unnamed} images have names that state no patient; each counts as a patient of its "
+            "own. Where that is wrong, intervals are too narrow and splits may share patients"
         )
     stage.run.log_file(path)
-    say(f"{images.total()} images of {len(CLASSES)} classes in data/images")
+    logger.info(f"{images.total()} images of {len(CLASSES)} classes in data/images")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.stage import Stage, run_stage
-from src.common.logging import say
+from src.common.logging import logger
 from src.common.outputs import write_table
 from src.common.paths import HOME, PROJECT
 from src.common.progress import progress
@@ -83,7 +83,7 @@ def fid_eval(stage: Stage) -> None:
     stage.run.log_table("fid/describe.json", description.reset_index())
     stage.run.log_table("fid/scores.json", scores)
     stage.run.log_file(folder / "distances.csv", "fid")
-    say(verdict.sentence())
+    logger.info(verdict.sentence())
 
 
 def _distances(

@@ -1,13 +1,13 @@
-"""Stage preprocess: from image files to arrays of one size, and the table of what is where."""
+"""Stage preprocess: write the images as arrays of one size, and the table of their rows."""
 
 import sys
 
 from pipeline.stage import Stage, run_stage
-from src.common.files import folder_in_place_of
-from src.common.logging import say
-from src.common.outputs import unusable
+from src.common.files import atomic_folder
+from src.common.logging import logger
+from src.common.outputs import unusable_file_error
 from src.common.paths import PROJECT, table_path
-from src.data.preprocess import prepare_images
+from src.data.preprocess import preprocess_images
 
 
 def preprocess(stage: Stage) -> None:
@@ -15,30 +15,30 @@ def preprocess(stage: Stage) -> None:
     data = PROJECT / "data"
     table = data / "images.csv"
     if not table.is_file():
-        raise unusable(table, FileNotFoundError())
-    with folder_in_place_of(data / "arrays") as folder:
-        prepared = prepare_images(table, data / "images", stage.settings.preprocess, folder)
+        raise unusable_file_error(table, FileNotFoundError())
+    with atomic_folder(data / "arrays") as folder:
+        result = preprocess_images(table, data / "images", stage.settings.preprocess, folder)
     stage.write_metrics(
         "preprocess",
         {
-            "images": {"_".join(place): count for place, count in prepared.images.items()},
+            "images": {"_".join(part): count for part, count in result.images.items()},
             "mean_grey": {
-                "_".join(place): round(mean, 4) for place, mean in prepared.mean_grey.items()
+                "_".join(part): round(mean, 4) for part, mean in result.mean_grey.items()
             },
-            "identical_within": prepared.identical_within,
-            "identical_across": prepared.identical_across,
-            "patients_across": prepared.patients_across,
-            "bad_images": len(prepared.bad),
-            "bad": prepared.bad,
+            "identical_within": result.identical_within,
+            "identical_across": result.identical_across,
+            "patients_across": result.patients_across,
+            "bad_images": len(result.bad),
+            "bad": result.bad,
         },
     )
     stage.run.log_file(table_path())
-    for name, reason in prepared.bad.items():
-        say(f"skipped {name}: {reason}")
-    say(
-        f"{sum(prepared.images.values())} images prepared, {len(prepared.bad)} skipped; identical "
-        f"files: {prepared.identical_within} within and {prepared.identical_across} across the "
-        f"splits; patients in both splits: {prepared.patients_across}"
+    for name, reason in result.bad.items():
+        logger.info(f"skipped {name}: {reason}")
+    logger.info(
+        f"{sum(result.images.values())} images prepared, {len(result.bad)} skipped; identical "
+        f"files: {result.identical_within} within and {result.identical_across} across the "
+        f"splits; patients in both splits: {result.patients_across}"
     )
 
 

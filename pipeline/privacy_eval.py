@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.stage import Stage, run_stage
-from src.common.files import write_atomic
-from src.common.logging import say
+from src.common.files import write_file
+from src.common.logging import logger
 from src.common.outputs import write_table
 from src.common.paths import HOME, PROJECT
 from src.common.progress import Progress
@@ -46,7 +46,7 @@ def privacy_eval(stage: Stage) -> None:
         seed = integer_seed(Stream.COPY_TEST_GENERATED, settings.seed, number)
         generated = generate(generator, seed, settings.generated_images)
         found: dict[str, SpaceFindings] = {}
-        say(f"{label}: looking for copies of {len(train[label])} images")
+        logger.info(f"{label}: looking for copies of {len(train[label])} images")
         compared = min(held_out[label].patients.count, settings.generated_images)
         total = len(train[label]) + compared + looked_at
         with Progress(f"features for {label}", total, "images") as shown:
@@ -61,13 +61,13 @@ def privacy_eval(stage: Stage) -> None:
         verdict = judge(found, settings)
         tables.append(_table(label, found))
         pairs = _closest_pairs(found[PIXELS], train[label], held_out[label], generated, settings)
-        write_atomic(folder / f"closest_{label.lower()}.png", png(pairs))
+        write_file(folder / f"closest_{label.lower()}.png", png(pairs))
         metrics[label] = {
             "verdict": verdict.kind,
             "sentence": verdict.sentence,
             "spaces": {name: _numbers(part) for name, part in found.items()},
         }
-        say(f"{label}: {verdict.sentence}")
+        logger.info(f"{label}: {verdict.sentence}")
     write_table(folder / "nearest.csv", pd.concat(tables))
     stage.write_metrics("privacy", metrics, _for_mlflow(metrics))
     for label in CLASSES:

@@ -1,4 +1,4 @@
-"""Stage report: figures and one page that tells what was found."""
+"""Stage report: write the figures, the model card and the page; package the generators."""
 
 import sys
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from pipeline.stage import Stage, run_stage
 from src.common.errors import UserError
-from src.common.files import folder_in_place_of, sha256_of_file, write_atomic
-from src.common.logging import say
-from src.common.outputs import read_array, read_metrics, read_table, unusable
+from src.common.files import atomic_folder, sha256_of_file, write_file
+from src.common.logging import logger
+from src.common.outputs import read_array, read_metrics, read_table, unusable_file_error
 from src.common.paths import HOME, PROJECT, array_path, generator_path, model_folder
 from src.config.settings import Settings, flatten
 from src.config.train import SampleSettings
@@ -31,28 +31,29 @@ from src.report.figures import (
 from src.report.findings import Findings
 from src.report.grids import png, read_png, tile
 from src.report.packages import judge_fingerprint, package_generator
-from src.report.pages import render
+from src.report.pages import render_report
 from src.tracking.address import has_server, runs_link
 
 
 def report(stage: Stage) -> None:
-    """Write reports/figures, the model card and reports/index.html; hand the generators on."""
+    """Write reports/figures, reports/model-card.md and reports/index.html; log the generators."""
     settings = stage.settings
     reports = PROJECT / "reports"
     grids = {label: _sample_grids(label) for label in CLASSES}
     findings = _findings(settings)
     figures = _figures(settings, grids, findings)
     card = render_card(findings)
-    with folder_in_place_of(reports / "figures") as folder:
+    with atomic_folder(reports / "figures") as folder:
         for name, content in figures.items():
             (folder / f"{name}.png").write_bytes(content)
-    write_atomic(reports / "model-card.md", card)
+    write_file(reports / "model-card.md", card)
     page = reports / "index.html"
-    pictures = {
-        label: {epoch: png(grid) for epoch, grid in found.items()} for label, found in grids.items()
+    samples = {
+        label: {epoch: png(grid) for epoch, grid in by_epoch.items()}
+        for label, by_epoch in grids.items()
     }
     link = runs_link(HOME, {"params.sha256": stage.params_sha256})
-    write_atomic(page, render(findings, figures, pictures, card, link, has_server(HOME)))
+    write_file(page, render_report(findings, figures, samples, card, link, has_server(HOME)))
     for name in figures:
         stage.run.log_file(reports / "figures" / f"{name}.png", "figures")
     stage.run.log_file(page)
@@ -60,22 +61,24 @@ def report(stage: Stage) -> None:
     judge = judge_fingerprint(settings.fid, findings.extractor["fingerprint"])
     for label in CLASSES:
         stage.run.log_generator(package_generator(label, findings, judge, card))
-    say(f"the report is {page}")
+    logger.info(f"the report is {page}")
 
 
 def _figures(
     settings: Settings, grids: Mapping[str, dict[int, NDArray[np.uint8]]], findings: Findings
 ) -> dict[str, bytes]:
-    """The figures by name, as PNG files.
+    """Draw the figures and return PNG files by name.
 
     Args:
-        settings: say how much of the trainings is shown.
-        grids: the samples of each class, by epoch.
-        findings: of which classifiers are drawn.
+        settings: the parameters, of which report and the samples' grids are used.
+        grids: the sample grids of each class, by epoch.
+        findings: the results, of which the classifiers' scores are used.
     """
     reports = PROJECT / "reports"
     histories = {c: read_table(model_folder(c) / "history.csv") for c in CLASSES}
-    shown = {label: _spread(grids[label], settings.report.evolution_epochs) for label in CLASSES}
+    shown = {
+        label: _select_evenly(grids[label], settings.report.evolution_epochs) for label in CLASSES
+    }
     samples = {
         "NORMAL": settings.train.normal.samples,
         "PNEUMONIA": settings.train.pneumonia.samples,
@@ -97,7 +100,7 @@ def _figures(
 
 
 def _findings(settings: Settings) -> Findings:
-    """What the stages found."""
+    """Collect the results of all stages."""
     reports = PROJECT / "reports"
     fetched, prepared, fid = (read_metrics(name) for name in ("fetch", "preprocess", "fid"))
     return Findings(
@@ -123,15 +126,15 @@ def _findings(settings: Settings) -> Findings:
 
 
 def _read_grid(path: Path) -> NDArray[np.uint8]:
-    """A picture that an earlier stage made."""
+    """Read a grey picture of an earlier stage."""
     try:
         return read_png(path)
     except OSError as error:
-        raise unusable(path, error) from error
+        raise unusable_file_error(path, error) from error
 
 
 def _sample_grids(label: str) -> dict[int, NDArray[np.uint8]]:
-    """The sample grids that the training of a class left, by epoch."""
+    """Read the sample grids of a class's training, by epoch."""
     folder = model_folder(label) / "samples"
     files = {int(file.stem.removeprefix("epoch_")): file for file in folder.glob("epoch_*.png")}
     if not files:
@@ -139,15 +142,15 @@ def _sample_grids(label: str) -> dict[int, NDArray[np.uint8]]:
     return {epoch: _read_grid(files[epoch]) for epoch in sorted(files)}
 
 
-def _spread(grids: dict[int, NDArray[np.uint8]], count: int) -> dict[int, NDArray[np.uint8]]:
-    """At most ``count`` of the grids, the first and the last among them."""
+def _select_evenly(grids: dict[int, NDArray[np.uint8]], count: int) -> dict[int, NDArray[np.uint8]]:
+    """Select at most ``count`` grids, evenly spread, with the first and the last."""
     epochs = list(grids)
     chosen = np.unique(np.linspace(0, len(epochs) - 1, count).round().astype(int))
     return {epochs[index]: grids[epochs[index]] for index in chosen}
 
 
 def _real_grid(label: str, samples: SampleSettings) -> NDArray[np.uint8]:
-    """Test images spread evenly over the set, in a grid like that of the samples."""
+    """Arrange evenly spread test images in a grid like that of the samples."""
     images = read_array(array_path(label, "test"))
     count = min(samples.rows * samples.columns, len(images))
     chosen = np.linspace(0, len(images) - 1, count).round().astype(int)

@@ -1,4 +1,4 @@
-"""What every stage does around its work: settings, tracking, errors as one line."""
+"""The frame of every stage: settings, an MLflow run, metrics, errors as one line."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage that is running."""
+    """A running stage, with its settings and its MLflow run."""
 
     name: str
     settings: Settings
@@ -28,7 +28,7 @@ class Stage:
 
     @property
     def params_sha256(self) -> str:
-        """What names the parameters, also in the run's tags."""
+        """SHA-256 of the parameters, as in the MLflow tag `params.sha256`."""
         return _params_sha256(flatten(self.settings))
 
     def device(self) -> "torch.device":
@@ -49,10 +49,10 @@ class Stage:
         """Write the stage's metrics for DVC, and log them.
 
         Args:
-            name: of the file.
-            metrics: what it holds.
-            shown: the few numbers that MLflow draws, under names whose part before a slash is the
-                section; all others are in the file, which is logged as well.
+            name: the file's name without its suffix.
+            metrics: the file's content.
+            shown: the few numbers that MLflow plots; the part of a name before a slash is its
+                section. All others are in the file, which is logged too.
         """
         path = METRICS / f"{name}.json"
         write_json(path, metrics)
@@ -61,7 +61,7 @@ class Stage:
 
 
 def run_stage(name: str, work: Callable[[Stage], None]) -> int:
-    """Do a stage's work within an MLflow run; the exit status.
+    """Run a stage within an MLflow run and return its exit status.
 
     The parameters are checked and the tracking store is reached before any work starts.
     """
@@ -74,13 +74,13 @@ def track(
     """Do a stage's work within an MLflow run.
 
     Args:
-        name: of the stage.
+        name: the stage's name.
         settings: the parameters.
-        work: what to do.
-        resume: names work that goes on where it was cut off, in the same run.
+        work: the function that does the work.
+        resume: a key of the work; work that was interrupted continues in the run of its key.
     """
     everything = flatten(settings)
-    params = {key: value for key, value in everything.items() if _belongs(key, name)}
+    params = {key: value for key, value in everything.items() if _is_shown(key, name)}
     experiment = os.environ.get("DVC_EXP_NAME") or "workspace"
     tags = {
         "dvc.stage": name,
@@ -93,11 +93,11 @@ def track(
         work(Stage(name, settings, run))
 
 
-def _belongs(parameter: str, stage: str) -> bool:
-    """Whether a stage's run shows a parameter: all, but of a training only its own.
+def _is_shown(parameter: str, stage: str) -> bool:
+    """Return whether a stage's run shows a parameter: all of them, but a training only its own.
 
-    What comes after the trainings is compared by the parameters of both. Beside the samples of a
-    training MLflow lists its run's parameters, and a hundred would leave the images no room.
+    Stages after the trainings are compared by the parameters of both. MLflow lists a training's
+    parameters beside its sample images, and a hundred of them would leave the images no room.
     """
     label = stage.removeprefix("train_")
     if label == stage:
@@ -107,4 +107,5 @@ def _belongs(parameter: str, stage: str) -> bool:
 
 
 def _params_sha256(params: dict[str, str]) -> str:
+    """Return the SHA-256 of parameters by dotted name, in their order."""
     return hashlib.sha256(json.dumps(params).encode()).hexdigest()

@@ -18,8 +18,8 @@ from pipeline.checkpoints import checkpoint_folder, training_key
 from pipeline.stage import Stage, track
 from src.common.devices import Compute, choose_compute
 from src.common.errors import UserError, report_errors
-from src.common.files import folder_in_place_of, sha256_of_array
-from src.common.logging import say
+from src.common.files import atomic_folder, sha256_of_array
+from src.common.logging import logger
 from src.common.outputs import read_array, write_table
 from src.common.paths import HOME, PARAMS, array_path, generator_path, model_folder
 from src.common.processes import end_with_parent, stop_requests
@@ -113,7 +113,7 @@ def train_class(
         stage.run.set_tag(f"compute.{choice}", value)
     stage.run.set_tag("compute.processes", str(group.size))
     together = f" in {group.size} processes" if group.size > 1 else ""
-    say(
+    logger.info(
         f"{name}: {len(images)} images, {settings.epochs} epochs of {steps} batches of "
         f"{settings.batch_size} on {compute.device} in {compute.precision}{together}"
     )
@@ -130,11 +130,11 @@ def train_class(
     def on_resume(epoch: int, batches: int, seen: int) -> None:
         progress.resume(seen)
         if checkpoints.continues_finished:
-            say(f"{name}: going on from the finished training of {epoch - 1} epochs")
+            logger.info(f"{name}: going on from the finished training of {epoch - 1} epochs")
             stage.run.set_tag("continues.epochs", str(epoch - 1))
             return
         done = f"{batches} of {steps} batches of epoch {epoch}" if seen < whole else "all epochs"
-        say(f"{name}: going on from a checkpoint, with {done} done")
+        logger.info(f"{name}: going on from a checkpoint, with {done} done")
         stage.run.set_tag("resumed.after", done)
 
     with progress, stop_requests() as stops:
@@ -147,7 +147,7 @@ def train_class(
     place = model_folder(name)
     history = pd.DataFrame([asdict(losses) for losses in result.history])
     write_table(place / "history.csv", history)
-    with folder_in_place_of(place / "samples") as samples_folder:
+    with atomic_folder(place / "samples") as samples_folder:
         for epoch, samples in result.samples.items():
             grid = tile(samples, settings.samples.columns)
             (samples_folder / f"epoch_{epoch:05d}.png").write_bytes(png(grid))
@@ -175,7 +175,7 @@ def train_class(
         },
     )
     stage.run.log_file(place / "history.csv")
-    say(f"{name}: last losses g {final.g:.3f}, d1 {final.d1:.3f}, d2 {final.d2:.3f}")
+    logger.info(f"{name}: last losses g {final.g:.3f}, d1 {final.d1:.3f}, d2 {final.d2:.3f}")
 
 
 def _safeguards(settings: Settings, checkpoints: Checkpoints | None) -> Safeguards:
@@ -196,7 +196,9 @@ def _stopper(stops: list[int], checkpoints: Checkpoints) -> Callable[[], bool]:
     def should_stop() -> bool:
         if stops and not told:
             told.append(True)
-            say(f"stopping: the state is kept in {checkpoints.folder}; `dvc repro` goes on from it")
+            logger.info(
+                f"stopping: the state is kept in {checkpoints.folder}; `dvc repro` goes on from it"
+            )
         return bool(stops)
 
     return should_stop

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from pipeline.stage import Stage, run_stage
-from src.common.logging import say, warn
+from src.common.logging import logger
 from src.common.outputs import write_table
 from src.common.paths import PROJECT
 from src.common.progress import progress
@@ -49,7 +49,7 @@ def utility_eval(stage: Stage) -> None:
         int(np.bincount(fit.is_pneumonia).max()),
     )
     if seen < most:
-        warn(
+        logger.warning(
             f"utility.training_steps: {settings.training_steps} batches show {seen} images of a "
             f"class that has {most}; the classifiers do not learn from all of them"
         )
@@ -79,7 +79,7 @@ def utility_eval(stage: Stage) -> None:
     )
     stage.run.log_table("utility/scores.json", scores)
     stage.run.log_table("utility/differences.json", differences)
-    say(verdict.sentence)
+    logger.info(verdict.sentence)
 
 
 def _generated(

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .common.errors import UserError, report_errors
-from .common.files import write_atomic
-from .common.logging import say
+from .common.files import write_file
+from .common.logging import logger
 from .common.paths import PROJECT
 from .config.renames import with_new_names
-from .report.experiments import SHORT, Experiment, compare, render_experiments
+from .report.experiments import REVISION_LETTERS, Experiment, compare, render_experiments
 
 WIDEST = 24  # letters of a cell in the terminal, where checksums would push scores away
 STAGES = ("fid", "privacy", "utility")  # by the names of their metrics
@@ -29,11 +29,11 @@ def known_experiments(shown: Iterable[Mapping[str, Any]]) -> list[Experiment]:
     """
     found = []
     for commit in shown:
-        found.append(_experiment(commit["name"] or commit["rev"][:SHORT], commit))
+        found.append(_experiment(commit["name"] or commit["rev"][:REVISION_LETTERS], commit))
         for entry in commit["experiments"] or []:
             last = (entry["revs"] or [None])[0]
             if last is not None:
-                found.append(_experiment(entry["name"] or last["rev"][:SHORT], last))
+                found.append(_experiment(entry["name"] or last["rev"][:REVISION_LETTERS], last))
     return [experiment for experiment in found if experiment is not None]
 
 
@@ -84,8 +84,8 @@ def write_comparison() -> None:
     table = compare(known_experiments(json.loads(_output("dvc exp show", command))))
     print(table.to_string(index=False, max_colwidth=WIDEST))
     page = PROJECT / "reports" / "experiments.html"
-    write_atomic(page, render_experiments(table))
-    say(f"the comparison is {page}")
+    write_file(page, render_experiments(table))
+    logger.info(f"the comparison is {page}")
 
 
 def _output(name: str, command: list[str]) -> str:

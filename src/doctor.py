@@ -20,7 +20,7 @@ from ruamel.yaml.error import YAMLError
 
 from .common.devices import computes_in_bf16
 from .common.errors import UserError, report_errors
-from .common.files import expanded
+from .common.files import expand_user
 from .common.locks import try_lock
 from .common.paths import HOME, PARAMS, PROJECT
 from .config.settings import Settings, load_settings
@@ -173,7 +173,7 @@ def check_data(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "data: procedural phantoms, nothing is downloaded")
         return
     if data.path:
-        path = HOME / expanded(data.path)
+        path = HOME / expand_user(data.path)
         if path.exists():
             yield Finding("ok", f"data: {path}")
         else:

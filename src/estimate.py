@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from .common.devices import choose_compute
 from .common.errors import report_errors
-from .common.logging import say
+from .common.logging import logger
 from .common.paths import HOME, PARAMS
 from .common.progress import duration
 from .config.settings import Settings, load_settings
 from .data.archive import GIB
 from .data.classes import CLASSES
 from .data.download import downloaded_kermany
-from .data.sources import PUBLISHED, resolve_archive, survey_archive
+from .data.sources import PUBLISHED, list_archive_images, resolve_archive
 from .metrics.extractors import weights_name
 from .metrics.speed import seconds_per_feature
 from .privacy.perturbations import DISTURBANCES
@@ -43,7 +43,7 @@ def estimate(overrides: Sequence[str]) -> None:
             train, settings.preprocess.image_size, min(train.batch_size, PROBE), compute
         )
         total += each * images
-        say(
+        logger.info(
             f"{label}: {train.epochs} epochs of {steps} batches of {train.batch_size} at "
             f"{1 / each:.3g} images a second on {device}: about {duration(each * images)}"
         )
@@ -51,8 +51,8 @@ def estimate(overrides: Sequence[str]) -> None:
         judged, size = _judged(settings, counts), settings.preprocess.image_size
         judging = judged * seconds_per_feature(settings.fid, size, PROBE, device)
         total += judging
-        say(f"judging: some {judged} images through inception: about {duration(judging)}")
-    say(f"in all about {duration(total)}, and some minutes for the other stages")
+        logger.info(f"judging: some {judged} images through inception: about {duration(judging)}")
+    logger.info(f"in all about {duration(total)}, and some minutes for the other stages")
 
 
 def _judged(settings: Settings, train: dict[str, int]) -> int:
@@ -69,10 +69,10 @@ def _train_images(settings: Settings) -> dict[str, int]:
     if data.source == "phantom":
         return dict.fromkeys(CLASSES, data.phantom.train_per_class)
     if not data.path and downloaded_kermany() is None:
-        say("the archive is not here yet: counting with Kaggle's published numbers")
+        logger.info("the archive is not here yet: counting with Kaggle's published numbers")
         return PUBLISHED["Kaggle"]["train"]
     archive = resolve_archive(data, HOME)
-    return survey_archive(archive, round(data.max_unpacked_gib * GIB)).counts()["train"]
+    return list_archive_images(archive, round(data.max_unpacked_gib * GIB)).counts()["train"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

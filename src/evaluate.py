@@ -126,9 +126,9 @@ def evaluate(arguments: argparse.Namespace) -> Report:
         loaded = read_images(path, arguments.size)
         if len(loaded.images) < 2:
             raise UserError(f"{path}: one image has no distribution; give two or more")
-        if loaded.other_files:
+        if loaded.skipped_files:
             left_out.append(
-                f"{path}: {loaded.other_files} of its files have no image's name and were left out"
+                f"{path}: {loaded.skipped_files} of its files have no image's name and were left out"
             )
         extractor = extractor or load_extractor(
             arguments.features,
@@ -145,7 +145,7 @@ def evaluate(arguments: argparse.Namespace) -> Report:
             if arguments.features != "module":  # which may take whole batches alone
                 batch = min(batch, 1 << (len(same) - 1).bit_length())  # a few need no more
             features[rows] = cache.features(extractor, same, batch, device)
-        patients = Patients.from_names(loaded.patients)
+        patients = Patients.from_names(loaded.patient_ids)
         given.append(Given(path, FeatureSample(features, patients), None, len(features)))
         sizes.append(float(np.median([image.shape[0] for image in loaded.images])))
     real, generated = given

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from .common.devices import choose_device
 from .common.errors import UserError, report_errors
 from .common.files import (
-    file_in_place_of,
-    folder_in_place_of,
+    atomic_folder,
+    atomic_write,
     sha256_of_array,
-    write_atomic,
+    write_file,
     write_json,
 )
-from .common.logging import say
+from .common.logging import logger
 from .common.paths import HOME, PARAMS
 from .common.progress import Progress
 from .config.settings import ClassName, load_settings
@@ -178,7 +178,7 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, copies: CopyFilte
     place = _folder(arguments.out, drawn.label)
     table_file, description_file = _tables(arguments.out, drawn.label)
     with (
-        folder_in_place_of(place) as folder,
+        atomic_folder(place) as folder,
         Progress(f"drawing {drawn.label}", count, "images") as shown,
     ):
         while len(rows) < count:
@@ -205,8 +205,8 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, copies: CopyFilte
         # Another process may have been quicker.
         _check_folder(place, drawn.label, arguments.overwrite)
         with (
-            file_in_place_of(table_file) as table,
-            file_in_place_of(description_file) as description,
+            atomic_write(table_file) as table,
+            atomic_write(description_file) as description,
         ):
             pd.DataFrame(rows).to_csv(table, index=False, lineterminator="\n")
             origin = drawn.saved.origin
@@ -228,11 +228,11 @@ def _write_images(drawn: Drawn, arguments: argparse.Namespace, copies: CopyFilte
                 },
             )
     if copies is not None:
-        say(
+        logger.info(
             f"{drawn.label}: {len(left_out)} of {count + len(left_out)} images were left out, as "
             "near to a train image as copies are"
         )
-    say(f"{drawn.label}: {count} images in {place}, described in {table_file} and .json")
+    logger.info(f"{drawn.label}: {count} images in {place}, described in {table_file} and .json")
 
 
 def _copy_filters(everything: Sequence[Drawn], device: torch.device) -> dict[str, CopyFilter]:
@@ -254,7 +254,7 @@ def _copy_filters(everything: Sequence[Drawn], device: torch.device) -> dict[str
     spaces = make_spaces(extractor, settings.fid.batch_size, device)
     filters = {}
     for label in (drawn.label for drawn in everything):
-        say(f"{label}: measuring how near train images of other patients are")
+        logger.info(f"{label}: measuring how near train images of other patients are")
         key = CLASSES.index(label)
         filters[label] = CopyFilter(real[label], spaces, settings.privacy, key)
     return filters
@@ -264,8 +264,8 @@ def _write_grid(drawn: Drawn, file: Path, count: int) -> None:
     """A contact sheet of the first images."""
     shown = min(count, GRID_MOST)
     sheet = tile(drawn.images(drawn.latents(range(shown))), min(GRID_COLUMNS, shown))
-    write_atomic(file, encode_png(sheet, drawn.facts_of(0) | {"index": f"0 to {shown - 1}"}))
-    say(f"{drawn.label}: {shown} images in {file}")
+    write_file(file, encode_png(sheet, drawn.facts_of(0) | {"index": f"0 to {shown - 1}"}))
+    logger.info(f"{drawn.label}: {shown} images in {file}")
 
 
 def _write_walk(drawn: Drawn, file: Path, count: int, frames: int) -> None:
@@ -273,8 +273,8 @@ def _write_walk(drawn: Drawn, file: Path, count: int, frames: int) -> None:
     stops = min(count, STOPS_MOST)
     images = drawn.images(walk(drawn.latents(range(stops)), frames))
     facts = drawn.facts_of(0) | {"index": f"0 to {stops - 1}, and between"}
-    write_atomic(file, animation(images, file.suffix.lower(), text_chunks(facts)))
-    say(f"{drawn.label}: {len(images)} frames through {stops} images in {file}")
+    write_file(file, animation(images, file.suffix.lower(), text_chunks(facts)))
+    logger.info(f"{drawn.label}: {len(images)} frames through {stops} images in {file}")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from .common.errors import UserError, report_errors
-from .common.logging import say, warn
+from .common.logging import logger
 from .common.paths import HOME
 from .data.classes import CLASSES
 from .tracking.outbox import count_waiting
@@ -46,7 +46,9 @@ def promote(labels: Sequence[str]) -> None:
 
     refused = []
     if waiting := count_waiting(HOME):
-        warn(f"{waiting} runs wait for MLflow, maybe with newer candidates: `make sync` first")
+        logger.warning(
+            f"{waiting} runs wait for MLflow, maybe with newer candidates: `make sync` first"
+        )
     for label in labels:
         name = registered_name(label)
         candidate = model_version(HOME, name, CANDIDATE)
@@ -55,7 +57,7 @@ def promote(labels: Sequence[str]) -> None:
             continue
         champion = model_version(HOME, name, CHAMPION)
         if champion is not None and champion.number == candidate.number:
-            say(f"{name}: version {champion.number} is the champion already")
+            logger.info(f"{name}: version {champion.number} is the champion already")
             continue
         reason = reason_against(candidate.tags, None if champion is None else champion.tags)
         if reason is not None:
@@ -63,7 +65,7 @@ def promote(labels: Sequence[str]) -> None:
             continue
         set_alias(HOME, name, CHAMPION, candidate)
         replaced = "" if champion is None else f", instead of {_describe(champion)}"
-        say(f"{name}: {_describe(candidate)} is the champion now{replaced}")
+        logger.info(f"{name}: {_describe(candidate)} is the champion now{replaced}")
     if refused:
         raise UserError("not promoted: " + "; ".join(refused))
 

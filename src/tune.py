@@ -17,8 +17,8 @@ from typing import get_args
 import optuna
 
 from .common.errors import UserError, report_errors
-from .common.files import write_atomic, write_json
-from .common.logging import say
+from .common.files import write_file, write_json
+from .common.logging import logger
 from .common.outputs import read_array
 from .common.paths import HOME, PARAMS, PROJECT, array_path
 from .config.edit import changed_leaves, difference, edited
@@ -117,7 +117,7 @@ def _run(search: Search, store: Store, place: str, workers: int) -> Found:
     tags = {"tune.study": search.name, "tune.class": search.label}
     with start_shared_run(search.name, HOME, params, tags) as run:
         jobs = [Job(search, place, HOME, run.run_id, cores, gpu) for cores, gpu in shares(workers)]
-        say(
+        logger.info(
             f"{search.label}: study {search.name}, {tune.trials} trials of "
             f"{tune.budget:g} {tune.budget_unit}, {workers} "
             f"{'worker' if workers == 1 else 'workers'} here"
@@ -126,12 +126,12 @@ def _run(search: Search, store: Store, place: str, workers: int) -> Found:
             run_crew(jobs, watched)
         found = collect(search, study, watched.repetition)
         if beyond := found.account.beyond:
-            say(
+            logger.info(
                 f"{search.label}: the first {tune.trials} trials count; there are {beyond} more, "
                 f"which `--trials {tune.trials + beyond}` counts too"
             )
         _report(found, run)
-    say(f"{search.label}: {found.sentence()}")
+    logger.info(f"{search.label}: {found.sentence()}")
     return found
 
 
@@ -148,7 +148,7 @@ def _report(found: Found, run: Run) -> None:
         **{f"{stem}-{name}.png": content for name, content in figures.items()},
     }
     for name, content in written.items():
-        write_atomic(folder / name, content)
+        write_file(folder / name, content)
     for name in TITLES.keys() - figures.keys():  # of an earlier search that had more to show
         (folder / f"{stem}-{name}.png").unlink(missing_ok=True)
     write_json(folder / f"{stem}.json", found.summary())
@@ -157,7 +157,7 @@ def _report(found: Found, run: Run) -> None:
     if found.repeated:  # so that studies stand side by side in MLflow
         run.log_metrics({"excess": found.repeated[0].mean})
     run.set_tag("tune.result", found.sentence())
-    say(f"{search.label}: written to {folder / stem}.html, .csv and .json")
+    logger.info(f"{search.label}: written to {folder / stem}.html, .csv and .json")
 
 
 def _apply(found: Found, written: TrainSettings, number: int | None) -> None:
@@ -184,7 +184,7 @@ def _apply(found: Found, written: TrainSettings, number: int | None) -> None:
     wanted = {prefix + name: value for name, value in changes.items()}
     after = edited(before, wanted)
     if before == after:
-        say(f"{search.label}: params.yaml has this configuration already")
+        logger.info(f"{search.label}: params.yaml has this configuration already")
         return
     old, new = (
         read_settings(text, PARAMS.name).model_dump(mode="json") for text in (before, after)
@@ -194,9 +194,11 @@ def _apply(found: Found, written: TrainSettings, number: int | None) -> None:
             f"--apply: with {prefix[:-1]} this would change {', '.join(others)} too; write out "
             "what params.yaml shares by an anchor"
         )
-    write_atomic(PARAMS, after)
-    say(difference(before, after, "params.yaml"))
-    say(f"{search.label}: trial {original(trial)} is in params.yaml; `dvc repro` trains it in full")
+    write_file(PARAMS, after)
+    logger.info(difference(before, after, "params.yaml"))
+    logger.info(
+        f"{search.label}: trial {original(trial)} is in params.yaml; `dvc repro` trains it in full"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

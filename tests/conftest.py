@@ -20,13 +20,14 @@ from ruamel.yaml import YAML
 
 from benchmarks.workspace import is_the_users
 from src.common.devices import Compute, choose_compute
+from src.common.logging import configure_logging
 from src.common.rng import Stream, torch_stream
 from src.config.compute import ComputeSettings
 from src.config.data import DataSettings, PreprocessSettings
 from src.config.settings import Settings, parse_settings
 from src.data.classes import CLASSES, SPLITS
 from src.data.patients import Patients
-from src.data.preprocess import Prepared, prepare_images
+from src.data.preprocess import PreprocessResult, preprocess_images
 from src.data.sources import collect_images
 from src.metrics.protocol import RealFeatures
 
@@ -87,6 +88,12 @@ def write_folder(path: Path, files: dict[str, bytes]) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _printed_lines() -> None:
+    """Print the project's lines, as in a command."""
+    configure_logging()
 
 
 @pytest.fixture
@@ -208,11 +215,11 @@ def collected(settings: DataSettings, root: Path, folder: Path) -> pd.DataFrame:
 
 def prepared_from(
     table: pd.DataFrame, folder: Path, settings: PreprocessSettings
-) -> tuple[dict[tuple[str, str], NDArray[np.uint8]], pd.DataFrame, Prepared]:
+) -> tuple[dict[tuple[str, str], NDArray[np.uint8]], pd.DataFrame, PreprocessResult]:
     """The arrays that a table's images give, by split and class; their table; what was found."""
     table.to_csv(folder / "images.csv", index=False)
     out = Path(tempfile.mkdtemp(dir=folder))
-    prepared = prepare_images(folder / "images.csv", folder, settings, out)
+    prepared = preprocess_images(folder / "images.csv", folder, settings, out)
     arrays = {
         (split, label): np.load(out / label.lower() / f"{split}.npy")
         for split in SPLITS

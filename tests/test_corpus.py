@@ -30,7 +30,7 @@ from src.common import paths as workspace
 from src.common.errors import report_errors
 from src.config.settings import Settings, load_settings
 from src.data import archive
-from src.data.preprocess import prepare_images
+from src.data.preprocess import preprocess_images
 from src.data.sources import collect_images
 from src.models.io import Origin, save_generator
 from src.models.layers import initialize
@@ -387,7 +387,7 @@ def test_images(
             writer.writeheader()
             writer.writerows(vars(record) for record in records)
         settings = tiny_settings.preprocess.model_copy(update={"on_bad_image": on_bad_image})
-        return len(prepare_images(table, images, settings, arrays).bad)
+        return len(preprocess_images(table, images, settings, arrays).bad)
 
     everything = kaggle_files() | {IMAGE: content}
     if outcome == GOOD:

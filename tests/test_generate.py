@@ -79,7 +79,7 @@ def test_images_lie_in_kaggles_layout_beside_their_table(project: Path) -> None:
     run("--class", "normal", "--count", 2, "--out", out)
     read = read_images(out, None)
     assert len(read.images) == 9
-    assert len(set(read.patients)) == 9
+    assert len(set(read.patient_ids)) == 9
 
 
 def test_an_image_is_the_same_file_whatever_the_count(project: Path) -> None:

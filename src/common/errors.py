@@ -1,4 +1,4 @@
-"""The one error that a user is expected to read, and how an entry point tells it."""
+"""Errors that a user can fix, and how commands and stages print them."""
 
 import errno
 import io
@@ -10,8 +10,10 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import TextIO
 
-# Where the disk or its rights fail, or a path of the user's goes through a file, names a folder or
-# is too long; anything else of this kind is a defect of ours.
+from .logging import configure_logging
+
+# The disk or its permissions fail, or a user's path goes through a file, names a folder or is too
+# long. Any other OSError is a defect of the project.
 DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO),
@@ -20,41 +22,42 @@ DISK_ERRORS = (
 
 
 class UserError(Exception):
-    """Something that the user can mend: bad input, a missing file, a parameter out of range.
+    """An error that the user can fix: bad input, a missing file, a parameter out of range.
 
-    The message is one line that names the thing and the way out. Entry points print it on
-    stderr without a traceback and exit non-zero; any other exception is a defect of ours.
+    The message is one line: what is wrong, where, and what to do. Commands and stages print it on
+    stderr without a traceback and exit with status 1. Any other exception is a defect.
     """
 
 
-def lacks_memory(error: Exception) -> bool:
-    """Whether an error says that there was not enough memory, of the host or of a GPU."""
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error means too little memory, of the host or of a GPU."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    # Torch, which is not imported here, has an error of its own for GPUs, and none for the CPU.
-    told = f"{type(error).__name__}: {error}"
+    # Not by type: torch, which is not imported here, has one for GPUs only.
+    text = f"{type(error).__name__}: {error}"
     signs = ("OutOfMemoryError", "out of memory", "allocate memory")
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(sign in told for sign in signs)
+        isinstance(error, RuntimeError) and any(sign in text for sign in signs)
     )
 
 
 def report_errors(work: Callable[[], None]) -> int:
-    """Do some work; print what the user can mend as one line, without a traceback.
+    """Run a command's work, with logging configured, and print a user's error as one line.
 
     Returns:
-        the exit status.
+        the exit status: 0, 1 after an error, 130 after Ctrl-C, 141 if nobody reads stdout.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters, as of Fréchet
             stream.reconfigure(errors="backslashreplace")
+    configure_logging()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while a command was imported
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         work()
         sys.stdout.flush()
     except BrokenPipeError:
-        if not _nobody_reads(sys.stdout):
+        if not _has_lost_reader(sys.stdout):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed later
         return 128 + signal.SIGPIPE
@@ -69,7 +72,7 @@ def report_errors(work: Callable[[], None]) -> int:
             "again when more is free"
         )
     except Exception as error:
-        if lacks_memory(error):
+        if is_out_of_memory(error):
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             message = f"there is not enough memory; free some or give less to do ({reason})"
         elif isinstance(error, OSError) and error.errno in DISK_ERRORS:
@@ -82,11 +85,11 @@ def report_errors(work: Callable[[], None]) -> int:
     return 1
 
 
-def _nobody_reads(stream: TextIO) -> bool:
-    """Whether a stream is a pipe whose reader has gone, as `head` does."""
+def _has_lost_reader(stream: TextIO) -> bool:
+    """Return whether a stream is a pipe whose reader has ended, as `head` does."""
     try:
         handle = stream.fileno()
-    except (OSError, ValueError):  # none of the system's
+    except (OSError, ValueError):  # not a stream of the system
         return False
     poll = select.poll()
     poll.register(handle, 0)

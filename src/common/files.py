@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the checksums that name their content."""
+"""Atomic writes of files and folders, and SHA-256 checksums."""
 
 import errno
 import glob
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
-from .locks import folder_lock, try_hold
+from .locks import folder_lock, try_lock_handle
 
 if TYPE_CHECKING:  # commands that only read or write text start without NumPy
     from numpy.typing import NDArray
@@ -21,30 +21,30 @@ if TYPE_CHECKING:  # commands that only read or write text start without NumPy
 BLOCK = 1 << 20  # bytes read at a time when hashing
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never half.
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path`` atomically: a reader sees the old file or the new one.
 
-    Text is encoded as UTF-8 with the line ends that it has. Missing parent folders are made.
+    Text is encoded as UTF-8 and keeps its line ends. Missing parent folders are created.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    with file_in_place_of(path) as fresh:
+    with atomic_write(path) as fresh:
         fresh.write_bytes(data)
 
 
 @contextmanager
-def file_in_place_of(path: Path) -> Iterator[Path]:
-    """Give an empty file beside ``path`` that takes its place when the block ends well.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield an empty file beside ``path`` that replaces it when the block succeeds.
 
-    If the block fails the new file is removed. What a killed process left behind is cleared by the
-    next call, but not what another process is writing.
+    If the block fails, the new file is removed. A file that a killed process left behind is
+    removed by the next call; a file that another process is writing is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}-new-"
-    clear_left(path.parent, glob.escape(prefix) + "*")
+    remove_stale(path.parent, glob.escape(prefix) + "*")
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
-        try_hold(handle)
-        if os.fstat(handle).st_nlink:  # else another process cleared it before it was held
+        try_lock_handle(handle)
+        if os.fstat(handle).st_nlink:  # else another process removed it before it was locked
             break
         os.close(handle)
     fresh = Path(name)
@@ -61,41 +61,41 @@ def file_in_place_of(path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def clear_left(folder: Path, names: str = ".*-new-*") -> None:
-    """Remove files of such names that killed processes left, but not what another one is writing.
+def remove_stale(folder: Path, pattern: str = ".*-new-*") -> None:
+    """Remove the files that match ``pattern`` and that no living process is writing.
 
-    Where the file system has no locks all of them stay.
+    Where the file system has no locks, all of them are kept.
     """
-    for left in folder.glob(names):
-        with suppress(OSError), left.open("rb") as file:  # another process may be faster
-            if try_hold(file.fileno()):
-                left.unlink()
+    for stale in folder.glob(pattern):
+        with suppress(OSError), stale.open("rb") as file:  # another process may be faster
+            if try_lock_handle(file.fileno()):
+                stale.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with a final newline; NaN and infinity are refused."""
-    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_file(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 @contextmanager
-def folder_in_place_of(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside ``path`` that takes its place when the block ends well.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` that replaces it when the block succeeds.
 
-    If the block fails the folder is removed and ``path`` stays as it was. What a killed process
-    left behind is cleared by the next call, but not what another process is writing, nor anything
-    where the file system has no locks.
+    If the block fails, the folder is removed and ``path`` stays as it was. A folder that a killed
+    process left behind is removed by the next call. A folder that another process is writing is
+    kept, and so is every one where the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}-new-"
     for stale in path.parent.glob(f"{glob.escape(prefix)}*"):
-        with suppress(FileNotFoundError), folder_lock(stale) as free:
-            if free:
+        with suppress(FileNotFoundError), folder_lock(stale) as is_free:
+            if is_free:
                 remove_folder(stale)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         while True:
             fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
-            with suppress(FileNotFoundError):  # another process cleared it before it was held
-                held.enter_context(folder_lock(fresh))
+            with suppress(FileNotFoundError):  # another process removed it before it was locked
+                stack.enter_context(folder_lock(fresh))
                 fresh.chmod(0o777 & ~_umask())
                 break
         try:
@@ -109,7 +109,7 @@ def folder_in_place_of(path: Path) -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder, but for what another process puts there meanwhile."""
+    """Remove a folder, except for files that another process adds meanwhile."""
     try:
         shutil.rmtree(path)
     except OSError as error:
@@ -118,7 +118,7 @@ def remove_folder(path: Path) -> None:
 
 
 def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in lower-case hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in lower-case hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(BLOCK):
@@ -132,7 +132,7 @@ def sha256_of_files(paths: Iterable[Path]) -> str:
 
 
 def sha256_of_array(array: "NDArray[Any]") -> str:
-    """SHA-256 of an array's shape, type and values, in lower-case hexadecimal."""
+    """Return the SHA-256 of an array's shape, dtype and values, in lower-case hexadecimal."""
     import numpy as np
 
     digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
@@ -141,10 +141,10 @@ def sha256_of_array(array: "NDArray[Any]") -> str:
 
 
 def sha256_of_path(path: Path) -> str:
-    """SHA-256 of a file, or of a folder: its files' relative paths and checksums, in order.
+    """Return the SHA-256 of a file, or of the sorted paths and checksums in a folder.
 
     Raises:
-        UserError: if there is nothing at ``path``.
+        UserError: if ``path`` does not exist.
     """
     if path.is_file():
         return sha256_of_file(path)
@@ -158,15 +158,15 @@ def sha256_of_path(path: Path) -> str:
     return digest.hexdigest()
 
 
-def expanded(path: str) -> Path:
-    """A user's path with its home folder written out, if there is one of that name."""
+def expand_user(path: str) -> Path:
+    """Expand ``~`` in a user's path; an unknown home folder is left as it is."""
     with suppress(RuntimeError):
         return Path(path).expanduser()
     return Path(path)
 
 
 def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
+    """Return the process's file mode mask, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -27,32 +27,32 @@ NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS
 
 
 def lock(path: Path) -> IO[str]:
-    """The lock of a file, waited for, and held until it is closed or the process ends.
+    """Wait for the lock of a file; it is held until it is closed or the process ends.
 
     Args:
-        path: made if it is not there.
+        path: the lock file, which is created if it is missing.
 
     Raises:
-        FileNotFoundError: if its folder is not there.
+        FileNotFoundError: if the file's folder does not exist.
         UserError: if the file system has no locks.
     """
-    return _locked(path, fcntl.LOCK_EX)
+    return _acquire(path, fcntl.LOCK_EX)
 
 
 def try_lock(path: Path) -> IO[str] | None:
-    """As ``lock``, but None if another process has it."""
+    """Acquire the lock as ``lock`` does, or return None if another process holds it."""
     try:
-        return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _acquire(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
 
 
-def _locked(path: Path, operation: int) -> IO[str]:
+def _acquire(path: Path, operation: int) -> IO[str]:
     while True:
         file = path.open("a")
         try:
             fcntl.flock(file, operation)
-            if _lies_at(file, path):
+            if _is_at(file, path):
                 return file
         except BaseException as error:
             file.close()
@@ -61,11 +61,11 @@ def _locked(path: Path, operation: int) -> IO[str]:
                     f"{path}: its file system has no locks; keep the project on one that has"
                 ) from error
             raise
-        file.close()  # who held it has removed or moved it: what lies there now is another
+        file.close()  # its holder removed or moved it; another file has the path now
 
 
-def _lies_at(file: IO[str], path: Path) -> bool:
-    """Whether an open file still has its path."""
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Return whether an open file still has its path."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     return False
@@ -73,22 +73,23 @@ def _lies_at(file: IO[str], path: Path) -> bool:
 
 @contextmanager
 def folder_lock(path: Path) -> Iterator[bool | None]:
-    """The lock of a folder itself, without a file in it; whether no other process has it.
+    """Try to lock a folder without a file in it, until the block ends.
 
-    Network file systems have no such locks: None, since nobody knows.
+    Yields:
+        whether the lock was free; None where the file system has no such locks, as on a network.
 
     Raises:
-        FileNotFoundError: if it is not there.
+        FileNotFoundError: if the folder does not exist.
     """
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield try_hold(folder)
+        yield try_lock_handle(folder)
     finally:
         os.close(folder)
 
 
-def try_hold(handle: int) -> bool | None:
-    """Lock an open file or folder; whether that went, or None where there are no such locks."""
+def try_lock_handle(handle: int) -> bool | None:
+    """Try to lock an open file or folder; None where the file system has no such locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Reading and writing what the stages leave."""
+"""Readers and writers of the stages' output files."""
 
 import json
 from pathlib import Path
@@ -10,44 +10,44 @@ from numpy.typing import NDArray
 
 from . import paths
 from .errors import UserError
-from .files import write_atomic
+from .files import write_file
 from .paths import METRICS
 
 
 def read_array(path: Path) -> NDArray[np.uint8]:
-    """An array of images of an earlier stage, uint8 (n, size, size), mapped and not read yet."""
+    """Map an earlier stage's images into memory, uint8 (n, size, size); pages are read on use."""
     try:
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise unusable(path, error) from error
+        raise unusable_file_error(path, error) from error
     return array
 
 
 def read_table(path: Path, index: str | None = None) -> pd.DataFrame:
-    """A CSV file of an earlier stage; text columns keep texts such as "NA"."""
+    """Read a CSV file of an earlier stage; a text such as "NA" stays a text."""
     try:
         return pd.read_csv(path, index_col=index, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise unusable(path, error) from error
+        raise unusable_file_error(path, error) from error
 
 
 def write_table(path: Path, table: pd.DataFrame, index: bool = False) -> None:
-    """Write a CSV file, whole or not at all; the same table gives the same bytes."""
-    write_atomic(path, table.to_csv(index=index, lineterminator="\n"))
+    """Write a CSV file atomically; the same table gives the same bytes."""
+    write_file(path, table.to_csv(index=index, lineterminator="\n"))
 
 
 def read_metrics(name: str) -> dict[str, Any]:
-    """The metrics of an earlier stage."""
+    """Read the metrics of an earlier stage."""
     path = METRICS / f"{name}.json"
     try:
         metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise unusable(path, error) from error
+        raise unusable_file_error(path, error) from error
     return metrics
 
 
-def unusable(path: Path, error: Exception) -> UserError:
-    """A file of an earlier stage that is missing or damaged."""
+def unusable_file_error(path: Path, error: Exception) -> UserError:
+    """Build the error for a missing or damaged file of an earlier stage."""
     if isinstance(error, FileNotFoundError):
         reason = "it is missing"
     else:

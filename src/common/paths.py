@@ -1,4 +1,4 @@
-"""Where the project's files lie."""
+"""Paths of the project's files."""
 
 import os
 from pathlib import Path
@@ -12,20 +12,20 @@ METRICS = PROJECT / "reports" / "metrics"
 
 
 def array_path(label: str, split: str) -> Path:
-    """Where the prepared images of a class and split lie."""
+    """Return the path of a class and split's preprocessed images."""
     return PROJECT / "data" / "arrays" / label.lower() / f"{split}.npy"
 
 
 def table_path() -> Path:
-    """Where the table of the prepared images lies."""
+    """Return the path of the preprocessed images' table."""
     return PROJECT / "data" / "arrays" / "table.csv"
 
 
 def model_folder(label: str) -> Path:
-    """Where the generator of a class, its history and its samples lie."""
+    """Return the folder of a class's generator, training history and samples."""
     return PROJECT / "models" / label.lower()
 
 
 def generator_path(label: str) -> Path:
-    """Where the trained generator of a class lies."""
+    """Return the path of a class's trained generator."""
     return model_folder(label) / "generator.pt"

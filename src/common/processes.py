@@ -1,4 +1,4 @@
-"""Pools of processes or threads, signals, and processes that end with their parent."""
+"""Ordered maps over pools, stop signals, and processes that end with their parent."""
 
 import ctypes
 import math
@@ -14,12 +14,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
+from .logging import configure_logging
+
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list, instead of ending at once."""
+    """Collect SIGINT and SIGTERM in the yielded list, instead of ending at once."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -40,15 +42,15 @@ Result = TypeVar("Result")
 def map_in_order(
     pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
-    """``work`` of each item, in order; items are taken as results are used.
+    """Apply ``work`` to items in a pool and yield the results in order.
 
-    ``Executor.map`` would take all items at once, and keep the results that wait to be used.
+    ``Executor.map`` would submit all items at once and hold every result that is not used yet.
 
     Args:
-        pool: does the work.
-        work: what to do.
-        items: what to do it with.
-        ahead: most items that are at work or done and not yet used.
+        pool: the executor of processes or threads.
+        work: the function to apply.
+        items: its arguments, taken as results are used.
+        ahead: maximum of items that are submitted and whose results are not used yet.
     """
     waiting: deque[Future[Result]] = deque()
     for item in items:
@@ -60,18 +62,18 @@ def map_in_order(
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The items in lists of ``size``, the last one shorter."""
+    """Yield the items in lists of ``size``; the last list may be shorter."""
     source = iter(items)
     while part := list(islice(source, size)):
         yield part
 
 
 def end_with_parent() -> None:
-    """Let the system kill this process when the one that started it ends (Linux).
+    """Let the kernel kill this process when its parent ends (Linux).
 
-    A dvc that is killed would else leave its stage at work beside that of the next dvc, and a
-    search its workers. To be called early: before it, the end of the parent is seen only if this
-    process was started by ``multiprocessing`` or fell to the system's first process.
+    Otherwise a killed dvc leaves its stage running beside the next dvc's, and a killed search its
+    workers. Call it early: a parent that ended before is noticed only if ``multiprocessing``
+    started this process, or if the system's first process has adopted it.
     """
     PR_SET_PDEATHSIG = 1  # noqa: N806, its name in <sys/prctl.h>
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
@@ -81,14 +83,15 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def begin_as_worker() -> None:
-    """Begin as one of a pool's processes: interrupts are left to the one that waits for it."""
+def init_worker() -> None:
+    """Prepare a pool's process: its messages are printed, Ctrl-C is left to its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure_logging()
     end_with_parent()
 
 
 def _is_orphan() -> bool:
-    """Whether the process that started this one has ended already."""
+    """Return whether this process's parent has ended."""
     parent = parent_process()
     if parent is not None:
         return not parent.is_alive()

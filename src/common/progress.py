@@ -4,44 +4,36 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from tqdm import tqdm
-
-from .logging import say
+from .logging import logger, open_bars
 
 T = TypeVar("T")
-# Else tqdm takes a lock of the system's, for processes that share a terminal line; none do here.
-tqdm.set_lock(threading.RLock())
 
-SCALED = 100_000  # from here on 100k is shown; megabytes are fractions, and scaled too
+MIN_SCALED_TOTAL = 100_000  # whole totals from here on are shown as 100k; fractions (MB) always
 SECONDS_BETWEEN_LINES = 10.0  # at first; later a twentieth of the time that has passed
+# Else tqdm takes a lock of the system's, for processes that share a terminal line; none do here.
+_BAR_LOCK = threading.RLock()
 
 
 class Progress:
-    """Shows how far, how fast and how long to go, as a bar on stderr or as lines on stdout."""
+    """Progress of one piece of work: its count, rate and time left.
+
+    Shown as a bar on stderr if that is a terminal, else as lines on stdout.
+    """
 
     def __init__(self, label: str, total: float, unit: str) -> None:
         self.total = total  # in ``unit``; 0 if unknown
-        self.note = ""  # what else to show
-        self._earlier = 0.0
+        self.note = ""  # shown behind the numbers
+        self._resumed = 0.0
         self._label, self._unit = label, unit
-        self._bar = None
-        if sys.stderr.isatty():
-            self._bar = tqdm(
-                desc=label,
-                total=total or None,
-                unit=f" {unit}",
-                dynamic_ncols=True,
-                unit_scale=not (isinstance(total, int) and 0 < total < SCALED),
-            )
+        self._bar = _open_bar(label, total, unit) if sys.stderr.isatty() else None
         self._done = 0.0
-        self._start = self._last = time.monotonic()
+        self._start = self._last_line = time.monotonic()
 
     def resume(self, amount: float) -> None:
-        """Count ``amount`` as done before; the rate does not count it."""
-        self._earlier += amount
+        """Count ``amount`` as done by an earlier process; the rate leaves it out."""
+        self._resumed += amount
         if self._bar is not None:
             self._bar.initial = self._bar.n = amount
 
@@ -55,37 +47,46 @@ class Progress:
             return
         now = time.monotonic()
         elapsed = now - self._start
-        if now - self._last < max(SECONDS_BETWEEN_LINES, elapsed / 20):
-            return
-        if not self._done:
-            return
-        self._last = now
-        rate = self._done / elapsed
-        done = self._earlier + self._done
-        line = f"{self._label}: {done:.6g}"
+        is_due = now - self._last_line >= max(SECONDS_BETWEEN_LINES, elapsed / 20)
+        if is_due and self._done:
+            self._last_line = now
+            logger.info(self._line(self._done / elapsed))
+
+    def _line(self, rate: float) -> str:
+        done = self._resumed + self._done
         if self.total:
-            left = max(self.total - done, 0) / rate
-            line += (
-                f" of {self.total:.6g} {self._unit}, {rate:.3g} a second, {duration(left)} to go"
-            )
+            left = duration(max(self.total - done, 0) / rate)
+            line = f"{done:.6g} of {self.total:.6g} {self._unit}, {rate:.3g} a second, {left} to go"
         else:
-            line += f" {self._unit}, {rate:.3g} a second"
-        say(f"{line}, {self.note}" if self.note else line)
+            line = f"{done:.6g} {self._unit}, {rate:.3g} a second"
+        return f"{self._label}: {line}" + (f", {self.note}" if self.note else "")
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, error: type[BaseException] | None, *details: object) -> None:
         if self._bar is not None:
             self._bar.close()
+            open_bars.remove(self._bar)
         elif error is None:
             took = duration(time.monotonic() - self._start)
-            say(f"{self._label}: {self._done:.6g} {self._unit} in {took}")
+            logger.info(f"{self._label}: {self._done:.6g} {self._unit} in {took}")
+
+
+def _open_bar(label: str, total: float, unit: str) -> Any:
+    """Open a bar on the terminal."""
+    from tqdm import tqdm  # only here, since commands without a terminal need not wait for it
+
+    tqdm.set_lock(_BAR_LOCK)
+    bar = tqdm(
+        desc=label,
+        total=total or None,
+        unit=f" {unit}",
+        dynamic_ncols=True,
+        unit_scale=not (isinstance(total, int) and 0 < total < MIN_SCALED_TOTAL),
+    )
+    open_bars.append(bar)
+    return bar
 
 
 def progress(items: Iterable[T], label: str, total: int, unit: str) -> Iterator[T]:
@@ -97,7 +98,7 @@ def progress(items: Iterable[T], label: str, total: int, unit: str) -> Iterator[
 
 
 def duration(seconds: float) -> str:
-    """A span of time as a person says it: ``8.2 s``, ``3 min 05 s``, ``31 h 20 min``."""
+    """Format a time span for people: ``8.2 s``, ``3 min 05 s``, ``31 h 20 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""A zip archive or a folder, read as one list of files, safely."""
+"""Safe reader of the files in a zip archive or a folder."""
 
 import os
 import stat
@@ -12,42 +12,42 @@ from typing import IO
 from ..common.errors import UserError
 
 GIB = 1 << 30
-MAX_FILES = 1_000_000  # of an archive or a folder; each takes some of the memory
-MAX_FILE_BYTES = 512 << 20  # of one that is read; it is in memory as a whole
-MAX_NAME_BYTES = 255  # what file systems allow for one name
+MAX_FILES = 1_000_000  # in an archive or a folder; bounds the memory of their list
+MAX_FILE_BYTES = 512 << 20  # of one file, which is read into memory as a whole
+MAX_NAME_BYTES = 255  # limit of file systems for one name
 ENCRYPTED = 0x1  # bit 0 of a zip entry's general purpose flag
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One file: its place inside the archive, its size in bytes, and how to open it."""
+class ArchiveEntry:
+    """One file of an archive or folder: its inner path, size in bytes, and a way to open it."""
 
     path: PurePosixPath
     size: int
     open: Callable[[], IO[bytes]]
 
 
-def list_entries(path: Path, max_bytes: int) -> list[Entry]:
-    """The files of a zip archive or folder, in the order of their names.
+def list_entries(path: Path, max_bytes: int) -> list[ArchiveEntry]:
+    """List the files of a zip archive or folder, sorted by name, without unpacking them.
 
-    Nothing is unpacked. Every entry's name and kind is checked first, so an archive with one
-    unsafe entry is refused as a whole.
+    Every entry's name and kind is checked first, so that an archive with one unsafe entry is
+    refused as a whole.
 
     Args:
         path: a zip file or a folder.
-        max_bytes: most bytes that the files may take when unpacked.
+        max_bytes: maximum size of all files when unpacked.
 
     Raises:
         UserError: for a missing or broken archive, an absolute name, ``..``, a backslash or
             control character in a name, a link, an encrypted entry, or too many files or bytes.
     """
     if path.is_dir():
-        found = _folder_entries(path)
+        files = _folder_entries(path)
     elif path.is_file():
-        found = _zip_entries(path)
+        files = _zip_entries(path)
     else:
         raise UserError(f"{path}: there is no such file or folder")
-    entries = list(islice(found, MAX_FILES + 1))
+    entries = list(islice(files, MAX_FILES + 1))
     if len(entries) > MAX_FILES:
         raise UserError(f"{path} holds more than {MAX_FILES} files; give a part of them")
     total = sum(entry.size for entry in entries)
@@ -59,12 +59,12 @@ def list_entries(path: Path, max_bytes: int) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.path.as_posix())
 
 
-def read_entry(entry: Entry) -> bytes:
-    """The content of an entry, which must be of the size that the archive states.
+def read_entry(entry: ArchiveEntry) -> bytes:
+    """Return an entry's content, which must have the size that the archive states.
 
     Raises:
-        UserError: if it is damaged, longer than stated (as in a bomb), cannot be read, or is larger
-            than any image would be.
+        UserError: if it is damaged, longer than stated (as in a zip bomb), cannot be read, or is
+            larger than ``MAX_FILE_BYTES``.
     """
     if entry.size > MAX_FILE_BYTES:
         raise UserError(
@@ -73,15 +73,15 @@ def read_entry(entry: Entry) -> bytes:
     try:
         with entry.open() as stream:
             content = stream.read(entry.size + 1)
-    except Exception as error:  # whatever a damaged file makes the way of compression raise
+    except Exception as error:  # a damaged file may raise any error of the decompressor
         raise UserError(f"{entry.path} cannot be read: {error}") from error
     if len(content) != entry.size:
         raise UserError(f"{entry.path} is not of the {entry.size} bytes it should have")
     return content
 
 
-def _folder_entries(root: Path) -> Iterator[Entry]:
-    """The regular files below ``root``; a link inside it is refused, as one in a zip is."""
+def _folder_entries(root: Path) -> Iterator[ArchiveEntry]:
+    """Yield the regular files below ``root``; links are refused, as in a zip archive."""
 
     def fail(error: OSError) -> None:
         raise UserError(f"{error.filename}: {error.strerror}") from error
@@ -96,11 +96,11 @@ def _folder_entries(root: Path) -> Iterator[Entry]:
                 continue
             if not stat.S_ISREG(status.st_mode):
                 raise UserError(f"{str(inner)!r} in {root} is a link or no plain file")
-            yield Entry(inner, status.st_size, lambda file=file: file.open("rb"))  # type: ignore[misc]
+            yield ArchiveEntry(inner, status.st_size, lambda file=file: file.open("rb"))  # type: ignore[misc]
 
 
-def _zip_entries(path: Path) -> Iterator[Entry]:
-    """The files of a zip archive; the archive stays open as long as an entry refers to it."""
+def _zip_entries(path: Path) -> Iterator[ArchiveEntry]:
+    """Yield the files of a zip archive, which stays open as long as an entry refers to it."""
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
@@ -114,7 +114,7 @@ def _zip_entries(path: Path) -> Iterator[Entry]:
             continue
         if info.flag_bits & ENCRYPTED:
             raise UserError(f"{path} is encrypted; unpack it and give the folder")
-        yield Entry(
+        yield ArchiveEntry(
             PurePosixPath(info.filename),
             info.file_size,
             lambda info=info: archive.open(info),  # type: ignore[misc]
@@ -122,12 +122,12 @@ def _zip_entries(path: Path) -> Iterator[Entry]:
 
 
 def is_hidden(path: PurePosixPath) -> bool:
-    """Whether a system put a file beside those that a person sees, as macOS does in archives."""
+    """Return whether an operating system hides the file, or added it, as macOS does in zips."""
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _check_name(name: str, source: Path) -> None:
-    """Refuse a name that could leave the folder it is unpacked into, or cannot be a file's."""
+    """Refuse a name that could leave its target folder or that no file can have."""
     parts = PurePosixPath(name).parts
     try:
         sizes = [len(part.encode("utf-8")) for part in parts]

@@ -1,4 +1,4 @@
-"""The two classes and two splits, and the folders that hold them."""
+"""Names of the two classes and the two splits, which are also names of folders."""
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 SPLITS = ("train", "test")

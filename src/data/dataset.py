@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.files import sha256_of_array
-from ..common.outputs import read_array, unusable
+from ..common.outputs import read_array, unusable_file_error
 from ..common.paths import array_path, table_path
 from .classes import CLASSES, SPLITS
 from .patients import Indices, Patients
-from .tables import rows_of
+from .tables import read_rows
 
 Row = tuple[str, str]  # patient and SHA-256 of an image's file
 
@@ -108,7 +108,7 @@ def _image_set(label: str, split: str, rows: Sequence[Row]) -> ImageSet:
     images = read_array(array_path(label, split))
     if len(rows) != len(images):
         error = ValueError(f"it has {len(rows)} rows of {len(images)} images in {split}/{label}")
-        raise unusable(table_path(), error)
+        raise unusable_file_error(table_path(), error)
     return ImageSet.of_class(images, label, Patients.from_names([patient for patient, _ in rows]))
 
 
@@ -119,7 +119,7 @@ def _rows(label: str, split: str) -> Sequence[Row]:
         status = table.stat()
         return _parse(table, status.st_mtime_ns, status.st_size)[label, split]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:  # half a row
-        raise unusable(table, error) from error
+        raise unusable_file_error(table, error) from error
 
 
 @lru_cache(maxsize=1)
@@ -127,7 +127,7 @@ def _parse(table: Path, mtime_ns: int, size: int) -> Mapping[tuple[str, str], Se
     rows: dict[tuple[str, str], list[Row]] = {
         (label, split): [] for label in CLASSES for split in SPLITS
     }
-    for row in rows_of(table):
+    for row in read_rows(table):
         place = row["label"].upper(), row["split"]
         rows[place].append((sys.intern(row["patient"]), row["sha256"]))
     return rows

@@ -1,4 +1,4 @@
-"""Image files of any origin: formats that are read, limits of size, conversion to grey."""
+"""Decoder of image files: allowed formats, size limits, conversion to 8-bit grey."""
 
 import warnings
 from pathlib import Path
@@ -10,30 +10,30 @@ from PIL import ExifTags, Image
 
 from ..common.errors import DISK_ERRORS, UserError
 
-LARGEST_PIXELS = 100_000_000  # of one image; more is taken for a decompression bomb
-# Pillow warns beyond its limit and refuses twice as much; what is between is refused below.
-Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
+MAX_PIXELS = 100_000_000  # of one image; more counts as a decompression bomb
+# Pillow warns above its limit and refuses twice as much; ``open_image`` refuses all above it.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-# Of Pillow's formats only those of images that people have: others start programs, as EPS does.
+# Pillow knows more formats, but some of them start programs, as EPS does.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-# What Pillow raises for files that are damaged, or are none of images.
+# Errors that Pillow raises for damaged files and for files that are not images.
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, MemoryError)
 
 
 def open_image(source: Path | IO[bytes]) -> Image.Image:
-    """Open an image file, of which only the header is read.
+    """Open an image file and read only its header.
 
     Raises:
-        ValueError: if it has too many pixels.
-        Exception: one of ``DECODE_ERRORS``, if it is no image in one of ``FORMATS``.
+        ValueError: if it has more than ``MAX_PIXELS`` pixels.
+        Exception: one of ``DECODE_ERRORS``, if it is not an image in one of ``FORMATS``.
     """
     try:
         image = Image.open(source, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from error
-    if image.width * image.height > LARGEST_PIXELS:
+    if image.width * image.height > MAX_PIXELS:
         image.close()
         raise ValueError(f"{image.width} x {image.height} pixels are too many")
     return image
@@ -42,10 +42,10 @@ def open_image(source: Path | IO[bytes]) -> Image.Image:
 # A JPEG may be decoded at a half, quarter or eighth of its size; twice the target keeps what the
 # resize filter needs.
 DRAFT_MARGIN = 2
-WHITE = 65535  # of an image of 16 bits
-LEAST_TOP = 4096  # below it the largest value of such an image is one of 12 bits or fewer
+WHITE = 65535  # in an image of 16 bits
+MIN_WHITE = 4096  # an image of 16 bits whose maximum is lower was scaled to 12 bits or fewer
 ORIENTATION = ExifTags.Base.Orientation
-UPRIGHT: dict[object, Image.Transpose] = {  # what turns an image as its EXIF says
+TRANSPOSE_BY_ORIENTATION: dict[object, Image.Transpose] = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -62,15 +62,22 @@ def decode_grey(
     size: int | None = None,
     resampling: Image.Resampling | None = None,
 ) -> NDArray[np.uint8]:
-    """One image as grey uint8, upright as its EXIF says, (h, w) or resized to (size, size).
+    """Decode an image as grey uint8, (h, w) or resized to (size, size).
 
-    Transparency is laid over black; images of more than 8 bits keep the upper 8 of 16.
+    The EXIF orientation is applied. Transparent pixels are blended over black. Images of more
+    than 8 bits keep the upper 8 of 16 bits.
+
+    Args:
+        source: an image file or its stream.
+        min_side: minimum width and height, in pixels.
+        size: width and height of the result; None keeps those of the image.
+        resampling: filter for the resize; Pillow's default is bicubic.
 
     Raises:
-        ValueError: if the image cannot be decoded, is too small or large, or if its values of more
-            than 8 bits end so low or high that they are on another scale.
-        UserError: if it is not there.
-        OSError: if the disk or its rights fail.
+        ValueError: if the image cannot be decoded, is too small or large, or has more than 8
+            bits but does not use the 16-bit scale.
+        UserError: if the file is missing.
+        OSError: if the disk or its permissions fail.
     """
     try:
         with open_image(source) as image:
@@ -80,9 +87,9 @@ def decode_grey(
                 )
             if size is not None:
                 image.draft("L", (DRAFT_MARGIN * size, DRAFT_MARGIN * size))
-            image.load()  # a TIFF is turned by this, and then has no tag that tells of it
-            turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
-            grey = _grey(image if turn is None else image.transpose(turn))
+            image.load()  # this rotates a TIFF and removes its orientation
+            method = TRANSPOSE_BY_ORIENTATION.get(image.getexif().get(ORIENTATION))
+            grey = _to_grey(image if method is None else image.transpose(method))
             if size is not None:
                 grey = grey.resize((size, size), resampling)
             return np.asarray(grey, dtype=np.uint8)
@@ -90,17 +97,17 @@ def decode_grey(
         raise UserError(f"{source} is missing; `dvc repro` fetches the images again") from error
     except DECODE_ERRORS as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            raise  # it is not the image that is bad
+            raise  # the disk failed, not the image
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _grey(image: Image.Image) -> Image.Image:
-    """An image of any mode as 8-bit grey."""
+def _to_grey(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to 8-bit grey."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
             raise ValueError("it holds values that are not finite")
-        if not LEAST_TOP <= values.max() <= WHITE:
+        if not MIN_WHITE <= values.max() <= WHITE:
             raise ValueError(
                 f"its values end at {values.max():g}, where white would be {WHITE}: bring them to "
                 "8 bits, or to the whole range of 16"

@@ -1,4 +1,4 @@
-"""Downloads into the user's cache folder, each at most once."""
+"""Downloads into the user's cache folder, each file at most once."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ import requests
 
 from ..common.errors import UserError
 from ..common.locks import folder_lock
-from ..common.logging import say
+from ..common.logging import logger
 from ..common.progress import Progress
 
 KAGGLE_URL = (
@@ -28,17 +28,17 @@ INCEPTION_URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
     "pt_inception-2015-12-05-6726825d.pth"
 )
-INCEPTION_NAME = "pt_inception-2015-12-05-6726825d.pth"  # in the cache folder, as the others
+INCEPTION_NAME = "pt_inception-2015-12-05-6726825d.pth"  # in the cache folder
 KAGGLE_NAME, MENDELEY_NAME = "kaggle-chest-xray-pneumonia.zip", "mendeley-chest-xray-2017.zip"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-TIMEOUT = 60.0  # seconds without a byte before a connection counts as stalled
+TIMEOUT = 60.0  # seconds without a byte after which a connection counts as stalled
 RETRIES = 4
-SECONDS_BETWEEN_LOOKS = 1.0  # at another process's download
+POLL_SECONDS = 1.0  # between two looks at another process's download
 MB = 1_000_000
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for this project (``XDG_CACHE_HOME`` moves it on Linux)."""
+    """Return the user's cache folder for this project (on Linux below ``XDG_CACHE_HOME``)."""
     return Path(pooch.os_cache("chest-xray-gan"))
 
 
@@ -51,22 +51,22 @@ def download(
     retries: int = RETRIES,
     folder: Path | None = None,
 ) -> Path:
-    """Fetch ``url`` to ``name`` in the cache folder, or find it there.
+    """Download ``url`` as ``name`` into the cache folder, unless it is there already.
 
-    The file appears under its name only when it is whole; a connection that stalls, is cut or
-    fails is tried again with growing pauses.
+    The file appears under its name only when it is complete. A connection that stalls or breaks
+    is tried again with growing pauses.
 
     Args:
-        url: where from.
+        url: address of the file.
         name: file name in the cache folder.
         sha256: expected checksum; empty if none was published.
         auth: user name and key for HTTP basic authentication.
-        timeout: seconds without a byte before giving up on a connection.
-        retries: attempts after the first.
-        folder: another folder than the cache folder.
+        timeout: seconds without a byte after which a connection is given up.
+        retries: attempts after the first one.
+        folder: folder to use instead of the cache folder.
 
     Raises:
-        UserError: if it cannot be had, or its checksum is another.
+        UserError: if the download fails or has another checksum.
     """
     folder = folder or cache_folder()
     source = pooch.create(
@@ -76,12 +76,14 @@ def download(
         urls={name: url},
         retry_if_failed=retries,
     )
-    pooch.get_logger().setLevel(logging.INFO)  # says where from, where to, and each retry
+    pooch.get_logger().setLevel(logging.INFO)  # prints addresses, paths and retries
     try:
-        with ExitStack() as held:
+        with ExitStack() as stack:
             if not (folder / name).is_file():
-                held.enter_context(_alone_in(folder))
-            fetcher = pooch.HTTPDownloader(progressbar=_Meter(name), timeout=timeout, auth=auth)
+                stack.enter_context(_only_download(folder))
+            fetcher = pooch.HTTPDownloader(
+                progressbar=_ProgressBar(name), timeout=timeout, auth=auth
+            )
             return Path(source.fetch(name, downloader=fetcher))
     except requests.exceptions.HTTPError as error:
         status = error.response.status_code if error.response is not None else "unknown"
@@ -98,28 +100,28 @@ def download(
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait for the downloads of other processes; remove what killed ones left of theirs."""
+def _only_download(folder: Path) -> Iterator[None]:
+    """Wait for other processes' downloads to a folder; remove the files of killed ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = False
+    has_waited = False
     while True:
-        with folder_lock(folder) as free:
-            if free is not False:
-                for left in folder.glob("tmp*"):  # as pooch names them
-                    left.unlink()
+        with folder_lock(folder) as is_free:
+            if is_free is not False:
+                for stale in folder.glob("tmp*"):  # as pooch names them
+                    stale.unlink()
                 yield
                 return
-        if not told:
-            say(f"waiting for another process's download to {folder}")
-            told = True
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        if not has_waited:
+            logger.info(f"waiting for another process's download to {folder}")
+            has_waited = True
+        time.sleep(POLL_SECONDS)
 
 
 def kaggle_token() -> tuple[str, str] | None:
-    """The user's Kaggle name and key, from the environment or ``kaggle.json``; None without one.
+    """Return the user's Kaggle name and key from the environment or ``kaggle.json``, if any.
 
     Raises:
-        UserError: if ``kaggle.json`` is there but is not a token.
+        UserError: if ``kaggle.json`` exists but is not a token.
     """
     user, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
     if user and key:
@@ -136,16 +138,19 @@ def kaggle_token() -> tuple[str, str] | None:
 
 
 def downloaded_kermany() -> Path | None:
-    """The chest X-ray archive of an earlier download, if there was one."""
-    places = (cache_folder() / name for name in (KAGGLE_NAME, MENDELEY_NAME))
-    return next((place for place in places if place.is_file()), None)
+    """Return the chest X-ray archive in the cache folder, or None."""
+    archives = (cache_folder() / name for name in (KAGGLE_NAME, MENDELEY_NAME))
+    return next((archive for archive in archives if archive.is_file()), None)
 
 
 def download_kermany() -> Path:
-    """The chest X-ray archive: Kaggle's with the user's token, else Mendeley's public file.
+    """Download the chest X-ray archive: Kaggle's with the user's token, else Mendeley's.
 
-    One that was downloaded before stays the one, whether or not there is a token now. Neither
-    publisher states a checksum for these archives, so none is checked here.
+    An archive in the cache folder is used whether or not there is a token now. Neither publisher
+    states a checksum, so none is checked here.
+
+    Raises:
+        UserError: if the download fails or is not a zip archive.
     """
     if (archive := downloaded_kermany()) is not None:
         return archive
@@ -164,12 +169,12 @@ def download_kermany() -> Path:
 
 
 def download_inception() -> Path:
-    """The FID network's weights (95,628,359 bytes), checked against the published SHA-256."""
+    """Download the FID network's weights (95,628,359 bytes) and check their published SHA-256."""
     return download(INCEPTION_URL, INCEPTION_NAME, INCEPTION_SHA256)
 
 
-class _Meter:
-    """What pooch asks of a progress bar, on top of ours."""
+class _ProgressBar:
+    """Adapter of ``Progress`` to the progress bar that pooch expects."""
 
     def __init__(self, name: str) -> None:
         self._label = f"downloading {name}"
@@ -178,7 +183,7 @@ class _Meter:
 
     @property
     def total(self) -> int:
-        """Size of the download in bytes, which pooch sets as each attempt at it begins."""
+        """Size of the download in bytes, which pooch sets as each attempt begins."""
         return self._size
 
     @total.setter
@@ -188,20 +193,20 @@ class _Meter:
         self._shown = self._stack.enter_context(Progress(self._label, size / MB, "MB"))
 
     def update(self, size: int) -> None:
-        """Count ``size`` more bytes; pooch tells whole chunks, also where the last one is less."""
+        """Count ``size`` more bytes; pooch counts a shorter last chunk as a whole one."""
         if self._size:
             size = min(size, self._size - self._done)
         self._done += size
         self._shown.advance(size / MB)
 
     def reset(self) -> None:
-        """Called before the total is told once more, which here changes nothing."""
+        """Do nothing; pooch calls this before it sets the total again."""
 
     def close(self) -> None:
-        """Called at the end."""
+        """Close the progress; pooch calls this at the end."""
         self._stack.close()
 
 
 def _host(url: str) -> str:
-    """The part of ``url`` that a person recognises."""
+    """Return the host of an address."""
     return url.partition("//")[2].partition("/")[0]

@@ -1,4 +1,4 @@
-"""A set of images from wherever a user has it: a folder, a zip archive or an array file."""
+"""Reader of a user's images from a folder, a zip archive or an array file."""
 
 import io
 import zipfile
@@ -16,72 +16,72 @@ from .decode import decode_grey
 from .patients import names_a_patient, patient_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm")
-MAX_UNPACKED = 64 << 30  # bytes of a set
+MAX_UNPACKED_BYTES = 64 << 30  # of all images
 
 
 @dataclass(frozen=True)
 class LoadedImages:
-    """Grey images, uint8 (h, w) each, and whose they are.
+    """Grey images, uint8 (h, w) each, with their patients' ids.
 
-    An image whose name does not tell is one of a patient of its own.
+    An image whose name states no patient counts as a patient of its own.
     """
 
     images: list[NDArray[np.uint8]]
-    patients: list[str]
-    other_files: int  # that are no images by their names
+    patient_ids: list[str]  # one an image
+    skipped_files: int  # whose suffix is not an image's
 
 
 def read_images(path: Path, size: int | None = None) -> LoadedImages:
-    """Read the images of a folder (with its subfolders), a zip archive, or a ``.npy`` file.
+    """Read the images of a folder and its subfolders, a zip archive, or a ``.npy`` file as grey.
 
-    Files are taken in the order of their names; of whatever mode, they become grey. An array is
-    uint8 of shape (n, h, w), (n, h, w, 1), (n, h, w, 3) or (n, 1 or 3, h, w).
+    Files are sorted by name. An array is uint8 of shape (n, h, w), (n, h, w, 1), (n, h, w, 3) or
+    (n, 1 or 3, h, w).
 
     Args:
-        path: where they are.
-        size: pixels a side that all are resized to (Lanczos, antialiased); None leaves them.
+        path: the folder, zip archive or array file.
+        size: width and height in pixels to resize to (Lanczos, antialiased); None keeps them.
 
     Raises:
-        UserError: naming the file, if one cannot be read, or if there is no image.
+        UserError: if a file cannot be read, which the message names, or if there is no image.
     """
     if path.suffix == ".npy" and path.is_file():
-        return _from_array(path, size)
+        return _read_array_file(path, size)
     if path.is_file() and not zipfile.is_zipfile(path):
         raise UserError(f"{path}: it is no folder, zip archive, .npy or .npz file")
-    entries = [entry for entry in list_entries(path, MAX_UNPACKED) if not is_hidden(entry.path)]
-    chosen = [entry for entry in entries if entry.path.suffix.lower() in SUFFIXES]
-    if not chosen:
+    entries = [
+        entry for entry in list_entries(path, MAX_UNPACKED_BYTES) if not is_hidden(entry.path)
+    ]
+    files = [entry for entry in entries if entry.path.suffix.lower() in SUFFIXES]
+    if not files:
         raise UserError(f"{path}: there is no image in it ({', '.join(SUFFIXES)})")
     images = []
-    for entry in progress(chosen, f"reading {path.name}", len(chosen), "images"):
-        content = read_entry(entry)
+    for entry in progress(files, f"reading {path.name}", len(files), "images"):
+        stream = io.BytesIO(read_entry(entry))
         try:
-            images.append(
-                decode_grey(io.BytesIO(content), size=size, resampling=Image.Resampling.LANCZOS)
-            )
+            images.append(decode_grey(stream, size=size, resampling=Image.Resampling.LANCZOS))
         except ValueError as error:
             raise UserError(f"{path}: {entry.path} is no usable image: {error}") from error
-    patients = [
+    patient_ids = [
         patient_of(path.name) if names_a_patient(path.name) else str(path)
-        for path in (entry.path for entry in chosen)
+        for path in (entry.path for entry in files)
     ]
-    return LoadedImages(images, patients, len(entries) - len(chosen))
+    return LoadedImages(images, patient_ids, len(entries) - len(files))
 
 
-def _from_array(path: Path, size: int | None) -> LoadedImages:
-    """The images of an array file, each taken for another patient's."""
+def _read_array_file(path: Path, size: int | None) -> LoadedImages:
+    """Read the images of an array file; each counts as a patient of its own."""
     try:
         array = np.load(path, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             array.close()
             raise TypeError("it is an archive of arrays; give one of them")
-    except Exception as error:  # whatever a damaged file makes the reader raise
+    except Exception as error:  # a damaged file may raise any error of the reader
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: the array cannot be read: {reason}") from error
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         array = np.moveaxis(array, 1, 3)
-    known = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))
-    if array.dtype != np.uint8 or not known or not array.size:
+    has_known_shape = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))
+    if array.dtype != np.uint8 or not has_known_shape or not array.size:
         raise UserError(
             f"{path}: an array of images must be uint8 of shape (n, h, w) or (n, h, w, 1 or 3), "
             f"not {array.dtype} of shape {array.shape}"

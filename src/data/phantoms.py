@@ -1,8 +1,8 @@
-"""Procedural chest phantoms: radiographs of analytic bodies by Beer and Lambert's law.
+"""Procedural chest phantoms: radiographs of analytic bodies by the Beer-Lambert law.
 
 A phantom is a chest in a box of [-1, 1] across (x, to the image's right) and down (y), seen along
 z from front to back by parallel rays. Every body is analytic, so the length of a ray inside it
-has a closed form and nothing is marched:
+has a closed form, without ray marching:
 
 - an ellipsoid with semi-axes a, b, c: ``2 c sqrt(1 - (x/a)^2 - (y/b)^2)``;
 - a round tube of radius r around a curve: ``2 sqrt(r^2 - d^2) / cos(slant)``, with d the distance
@@ -31,14 +31,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from ..common.processes import available_cores, begin_as_worker, chunks, map_in_order
+from ..common.processes import available_cores, chunks, init_worker, map_in_order
 from ..common.rng import Stream, numpy_stream
 from ..config.data import PhantomSettings
 from .classes import CLASSES, SPLITS
 
-Map = NDArray[np.floating[Any]]  # float32 throughout; NumPy's types cannot tell
-# Linear attenuation at some 60 keV per unit of length (15 cm), relative to one another as in
-# tissue: lung is about a quarter of soft tissue, cortical rib bone about twice.
+Map = NDArray[np.floating[Any]]  # (size, size), float32 throughout; NumPy's types cannot state it
+# Linear attenuation at some 60 keV per unit of length (15 cm). The ratios are those of tissue:
+# lung has about a quarter of soft tissue's attenuation, cortical rib bone about twice.
 SOFT_TISSUE = 3.0
 LUNG = 0.55
 BONE = 6.5
@@ -46,14 +46,14 @@ FLUID = 3.1
 PHOTONS = 6.0e4  # that reach a detector pixel without a patient
 RIB_PAIRS = 10
 PATIENTS_PER_TASK = 8
-TASKS_AHEAD = 4  # tasks of each worker that are under way or wait to be used
+TASKS_AHEAD = 4  # for each worker, tasks that are under way or wait to be used
 # Slope, length and radius of the vessels that leave each hilum.
 VESSELS = ((-0.9, 0.30, 0.026), (0.1, 0.33, 0.024), (0.8, 0.36, 0.030), (2.0, 0.30, 0.026))
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One patient's chest; lengths in half fields of view, see the module."""
+    """One patient's chest; lengths are in half fields of view (about 15 cm)."""
 
     half_width: float  # of the thorax at its widest
     depth: float  # half of the thorax from front to back
@@ -67,54 +67,57 @@ class Anatomy:
     rib_radius: float
     rib_droop: float
     fat: float  # thickness of the wall outside the ribs
-    arm: float  # how far the arms reach into the picture, 0 to 1
+    arm: float  # how far the arms extend into the image, 0 to 1
     stomach: float  # size of the air bubble below the diaphragm, 0 for none
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """One consolidation: a Gaussian density of fluid, patchy if ``grain`` > 0."""
+    """One consolidation: a Gaussian density of fluid, patchy where ``grain`` > 0."""
 
     x: float
     y: float
     width: float
     height: float
-    density: float  # share of the air that is replaced at the centre
+    density: float  # fraction of the air that fluid replaces at the centre
     grain: float
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What differs between two images of one patient."""
+    """Pose, breath and detector, which vary between the images of one patient."""
 
     shift: tuple[float, float]
     angle: float  # radians
     zoom: tuple[float, float]  # across and down
-    breath: float  # how far the diaphragm is moved down by the breath
-    mean: float  # brightness that the exposure control aims at, 0 to 1
+    breath: float  # shift of the diaphragm downwards
+    mean: float  # target brightness of the exposure control, 0 to 1
     black: float  # grey of the darkest and of the whitest pixel, before the mean is set
     white: float
     photons: float
-    scatter: float  # share of the signal that is scattered
+    scatter: float  # fraction of the signal that is scattered
     blur: float  # of the focal spot, in pixels
 
 
 def draw_phantoms(settings: PhantomSettings) -> Iterator[tuple[str, str, str, bytes]]:
-    """Draw every phantom of a data set, with all cores.
+    """Draw every phantom of a data set, on all cores.
 
     A patient has one to ``images_per_patient`` images and belongs to one split and class. The
-    content depends on the settings alone, not on the number of cores.
+    images depend on the settings alone, not on the number of cores.
 
     Yields:
         (split, class, file name, PNG of one grey channel) in a fixed order.
     """
     patients = (
-        job for split in SPLITS for label in CLASSES for job in _plan(settings, split, label)
+        patient
+        for split in SPLITS
+        for label in CLASSES
+        for patient in _plan_patients(settings, split, label)
     )
-    # Processes, because arrays this small leave most of the time to the interpreter's lock.
+    # Processes, since threads would wait for the interpreter's lock with arrays this small.
     context = multiprocessing.get_context("spawn")
     workers = available_cores()
-    with ProcessPoolExecutor(workers, context, begin_as_worker) as pool:
+    with ProcessPoolExecutor(workers, context, init_worker) as pool:
         tasks = chunks(patients, PATIENTS_PER_TASK)
         for files in map_in_order(pool, _draw_patients, tasks, TASKS_AHEAD * workers):
             yield from files
@@ -122,7 +125,7 @@ def draw_phantoms(settings: PhantomSettings) -> Iterator[tuple[str, str, str, by
 
 @dataclass(frozen=True)
 class _Patient:
-    """One patient to draw."""
+    """Everything that determines one patient's images."""
 
     split: str
     label: str
@@ -133,13 +136,13 @@ class _Patient:
     seed: int
 
 
-def _plan(settings: PhantomSettings, split: str, label: str) -> Iterator[_Patient]:
-    """Deal the images of one split and class out to patients."""
+def _plan_patients(settings: PhantomSettings, split: str, label: str) -> Iterator[_Patient]:
+    """Distribute the images of one split and class over patients."""
     count = settings.train_per_class if split == "train" else settings.test_per_class
     place = (SPLITS.index(split), CLASSES.index(label))
     rng = numpy_stream(Stream.PHANTOM_PATIENTS, settings.seed, *place)
-    # Numbers go on over the splits, as in the real set; a patient never has fewer than one image,
-    # so train_per_class is a safe offset for the test split.
+    # Numbers continue from train to test, as in the real set. A patient has at least one image, so
+    # the test split can start at train_per_class.
     number = done = 0 if split == "train" else settings.train_per_class
     end = done + count
     while done < end:
@@ -151,17 +154,17 @@ def _plan(settings: PhantomSettings, split: str, label: str) -> Iterator[_Patien
 
 
 def _draw_patients(patients: list[_Patient]) -> list[tuple[str, str, str, bytes]]:
-    """All images of some patients."""
+    """Draw all images of some patients."""
     return [file for patient in patients for file in _draw_patient(patient)]
 
 
 def _draw_patient(patient: _Patient) -> list[tuple[str, str, str, bytes]]:
-    """All images of one patient."""
+    """Draw all images of one patient."""
     place = (SPLITS.index(patient.split), CLASSES.index(patient.label))
     rng = numpy_stream(Stream.PHANTOM_IMAGES, patient.seed, *place, patient.number)
     anatomy = draw_anatomy(rng)
-    sick = patient.label == "PNEUMONIA"
-    lesions = draw_lesions(rng) if sick else ()
+    is_pneumonia = patient.label == "PNEUMONIA"
+    lesions = draw_lesions(rng) if is_pneumonia else ()
     cause = "bacteria" if rng.random() < 0.65 else "virus"
     files = []
     for index in range(patient.images):
@@ -169,7 +172,7 @@ def _draw_patient(patient: _Patient) -> list[tuple[str, str, str, bytes]]:
         running = patient.first + index
         name = (
             f"person{patient.number}_{cause}_{running}.png"
-            if sick
+            if is_pneumonia
             else f"IM-{patient.number:04d}-{index + 1:04d}.png"
         )
         files.append((patient.split, patient.label, name, _png(image)))
@@ -177,7 +180,7 @@ def _draw_patient(patient: _Patient) -> list[tuple[str, str, str, bytes]]:
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
-    """A patient's chest, varied about a child's."""
+    """Draw a child's chest."""
     dome = rng.normal(0.55, 0.06)
     return Anatomy(
         half_width=rng.normal(0.79, 0.035),
@@ -198,7 +201,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
 
 
 def draw_lesions(rng: np.random.Generator) -> tuple[Lesion, ...]:
-    """Consolidations of one patient: a lobar one, patches in one lung, or patches in both."""
+    """Draw one patient's consolidations: a lobar one, or patches in one lung or in both."""
     pattern = rng.choice(3, p=(0.35, 0.30, 0.35))
     side = float(rng.choice((-1.0, 1.0)))
     if pattern == 0:
@@ -210,13 +213,13 @@ def draw_lesions(rng: np.random.Generator) -> tuple[Lesion, ...]:
             density=rng.uniform(0.55, 1.0),
             grain=rng.uniform(0.0, 0.3),
         )
-        return (lobe, *(_patch(rng, side) for _ in range(rng.integers(0, 2))))
+        return (lobe, *(_draw_patch(rng, side) for _ in range(rng.integers(0, 2))))
     sides = (side,) if pattern == 1 else (-1.0, 1.0)
-    return tuple(_patch(rng, here) for here in sides for _ in range(rng.integers(2, 5)))
+    return tuple(_draw_patch(rng, here) for here in sides for _ in range(rng.integers(2, 5)))
 
 
-def _patch(rng: np.random.Generator, side: float) -> Lesion:
-    """One patchy consolidation, more often near the hilum and the base."""
+def _draw_patch(rng: np.random.Generator, side: float) -> Lesion:
+    """Draw one patchy consolidation, more often near the hilum and the base."""
     return Lesion(
         x=side * abs(rng.normal(0.40, 0.10)),
         y=rng.normal(0.08, 0.25),
@@ -228,7 +231,7 @@ def _patch(rng: np.random.Generator, side: float) -> Lesion:
 
 
 def draw_exposure(rng: np.random.Generator) -> Exposure:
-    """Pose, exposure and detector of one image; the same for both classes."""
+    """Draw the pose, exposure and detector of one image, alike for both classes."""
     return Exposure(
         shift=(rng.normal(0, 0.03), rng.normal(0, 0.03)),
         angle=rng.normal(0, 0.045),
@@ -250,27 +253,27 @@ def radiograph(
     size: int,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """One image, uint8 of shape (size, size), dense tissue white."""
+    """Render one image, uint8 (size, size), dense tissue white."""
     depth = optical_depth(anatomy, lesions, exposure, size, rng)
     primary = np.exp(-depth)
     spread = ndimage.gaussian_filter(primary, size / 10, mode="nearest")
     signal = (1 - exposure.scatter) * primary + exposure.scatter * spread
     signal = ndimage.gaussian_filter(signal, exposure.blur * size / 128, mode="nearest")
-    # Photon noise is Poisson's; at these counts a normal of the same variance is the same.
+    # Photon noise is Poisson; at these counts a normal of the same variance equals it.
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
     photons = np.maximum(exposure.photons * signal, 1.0)
     counts = np.maximum(photons + np.sqrt(photons) * noise, 1.0)
-    return _exposed(-np.log(counts / exposure.photons), exposure)
+    return _expose(-np.log(counts / exposure.photons), exposure)
 
 
-def _exposed(film: Map, exposure: Exposure) -> NDArray[np.uint8]:
-    """Map optical depth to grey so that the mean brightness is what the exposure asks for."""
+def _expose(film: Map, exposure: Exposure) -> NDArray[np.uint8]:
+    """Map optical depth to grey with the mean brightness of the exposure, uint8 (size, size)."""
     low, high = (float(depth) for depth in np.percentile(film, (1.0, 99.0)))
-    # The film's shoulder: density gains little beyond the abdomen's.
+    # The film's shoulder: density grows little beyond that of the abdomen.
     density = np.tanh(1.3 * np.clip((film - low) / (high - low), 0, None)) / math.tanh(1.3)
     density = np.clip(density, 1e-4, 1)
-    logarithm = np.log(density[::2, ::2])  # a quarter of the pixels tells the mean
-    # The mean falls as gamma grows, so bisection finds the gamma that gives the asked mean.
+    logarithm = np.log(density[::2, ::2])  # a quarter of the pixels suffices for the mean
+    # The mean falls as gamma grows, so bisection finds the gamma of the target mean.
     steep, flat = 0.25, 4.0
     for _ in range(14):
         gamma = math.sqrt(steep * flat)
@@ -290,12 +293,12 @@ def optical_depth(
     size: int,
     rng: np.random.Generator,
 ) -> Map:
-    """Attenuation summed along the ray of every pixel, float32 of shape (size, size), >= 0."""
+    """Sum the attenuation along every pixel's ray, float32 (size, size), >= 0."""
     x, y = _coordinates(exposure, size)
     body = _body(anatomy, x, y)
     air = _lungs(anatomy, exposure, x, y)
     heart, vessels = _mediastinum(anatomy, x, y)
-    air = np.maximum(air - heart, 0)  # the heart takes the lungs' place, and is soft tissue
+    air = np.maximum(air - heart, 0)  # the heart is soft tissue in the lungs' place
     depth = SOFT_TISSUE * body
     depth -= (SOFT_TISSUE - LUNG) * air
     inside = np.clip(air / 0.3, 0, 1)
@@ -307,7 +310,7 @@ def optical_depth(
 
 
 def _coordinates(exposure: Exposure, size: int) -> tuple[Map, Map]:
-    """Where each pixel's ray passes the patient: x to the image's right, y down."""
+    """Return each pixel's position in the patient: x to the image's right, y down."""
     axis = (np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1
     column, row = np.meshgrid(axis, axis)
     cos, sin = math.cos(exposure.angle), math.sin(exposure.angle)
@@ -317,14 +320,14 @@ def _coordinates(exposure: Exposure, size: int) -> tuple[Map, Map]:
 
 
 def _chord(x: Map, y: Map, a: float, b: float, c: float, angle: float = 0.0) -> Map:
-    """Length of each ray inside an ellipsoid at the origin, turned by ``angle`` radians."""
+    """Return each ray's length in an ellipsoid at the origin, rotated by ``angle`` radians."""
     cos, sin = math.cos(angle), math.sin(angle)
     u, v = cos * x + sin * y, cos * y - sin * x
     return 2 * c * np.sqrt(np.maximum(1 - (u / a) ** 2 - (v / b) ** 2, 0))
 
 
 def _body(anatomy: Anatomy, x: Map, y: Map) -> Map:
-    """The trunk, neck, shoulders and arms: an elliptic cylinder that narrows upwards."""
+    """Return each ray's length in the trunk (a narrowing cylinder), neck, shoulders and arms."""
     half = _wall(anatomy, y) + anatomy.fat
     trunk = 2 * anatomy.depth * np.sqrt(np.maximum(1 - (x / half) ** 2, 0))
     trunk *= np.clip((y + 1.15) / 0.35, 0.35, 1)
@@ -336,17 +339,17 @@ def _body(anatomy: Anatomy, x: Map, y: Map) -> Map:
 
 
 def _wall(anatomy: Anatomy, y: Map) -> Map:
-    """Distance of the outer side of the ribs from the midline at each height."""
+    """Return the distance of the ribs' outer side from the midline at each height."""
     above, below = np.clip(-y - 0.1, 0, 1), np.clip(y - 0.1, 0, 1.2)
     return anatomy.half_width * (1 - 0.62 * above**1.8 - 0.06 * below**2)
 
 
 def _lungs(anatomy: Anatomy, exposure: Exposure, x: Map, y: Map) -> Map:
-    """Length of each ray in the air-filled lungs, which end at the diaphragm's domes."""
+    """Return each ray's length in the air-filled lungs, which end at the diaphragm's domes."""
     air = np.zeros_like(x)
     for side, dome in zip((-1.0, 1.0), anatomy.diaphragm, strict=True):
         floor = dome + exposure.breath
-        bottom = 0.95  # the lungs go on behind the dome, which hides them
+        bottom = 0.95  # the lungs continue behind the dome, which hides them
         centre = (anatomy.lung_top + bottom) / 2
         u = side * x - 0.415
         # The inner border is steeper than the outer one, and the apex leans inwards.
@@ -362,7 +365,7 @@ def _lungs(anatomy: Anatomy, exposure: Exposure, x: Map, y: Map) -> Map:
 
 
 def _mediastinum(anatomy: Anatomy, x: Map, y: Map) -> tuple[Map, Map]:
-    """The heart with the great vessels, and the vessels that branch into the lungs."""
+    """Return each ray's length in heart and great vessels, and in the lungs' vessels."""
     size = anatomy.heart_size
     left = _chord(x - 0.13, y - 0.28, 0.33 * size, 0.24 * size, 0.27, anatomy.heart_tilt)
     right = _chord(x + 0.08, y - 0.25, 0.17 * size, 0.25 * size, 0.20)
@@ -382,7 +385,7 @@ def _mediastinum(anatomy: Anatomy, x: Map, y: Map) -> tuple[Map, Map]:
 
 
 def _skeleton(anatomy: Anatomy, x: Map, y: Map) -> Map:
-    """Length of each ray in bone: spine, ribs front and back, clavicles."""
+    """Return each ray's length in bone: spine, ribs front and back, clavicles."""
     half = _wall(anatomy, y)
     width = anatomy.spine_width
     spine = 0.10 * np.sqrt(np.maximum(1 - (x / width) ** 2, 0))
@@ -390,7 +393,7 @@ def _skeleton(anatomy: Anatomy, x: Map, y: Map) -> Map:
     bone = spine * (0.72 + 0.28 * discs)
     distance = np.abs(x)
     across = distance / half
-    # A rib runs along the wall, so near the sides the ray follows it: 1 / cos(slant), bounded.
+    # Near the sides a ray runs along the rib: its length grows by 1 / cos(slant), bounded.
     slant = 1 / np.sqrt(np.maximum(1 - across**2, 0.06))
     for rib in range(RIB_PAIRS):
         start = anatomy.lung_top - 0.10 + rib * anatomy.rib_gap
@@ -400,7 +403,7 @@ def _skeleton(anatomy: Anatomy, x: Map, y: Map) -> Map:
         back = start - 0.20 * u * (1 - u) + anatomy.rib_droop * u**2.2
         bone += _tube(y - back, anatomy.rib_radius) * slant * inside
         if 1 <= rib <= 7:
-            # In front the rib comes back down from the side and ends in cartilage, unseen.
+            # The front of the rib falls towards the middle and ends in invisible cartilage.
             front = start + anatomy.rib_droop + 0.42 * (1 - u) - 0.14 * (1 - u) ** 2
             seen = inside * np.clip((u - 0.42) / 0.15, 0, 1)
             bone += 0.45 * _tube(y - front, 1.15 * anatomy.rib_radius) * slant * seen
@@ -411,7 +414,7 @@ def _skeleton(anatomy: Anatomy, x: Map, y: Map) -> Map:
 
 
 def _stomach(anatomy: Anatomy, exposure: Exposure, x: Map, y: Map) -> Map:
-    """The air bubble under the dome at the image's right."""
+    """Return each ray's length in the air bubble under the dome at the image's right."""
     if anatomy.stomach < 0.02:
         return np.zeros_like(x)
     floor = anatomy.diaphragm[1] + exposure.breath
@@ -419,7 +422,7 @@ def _stomach(anatomy: Anatomy, exposure: Exposure, x: Map, y: Map) -> Map:
 
 
 def _consolidation(lesions: tuple[Lesion, ...], x: Map, y: Map, rng: np.random.Generator) -> Map:
-    """Share of the lungs' air along each ray that is fluid, 0 to 1."""
+    """Return the fraction of the lungs' air on each ray that is fluid, 0 to 1."""
     filled = np.zeros_like(x)
     if not lesions:
         return filled
@@ -435,17 +438,17 @@ def _consolidation(lesions: tuple[Lesion, ...], x: Map, y: Map, rng: np.random.G
 
 
 def _tube(distance: Map, radius: float) -> Map:
-    """Length of a ray through a tube that it meets at ``distance`` from the axis."""
+    """Return each ray's length in a tube, at ``distance`` from its axis."""
     return 2 * np.sqrt(np.maximum(radius**2 - distance**2, 0))
 
 
 def _soft_step(distance: Map, width: float) -> Map:
-    """0 below the edge and 1 above it, over about ``width``."""
+    """Return a sigmoid step from 0 to 1 at distance 0, over about ``width``."""
     return 1 / (1 + np.exp(-np.clip(distance / width, -30, 30)))
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
-    """An image as the bytes of a PNG file."""
+    """Encode an image as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()

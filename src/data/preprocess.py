@@ -1,10 +1,11 @@
-"""From image files to grey arrays of one size."""
+"""Preprocessing of image files to grey arrays of one size."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,101 +18,110 @@ from ..common.progress import progress
 from ..config.data import PreprocessSettings
 from .classes import CLASSES, SPLITS
 from .decode import decode_grey
-from .tables import ArrayWriter, Fingerprints, count_rows, rows_of, table_in_place_of
+from .tables import ArrayWriter, Fingerprints, atomic_table, count_rows, read_rows
 
-IMAGES_AHEAD = 32  # of each worker that are at work or wait to be used
+MAX_NAMED = 5  # bad images that an error names
+IMAGES_AHEAD = 32  # for each thread, images that are being decoded or wait to be used
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What was prepared, and what a reader of the images should know about them."""
+class PreprocessResult:
+    """Counts, mean grey values and faults of the preprocessed images."""
 
     images: dict[tuple[str, str], int]  # by split and class
-    mean_grey: dict[tuple[str, str], float]
-    bad: dict[str, str]  # file -> reason
+    mean_grey: dict[tuple[str, str], float]  # by split and class, 0 to 255
+    bad: dict[str, str]  # by file, the reason
     identical_within: int  # files whose bytes an earlier file of the same split has
     identical_across: int  # files of the test split whose bytes the train split has
     patients_across: int  # patients with images in both splits of one class
 
 
-def prepare_images(table: Path, folder: Path, settings: PreprocessSettings, out: Path) -> Prepared:
-    """Decode, grey and resize every image of a table (see ``src.data.sources``), on all cores.
+def preprocess_images(
+    table: Path, folder: Path, settings: PreprocessSettings, out: Path
+) -> PreprocessResult:
+    """Decode every image of a table, convert it to grey and resize it, on all cores.
 
     Writes the images of each split and class to ``out/<class>/<split>.npy``, uint8 of shape
-    (n, size, size), in the order of the table; and ``out/table.csv``, the table with each image's
-    ``row`` in its array, bad images left out. Some dozens for each core are in memory.
+    (n, size, size), in the order of the table. ``out/table.csv`` is the table without bad images,
+    with each image's ``row`` in its array. Memory holds some dozens of images for each core.
 
     Args:
-        table: a CSV file with the columns of ``ImageRecord``.
-        folder: where its files lie.
-        settings: how to prepare them.
+        table: a CSV file with the columns of ``src.data.sources.ImageRecord``.
+        folder: the folder that the table's files are relative to.
+        settings: the preprocess section.
         out: an existing empty folder.
 
     Raises:
         UserError: if images are bad and ``on_bad_image`` is "refuse" (the first ones are named),
-            or if nothing is left of a split and class.
+            or if a split and class has no usable image.
     """
-    places = [(split, label) for split in SPLITS for label in CLASSES]
-    totals = dict.fromkeys(places, 0)
+    parts = [(split, label) for split in SPLITS for label in CLASSES]
+    totals = dict.fromkeys(parts, 0)
     contents = {split: Fingerprints() for split in SPLITS}
-    patients = {place: Fingerprints() for place in places}
+    patients = {part: Fingerprints() for part in parts}
     bad: dict[str, str] = {}
     with table.open(encoding="utf-8", newline="") as stream:
         columns = [*next(csv.reader(stream)), "row"]
     with ExitStack() as stack:
-        kept = stack.enter_context(table_in_place_of(out / "table.csv", columns))
+        out_table = stack.enter_context(atomic_table(out / "table.csv", columns))
         arrays = {
             (split, label): stack.enter_context(
                 ArrayWriter(out / label.lower() / f"{split}.npy", 2 * (settings.image_size,))
             )
-            for split, label in places
+            for split, label in parts
         }
-        for row, result in _decode_all(table, folder, settings):
-            if isinstance(result, str):
-                bad[row["file"]] = result
+        for row, image in _decode_all(table, folder, settings):
+            if isinstance(image, str):
+                bad[row["file"]] = image
                 continue
-            place = row["split"], row["label"]
-            kept.writerow(row | {"row": arrays[place].rows})
-            arrays[place].append(result)
-            totals[place] += int(result.sum())
+            part = row["split"], row["label"]
+            out_table.writerow(row | {"row": arrays[part].rows})
+            arrays[part].append(image)
+            totals[part] += int(image.sum())
             contents[row["split"]].add(row["sha256"])
-            patients[place].add(row["patient"])
-        if bad and settings.on_bad_image == "refuse":
-            first = "; ".join(f"{name}: {reason}" for name, reason in list(bad.items())[:5])
-            more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
-            raise UserError(
-                f"{len(bad)} bad images: {first}{more} (preprocess.on_bad_image = skip leaves "
-                "them out)"
-            )
-        for (split, label), array in arrays.items():
-            if not array.rows:
-                raise UserError(f"no usable image is left in {split}/{label}")
-    counts = {place: array.rows for place, array in arrays.items()}
+            patients[part].add(row["patient"])
+        _refuse_faults(bad, arrays, settings)
+    counts = {part: array.rows for part, array in arrays.items()}
     train, test = SPLITS
-    return Prepared(
+    return PreprocessResult(
         images=counts,
-        mean_grey={
-            place: totals[place] / counts[place] / settings.image_size**2 for place in places
-        },
+        mean_grey={part: totals[part] / counts[part] / settings.image_size**2 for part in parts},
         bad=bad,
-        identical_within=sum(found.repeated() for found in contents.values()),
-        identical_across=contents[test].among(contents[train]),
+        identical_within=sum(files.count_repeated() for files in contents.values()),
+        identical_across=contents[test].count_in(contents[train]),
         patients_across=sum(
-            patients[test, label].distinct_among(patients[train, label]) for label in CLASSES
+            patients[test, label].count_distinct_in(patients[train, label]) for label in CLASSES
         ),
     )
 
 
+def _refuse_faults(
+    bad: Mapping[str, str],
+    arrays: Mapping[tuple[str, str], ArrayWriter],
+    settings: PreprocessSettings,
+) -> None:
+    """Refuse bad images if the settings say so, and a split and class without images."""
+    if bad and settings.on_bad_image == "refuse":
+        named = [f"{name}: {reason}" for name, reason in islice(bad.items(), MAX_NAMED)]
+        if len(bad) > MAX_NAMED:
+            named.append(f"and {len(bad) - MAX_NAMED} more")
+        raise UserError(
+            f"{len(bad)} bad images: {'; '.join(named)} (preprocess.on_bad_image = skip leaves "
+            "them out)"
+        )
+    for (split, label), array in arrays.items():
+        if not array.rows:
+            raise UserError(f"no usable image is left in {split}/{label}")
+
+
 def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
-    """One image as grey uint8 of shape (size, size), as ``decode_grey`` makes it.
+    """Decode an image as grey uint8, (size, size), with ``src.data.decode.decode_grey``.
 
     Raises:
         ValueError: if the image cannot be decoded, is too small or large, or is constant.
     """
-    size = settings.image_size
-    array = decode_grey(
-        path, settings.min_side, size, Image.Resampling[settings.resampling.upper()]
-    )
+    resampling = Image.Resampling[settings.resampling.upper()]
+    array = decode_grey(path, settings.min_side, settings.image_size, resampling)
     if array.min() == array.max():
         raise ValueError("every pixel has the same value")
     return array
@@ -120,7 +130,7 @@ def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
 def _decode_all(
     table: Path, folder: Path, settings: PreprocessSettings
 ) -> Iterator[tuple[dict[str, str], NDArray[np.uint8] | str]]:
-    """Each row of the table with its array, or the reason why it is bad, in order."""
+    """Yield each row of the table with its image, or the reason why that is bad, in order."""
 
     def decode(row: dict[str, str]) -> tuple[dict[str, str], NDArray[np.uint8] | str]:
         try:
@@ -129,7 +139,7 @@ def _decode_all(
             return row, str(error)
 
     # Pillow decodes and resizes without the interpreter's lock, so threads use all cores.
-    workers = available_cores()
-    with ThreadPoolExecutor(workers) as pool:
-        results = map_in_order(pool, decode, rows_of(table), IMAGES_AHEAD * workers)
+    threads = available_cores()
+    with ThreadPoolExecutor(threads) as pool:
+        results = map_in_order(pool, decode, read_rows(table), IMAGES_AHEAD * threads)
         yield from progress(results, "preparing images", count_rows(table), "images")

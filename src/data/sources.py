@@ -1,22 +1,22 @@
-"""From a source (phantoms, or Kermany's archive) to image files in one folder layout.
+"""Sources of images (phantoms, Kermany's archive), collected into one folder layout.
 
 Whatever the source, the result is ``images/{train,test}/{NORMAL,PNEUMONIA}/<file>`` and a table
-of those files, so that the rest of the pipeline cannot tell where they came from.
+of those files. The rest of the pipeline does not depend on the source.
 """
 
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.errors import UserError
-from ..common.files import expanded, sha256_of_path
-from ..common.logging import say
+from ..common.files import expand_user, sha256_of_path
+from ..common.logging import logger
 from ..common.progress import progress
 from ..config.data import DataSettings, PhantomSettings
-from .archive import GIB, Entry, is_hidden, list_entries, read_entry
+from .archive import GIB, ArchiveEntry, is_hidden, list_entries, read_entry
 from .classes import CLASSES, SPLITS
 from .decode import DECODE_ERRORS, open_image
 from .download import download_kermany
@@ -24,8 +24,8 @@ from .patients import patient_of
 from .phantoms import draw_phantoms
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-HELD_OUT_SPLIT = "val"  # Kaggle's 8 + 8 images, which the thesis does not use
-# Images in each split and class of the two published archives (val left out).
+UNUSED_SPLIT = "val"  # Kaggle's 8 + 8 images, which the thesis does not use
+# Images in each split and class of the two published archives, without val.
 PUBLISHED = {
     "Kaggle": {
         "train": {"NORMAL": 1341, "PNEUMONIA": 3875},
@@ -40,7 +40,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One row of the images' table. One that cannot be opened has width and height 0, mode ""."""
+    """One row of the images' table; an unreadable image has width and height 0 and mode ""."""
 
     file: str
     split: str
@@ -53,21 +53,22 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What an archive holds: the images to take, and how many files are left aside and why."""
+class ArchiveListing:
+    """Images of an archive, and the number of files that are skipped, by reason."""
 
-    images: dict[tuple[str, str, str], Entry]  # by split, class and file name
-    repeated: int
-    held_out: int
-    other: int
+    images: dict[tuple[str, str, str], ArchiveEntry]  # by split, class and file name
+    repeated: int  # images of the same name and content as another one
+    unused_split: int  # images of ``UNUSED_SPLIT``
+    other_files: int
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Images in each split and class."""
-        return _counts((split, label) for split, label, _ in self.images)
+        """Count the images in each split and class, zeros included."""
+        counter = Counter((split, label) for split, label, _ in self.images)
+        return {split: {label: counter[split, label] for label in CLASSES} for split in SPLITS}
 
 
 def collect_images(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
-    """Write the source's images below ``folder``, and describe each in turn.
+    """Write the source's images below ``folder`` and yield a record of each.
 
     Args:
         settings: the data section.
@@ -75,7 +76,7 @@ def collect_images(settings: DataSettings, root: Path, folder: Path) -> Iterator
         folder: an existing empty folder.
 
     Raises:
-        UserError: if the source cannot be reached or used. The source is never changed silently.
+        UserError: if the source cannot be reached or used; no other source takes its place.
     """
     if settings.source == "phantom":
         yield from _collect_phantoms(settings.phantom, folder)
@@ -83,25 +84,25 @@ def collect_images(settings: DataSettings, root: Path, folder: Path) -> Iterator
         yield from _collect_kermany(settings, root, folder)
 
 
-def survey_archive(path: Path, max_bytes: int) -> Survey:
-    """Find the images in a zip archive or a folder, in any of the layouts that exist.
+def list_archive_images(path: Path, max_bytes: int) -> ArchiveListing:
+    """List the images of a zip archive or a folder, in any of the published layouts.
 
     The split and class are an image's two parent folders, in any letter case and at any depth.
-    The same image found twice (Kaggle's doubled ``chest_xray/chest_xray``) counts once.
+    An image that occurs twice (Kaggle's doubled ``chest_xray/chest_xray``) counts once.
 
     Raises:
         UserError: for an unsafe or broken archive, a layout without these folders, a class
-            without images, or one name with two contents.
+            without images, or two images of one name.
     """
-    images: dict[tuple[str, str, str], Entry] = {}
-    repeated = held_out = other = 0
+    images: dict[tuple[str, str, str], ArchiveEntry] = {}
+    repeated = unused_split = other_files = 0
     for entry in list_entries(path, max_bytes):
         name = entry.path.name
         split, label = _split_and_class(entry)
         if is_hidden(entry.path) or not label or not name.lower().endswith(SUFFIXES):
-            other += 1
-        elif split == HELD_OUT_SPLIT:
-            held_out += 1
+            other_files += 1
+        elif split == UNUSED_SPLIT:
+            unused_split += 1
         elif (split, label, name) not in images:
             images[split, label, name] = entry
         elif read_entry(images[split, label, name]) == read_entry(entry):
@@ -110,31 +111,31 @@ def survey_archive(path: Path, max_bytes: int) -> Survey:
             raise UserError(
                 f"data.path: {path} holds two different images named {split}/{label}/{name}"
             )
-    survey = Survey(images, repeated, held_out, other)
-    _check_counts(survey.counts(), path)
-    return survey
+    listing = ArchiveListing(images, repeated, unused_split, other_files)
+    _check_counts(listing.counts(), path)
+    return listing
 
 
 def resolve_archive(settings: DataSettings, root: Path) -> Path:
-    """The archive or folder that ``data.path`` names, or the downloaded one; checksum checked."""
+    """Return the archive or folder of ``data.path``, or the downloaded one; check its checksum."""
     if settings.path:
-        path = root / expanded(settings.path)
+        path = root / expand_user(settings.path)
         if not path.exists():
             raise UserError(f"data.path: {path}: there is no such file or folder")
     else:
         path = download_kermany()
     if settings.sha256:
-        found = sha256_of_path(path)
-        if found != settings.sha256:
+        checksum = sha256_of_path(path)
+        if checksum != settings.sha256:
             raise UserError(
-                f"data.sha256: {path} has the checksum {found}, not {settings.sha256}; "
+                f"data.sha256: {path} has the checksum {checksum}, not {settings.sha256}; "
                 "set data.sha256 to the former if the change is wanted"
             )
     return path
 
 
 def count_table(counts: dict[str, dict[str, int]]) -> str:
-    """The images in each split and class beside those published, as lines of text."""
+    """Format the images in each split and class beside the published counts, as text lines."""
     lines = [f"{'split':<8}{'class':<12}{'here':>8}" + "".join(f"{name:>10}" for name in PUBLISHED)]
     for split in SPLITS:
         for label in CLASSES:
@@ -146,26 +147,26 @@ def count_table(counts: dict[str, dict[str, int]]) -> str:
 def _collect_kermany(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
     """Copy the archive's images."""
     path = resolve_archive(settings, root)
-    survey = survey_archive(path, round(settings.max_unpacked_gib * GIB))
-    say(count_table(survey.counts()))
-    say(
-        f"left aside: {survey.held_out} images of the {HELD_OUT_SPLIT} split, {survey.repeated} "
-        f"repeated images, {survey.other} other files"
+    listing = list_archive_images(path, round(settings.max_unpacked_gib * GIB))
+    logger.info(count_table(listing.counts()))
+    logger.info(
+        f"left aside: {listing.unused_split} images of the {UNUSED_SPLIT} split, "
+        f"{listing.repeated} repeated images, {listing.other_files} other files"
     )
-    items = progress(survey.images.items(), "reading images", len(survey.images), "images")
+    items = progress(listing.images.items(), "reading images", len(listing.images), "images")
     for (split, label, name), entry in items:
-        yield _write(folder, split, label, name, read_entry(entry))
+        yield _write_image(folder, split, label, name, read_entry(entry))
 
 
 def _collect_phantoms(settings: PhantomSettings, folder: Path) -> Iterator[ImageRecord]:
-    """Draw the phantoms."""
+    """Draw the phantoms and write them."""
     total = len(CLASSES) * (settings.train_per_class + settings.test_per_class)
     for file in progress(draw_phantoms(settings), "drawing phantoms", total, "images"):
-        yield _write(folder, *file)
+        yield _write_image(folder, *file)
 
 
-def _write(folder: Path, split: str, label: str, name: str, content: bytes) -> ImageRecord:
-    """Write one image file and describe it; only its header is decoded here."""
+def _write_image(folder: Path, split: str, label: str, name: str, content: bytes) -> ImageRecord:
+    """Write one image file and return its record; only the header is decoded."""
     file = folder / split / label / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
@@ -173,7 +174,7 @@ def _write(folder: Path, split: str, label: str, name: str, content: bytes) -> I
         with open_image(io.BytesIO(content)) as image:
             width, height, mode = image.width, image.height, image.mode
     except DECODE_ERRORS:
-        width, height, mode = 0, 0, ""  # preprocess names it and does as on_bad_image says
+        width, height, mode = 0, 0, ""  # the stage preprocess applies on_bad_image to it
     return ImageRecord(
         file=f"{split}/{label}/{name}",
         split=split,
@@ -186,24 +187,18 @@ def _write(folder: Path, split: str, label: str, name: str, content: bytes) -> I
     )
 
 
-def _split_and_class(entry: Entry) -> tuple[str, str]:
-    """The split and class that an entry's folders tell, or two empty strings."""
+def _split_and_class(entry: ArchiveEntry) -> tuple[str, str]:
+    """Return the split and class in an entry's path, or two empty strings."""
     folders = entry.path.parts[:-1]
     if len(folders) < 2:
         return "", ""
     split, label = folders[-2].lower(), folders[-1].upper()
-    known = split in (*SPLITS, HELD_OUT_SPLIT) and label in CLASSES
+    known = split in (*SPLITS, UNUSED_SPLIT) and label in CLASSES
     return (split, label) if known else ("", "")
 
 
-def _counts(places: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """How often each split and class occurs, zeros included."""
-    counter = Counter(places)
-    return {split: {label: counter[split, label] for label in CLASSES} for split in SPLITS}
-
-
 def _check_counts(counts: dict[str, dict[str, int]], path: Path) -> None:
-    """Refuse an archive in which a split and class has no image."""
+    """Refuse an archive without images in some split and class."""
     empty = [
         f"{split}/{label}" for split in SPLITS for label in CLASSES if not counts[split][label]
     ]

@@ -1,7 +1,7 @@
-"""Tables and arrays of any length, written row by row, and counts over them.
+"""CSV tables and array files that are written row by row, and counts of their texts.
 
-A data set of a million images has tables of hundreds of megabytes and arrays of gigabytes; nothing
-here holds more than a row of them, or eight bytes a row.
+A data set of a million images has tables of hundreds of megabytes and arrays of gigabytes. Memory
+holds one row at a time, and eight bytes a row for the counts.
 """
 
 import csv
@@ -11,20 +11,19 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.files import file_in_place_of
+from ..common.files import atomic_write
 
 
 @contextmanager
-def table_in_place_of(path: Path, columns: Iterable[str]) -> "Iterator[csv.DictWriter[str]]":
-    """Give a writer of rows for a CSV file that takes its place when the block ends well."""
+def atomic_table(path: Path, columns: Iterable[str]) -> "Iterator[csv.DictWriter[str]]":
+    """Yield a row writer for a CSV file that replaces ``path`` when the block succeeds."""
     with (
-        file_in_place_of(path) as fresh,
+        atomic_write(path) as fresh,
         fresh.open("w", encoding="utf-8", newline="") as stream,
     ):
         writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
@@ -32,22 +31,22 @@ def table_in_place_of(path: Path, columns: Iterable[str]) -> "Iterator[csv.DictW
         yield writer
 
 
-def rows_of(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file, one at a time."""
+def read_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV file, one at a time."""
     with path.open(encoding="utf-8", newline="") as stream:
         yield from csv.DictReader(stream)
 
 
 def count_rows(path: Path) -> int:
-    """How many rows a CSV file has, its header not counted."""
-    return sum(1 for _ in rows_of(path))
+    """Count the rows of a CSV file without its header."""
+    return sum(1 for _ in read_rows(path))
 
 
 class ArrayWriter:
-    """An array file (.npy) that grows by one row at a time.
+    """Writer of a uint8 array file (.npy), one row at a time.
 
-    The header states the number of rows, so it is written again at the end; NumPy leaves room for
-    that.
+    The header states the number of rows, so it is written again at the end, into the room that
+    NumPy leaves for it.
     """
 
     def __init__(self, path: Path, row_shape: tuple[int, ...]) -> None:
@@ -59,7 +58,7 @@ class ArrayWriter:
         self._start = self._stream.tell()
 
     def append(self, row: NDArray[np.uint8]) -> None:
-        """Add one row, uint8 of the row's shape."""
+        """Append one row, uint8 of the row's shape."""
         assert row.shape == self._row_shape
         self._stream.write(np.ascontiguousarray(row).data)
         self.rows += 1
@@ -67,12 +66,7 @@ class ArrayWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, error: type[BaseException] | None, *details: object) -> None:
         with self._stream:
             if error is None:
                 self._stream.seek(0)
@@ -91,33 +85,33 @@ class ArrayWriter:
 
 
 class Fingerprints:
-    """Eight bytes of a hash for each of many texts, to count those that are equal.
+    """Counter of equal texts that keeps an eight-byte hash of each.
 
-    Two different texts of a million have the same with a probability of 3e-8.
+    Among a million different texts, two share a hash with a probability of 3e-8.
     """
 
     def __init__(self) -> None:
         self._values = array("Q")
 
     def add(self, text: str) -> None:
-        """One more text."""
+        """Add one text."""
         digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8)
         self._values.append(int.from_bytes(digest.digest(), "little"))
 
-    def distinct(self) -> int:
-        """How many different texts there are."""
+    def count_distinct(self) -> int:
+        """Count the different texts."""
         return len(np.unique(self._array()))
 
-    def repeated(self) -> int:
-        """How many texts are there a second time or more."""
-        return len(self._values) - self.distinct()
+    def count_repeated(self) -> int:
+        """Count the texts that an earlier text equals."""
+        return len(self._values) - self.count_distinct()
 
-    def among(self, other: Self) -> int:
-        """How many texts, repeated ones included, are also in ``other``."""
+    def count_in(self, other: Self) -> int:
+        """Count the texts, repeated ones included, that ``other`` has too."""
         return int(np.isin(self._array(), np.unique(other._array())).sum())
 
-    def distinct_among(self, other: Self) -> int:
-        """How many different texts are also in ``other``."""
+    def count_distinct_in(self, other: Self) -> int:
+        """Count the different texts that ``other`` has too."""
         return len(np.intersect1d(self._array(), other._array()))
 
     def _array(self) -> NDArray[np.uint64]:

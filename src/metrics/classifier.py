@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from ..common import rng as rng_module
 from ..common.errors import UserError
-from ..common.files import sha256_of_array, sha256_of_files, write_atomic
+from ..common.files import sha256_of_array, sha256_of_files, write_file
 from ..common.locks import lock
-from ..common.logging import warn
+from ..common.logging import logger
 from ..common.progress import Progress
 from ..common.rng import Stream, numpy_stream, torch_stream
 from ..config.fid import ClassifierSettings
@@ -239,7 +239,7 @@ def _read_cached(file: Path) -> dict[str, Any] | None:
         return None
     except Exception as error:  # whatever a damaged file makes torch raise
         reason = " ".join(str(error).split())[:200]
-        warn(f"{file} cannot be read ({reason}); the classifier is trained again")
+        logger.warning(f"{file} cannot be read ({reason}); the classifier is trained again")
         return None
     with suppress(OSError):  # another user's
         file.touch()  # the time of its last use
@@ -255,7 +255,7 @@ def _write_cached(file: Path, trained: TrainedClassifier) -> None:
         "losses": trained.losses,
     }
     torch.save({"weights": weights, **rest}, buffer)
-    write_atomic(file, buffer.getvalue())
+    write_file(file, buffer.getvalue())
     used = sorted(file.parent.glob("*.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in used[KEPT:]:
         old.unlink(missing_ok=True)

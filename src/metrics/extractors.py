@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.errors import UserError
-from ..common.files import expanded, sha256_of_file
-from ..common.logging import say
+from ..common.files import expand_user, sha256_of_file
+from ..common.logging import logger
 from ..config.fid import FidSettings
 from ..data.dataset import ImageSet
 from ..data.download import cache_folder, download_inception
@@ -27,7 +27,7 @@ def weights_path(settings: FidSettings, root: Path) -> Path | None:
         settings: name it.
         root: what a relative path is relative to.
     """
-    return root / expanded(settings.weights) if settings.weights else None
+    return root / expand_user(settings.weights) if settings.weights else None
 
 
 def weights_checksum(settings: FidSettings, path: Path) -> str:
@@ -96,7 +96,7 @@ def choose_extractor(
         device,
         cache_folder() / "classifiers",
     )
-    say(
+    logger.info(
         f"classifier: balanced accuracy {trained.held_out_accuracy:.1%} on "
         f"{trained.held_out_images} images of patients that it has not seen"
     )

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..common.errors import UserError
-from ..common.files import clear_left, file_in_place_of, sha256_of_files
-from ..common.logging import warn
+from ..common.files import atomic_write, remove_stale, sha256_of_files
+from ..common.logging import logger
 
 LARGEST_CACHE = 2 << 30  # bytes; what was used longest ago goes first
 # Of this folder, what computes features.
@@ -143,7 +143,7 @@ class FeatureCache:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, EOFError) as error:
-            warn(f"{file} cannot be read ({error}); its features are computed again")
+            logger.warning(f"{file} cannot be read ({error}); its features are computed again")
         else:
             with suppress(OSError):  # another user's, who alone may say that it is used
                 file.touch()
@@ -151,19 +151,19 @@ class FeatureCache:
             return found
         found = extract_features(extractor, images, batch, device, rows, on_batch)
         try:
-            with file_in_place_of(file) as fresh, fresh.open("wb") as stream:
+            with atomic_write(file) as fresh, fresh.open("wb") as stream:
                 np.save(stream, found)
             self._unpruned += found.nbytes
             if self._unpruned > LARGEST_CACHE // 16:
                 self._prune()
                 self._unpruned = 0
         except OSError as error:
-            warn(f"{self._folder}: features are not kept there: {error.strerror}")
+            logger.warning(f"{self._folder}: features are not kept there: {error.strerror}")
         return found
 
     def _prune(self) -> None:
         """Remove the files used longest ago until the rest is small enough."""
-        clear_left(self._folder)
+        remove_stale(self._folder)
         files = []
         for path in self._folder.glob("*.npy"):
             with suppress(FileNotFoundError):  # another process has just removed it

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import UserError
-from ..common.files import write_atomic
+from ..common.files import write_file
 from .frechet import FeatureSet, Moments
 
 
@@ -36,7 +36,7 @@ def save_statistics(path: Path, features: FeatureSet, made_by: str) -> None:
         n=np.int64(len(features.features)),
         features=np.str_(made_by),
     )
-    write_atomic(path, buffer.getvalue())
+    write_file(path, buffer.getvalue())
 
 
 def load_statistics(path: Path) -> Statistics:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, JsonValue
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from ..common.errors import UserError
-from ..common.files import write_atomic
+from ..common.files import write_file
 from ..common.paths import generator_path
 from ..config.renames import with_new_names
 from ..config.train import GeneratorSettings
@@ -61,7 +61,7 @@ def save_generator(path: Path, network: Generator, origin: Origin) -> None:
     # Through memory, because torch writes the file's name into the file.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomic(path, buffer.getvalue())
+    write_file(path, buffer.getvalue())
 
 
 def load_generator(path: Path, device: torch.device) -> SavedGenerator:

@@ -3,12 +3,12 @@
 from ..data.credits import CREDITS
 from ..metrics.kid_prdc import METRIC_NAMES
 from .findings import Findings, differing_splits
-from .templates import markdown_texts
+from .templates import markdown_templates
 
 
 def render_card(findings: Findings) -> str:
-    """The card of both generators."""
-    template = markdown_texts().get_template("card.md")
+    """Render the card of both generators."""
+    template = markdown_templates().get_template("card.md")
     return template.render(
         findings=findings,
         credit=CREDITS[findings.source],

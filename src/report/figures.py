@@ -1,4 +1,4 @@
-"""The report's figures, as PNG bytes."""
+"""Figures of the report, as PNG files."""
 
 import io
 from collections.abc import Mapping
@@ -8,28 +8,23 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..metrics.protocol import KINDS
+from .wording import CLASSIFIER_METRICS, KIND_TITLES, LOSS_TITLES
 
-# Blue and red as in the thesis; floors in grey. Seaborn's colour-blind palette.
+# Blue and red as in the thesis, grey for floors, from seaborn's colour-blind palette.
 COLOURS = {"same": "#0173b2", "different": "#d1495b", "floor": "#949494"}
-KIND_NAMES = {"same": "same class", "different": "different classes", "floor": "floor"}
-LOSSES = {
-    "g": ("generator", "#029e73"),
-    "d1": ("discriminator on generated", "#de8f05"),
-    "d2": ("discriminator on real", "#0173b2"),
-}
-
-# Sets of images, as the test for copies names them; any other one is of disturbed train images.
+LOSS_COLOURS = {"g": "#029e73", "d1": "#de8f05", "d2": "#0173b2"}
+# Title, colour and line of the sets in nearest.csv; any other set is of perturbed train images.
 NEAREST_SETS = {
     "train": ("train, other patients", "#949494", "-"),
     "held_out": ("held-out real", "#0173b2", "-"),
     "generated": ("generated", "#d1495b", "-"),
-    "disturbed": ("disturbed copies", "#029e73", "--"),
+    "perturbed": ("perturbed copies", "#029e73", "--"),
 }
-
 PAIR_ROWS = ("generated", "nearest\ntrain image", "held-out\nreal", "nearest\ntrain image")
 STYLE: dict[Any, Any] = {
     "figure.dpi": 130,
@@ -42,29 +37,30 @@ STYLE: dict[Any, Any] = {
 
 
 def loss_curves(histories: Mapping[str, pd.DataFrame]) -> bytes:
-    """Each class's losses by epoch; ``histories`` have the columns epoch, g, d1 and d2."""
+    """Draw each class's losses by epoch; ``histories`` have the columns epoch, g, d1 and d2."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 3.4), layout="constrained")
         axes = figure.subplots(1, len(histories), squeeze=False, sharey=True)[0]
         for ax, (label, history) in zip(axes, histories.items(), strict=True):
-            for column, (name, colour) in LOSSES.items():
+            for column, colour in LOSS_COLOURS.items():
                 marker = "o" if len(history) == 1 else None
                 # Dashed above solid, because the discriminator's two losses often coincide.
                 style = "--" if column == "d2" else "-"
                 epochs, losses = history["epoch"], history[column]
-                ax.plot(epochs, losses, style, label=name, color=colour, marker=marker)
+                title = LOSS_TITLES[column]
+                ax.plot(epochs, losses, style, label=title, color=colour, marker=marker)
             ax.set(title=label, xlabel="epoch")
-        lowest = min(history[list(LOSSES)].min().min() for history in histories.values())
+        lowest = min(history[list(LOSS_COLOURS)].min().min() for history in histories.values())
         axes[0].set(ylabel="loss", ylim=(0, None) if lowest >= 0 else None)
         axes[-1].legend(frameon=False)
         return as_png(figure)
 
 
 def sample_evolution(samples: Mapping[str, Mapping[int, NDArray[np.uint8]]]) -> bytes:
-    """Each class's grids of one fixed noise at several epochs, side by side.
+    """Draw each class's sample grids of one fixed noise at several epochs, side by side.
 
     Args:
-        samples: by class, by epoch, a grid as uint8 (h, w).
+        samples: by class and epoch, a grid as uint8 (h, w).
     """
     columns = max(len(grids) for grids in samples.values())
     with mpl.rc_context(STYLE):
@@ -74,34 +70,32 @@ def sample_evolution(samples: Mapping[str, Mapping[int, NDArray[np.uint8]]]) -> 
             for ax in row:
                 ax.axis("off")
             for ax, (epoch, grid) in zip(row, sorted(grids.items()), strict=False):
-                ax.imshow(grid, cmap="gray", vmin=0, vmax=255)
-                ax.set_title(f"{label}, epoch {epoch}", fontsize=8)
+                _show(ax, grid, f"{label}, epoch {epoch}", fontsize=8)
         return as_png(figure)
 
 
 def real_beside_generated(
     pairs: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]],
 ) -> bytes:
-    """For each class a grid of real and a grid of generated images, uint8 (h, w) each."""
+    """Draw each class's grid of real beside its grid of generated images, uint8 (h, w) each."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 2.9 * len(pairs)), layout="constrained")
         axes = figure.subplots(len(pairs), 2, squeeze=False)
         for row, (label, grids) in zip(axes, pairs.items(), strict=True):
             for ax, name, grid in zip(row, ("real (test split)", "generated"), grids, strict=True):
-                ax.imshow(grid, cmap="gray", vmin=0, vmax=255)
-                ax.set_title(f"{label}, {name}", fontsize=10)
+                _show(ax, grid, f"{label}, {name}")
                 ax.axis("off")
         return as_png(figure)
 
 
 def distance_boxes(distances: pd.DataFrame) -> bytes:
-    """Box plot of the distances: same class blue, different classes red, floors grey.
+    """Draw a box plot of the distances: same class blue, different classes red, floors grey.
 
     Args:
         distances: columns pair and distance.
     """
-    table = distances.assign(kind=distances["pair"].map(KINDS).map(KIND_NAMES))
-    palette = {KIND_NAMES[kind]: colour for kind, colour in COLOURS.items()}
+    table = distances.assign(kind=distances["pair"].map(KINDS).map(KIND_TITLES))
+    palette = {KIND_TITLES[kind]: colour for kind, colour in COLOURS.items()}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         ax = figure.subplots()
@@ -124,13 +118,13 @@ def distance_boxes(distances: pd.DataFrame) -> bytes:
 
 
 def nearest_ratios(table: pd.DataFrame) -> bytes:
-    """How near images are to train images, as cumulative shares, by class and space.
+    """Draw the cumulative distribution of the distance ratio of each set, by class and space.
 
-    A curve ends at the share of the images that are within reach of a train image.
+    A curve ends at the share of images that are not too far from every train image.
 
     Args:
-        table: columns class, space, set, ratio and within_reach; the sets train, held_out and
-            generated, and disturbed train images under any other names, which are shown as one.
+        table: columns class, space, set, ratio and within_reach. Sets other than train, held_out
+            and generated are of perturbed train images and are drawn as one.
     """
     classes, spaces = (table[column].unique() for column in ("class", "space"))
     with mpl.rc_context(STYLE):
@@ -140,7 +134,7 @@ def nearest_ratios(table: pd.DataFrame) -> bytes:
         for row, label in zip(axes, classes, strict=True):
             for ax, space in zip(row, spaces, strict=True):
                 part = table[(table["class"] == label) & (table["space"] == space)]
-                sets = part["set"].where(part["set"].isin(NEAREST_SETS), "disturbed")
+                sets = part["set"].where(part["set"].isin(NEAREST_SETS), "perturbed")
                 for name, (title, colour, style) in NEAREST_SETS.items():
                     ratios = np.sort(part.loc[(sets == name) & part["within_reach"], "ratio"])
                     shares = np.arange(1, len(ratios) + 1) / max((sets == name).sum(), 1)
@@ -155,27 +149,26 @@ def nearest_ratios(table: pd.DataFrame) -> bytes:
 
 
 def closest_pairs(grids: Mapping[str, NDArray[np.uint8]]) -> bytes:
-    """The images most like a train image, with that one below, of each class.
+    """Draw each class's images that are nearest to a train image, above that train image.
 
     Args:
-        grids: by class, four rows of images as uint8 (h, w): generated, their nearest train
-            images, held-out real ones, and theirs.
+        grids: by class, four rows of images as uint8 (h, w): generated images, their nearest train
+            images, held-out real images, and their nearest train images.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 4.3 * len(grids)), layout="constrained")
         axes = figure.subplots(len(grids), 1, squeeze=False)[:, 0]
         for ax, (label, grid) in zip(axes, grids.items(), strict=True):
-            ax.imshow(grid, cmap="gray", vmin=0, vmax=255)
+            _show(ax, grid, f"{label}, the closest first")
             ax.grid(visible=False)
-            ax.set_title(f"{label}, the closest first", fontsize=10)
-            places = (np.arange(len(PAIR_ROWS)) + 0.5) * grid.shape[0] / len(PAIR_ROWS)
-            ax.set_yticks(places, PAIR_ROWS, fontsize=8)
+            rows = (np.arange(len(PAIR_ROWS)) + 0.5) * grid.shape[0] / len(PAIR_ROWS)
+            ax.set_yticks(rows, PAIR_ROWS, fontsize=8)
             ax.set_xticks([])
         return as_png(figure)
 
 
 def classifier_scores(scores: pd.DataFrame) -> bytes:
-    """The area under the ROC curve of each arm against the size of the real set.
+    """Draw the area under the ROC curve of each arm against the fraction of real images.
 
     Args:
         scores: columns network, arm, fraction, metric, value, low and high.
@@ -195,21 +188,25 @@ def classifier_scores(scores: pd.DataFrame) -> bytes:
                 if (values["fraction"] == 0).all():
                     ax.axhline(values["value"].iloc[0], color=colours[number], ls=":", label=arm)
                     continue
-                reach = [values["value"] - values["low"], values["high"] - values["value"]]
-                places = np.arange(len(values)) + shift
-                ax.errorbar(
-                    places, values["value"], reach, color=colours[number], marker="o", label=arm
-                )
+                bars = [values["value"] - values["low"], values["high"] - values["value"]]
+                x = np.arange(len(values)) + shift
+                ax.errorbar(x, values["value"], bars, color=colours[number], marker="o", label=arm)
             ax.set_xticks(range(len(fractions)), [f"{fraction:.0%}" for fraction in fractions])
             ax.set(title=network, xlabel="real images")
-        axes[0].set(ylabel="area under the ROC curve")
+        axes[0].set(ylabel=CLASSIFIER_METRICS["roc_auc"])
         handles = axes[0].get_legend_handles_labels()
         figure.legend(*handles, frameon=False, loc="outside lower center", ncols=len(arms))
         return as_png(figure)
 
 
+def _show(ax: Axes, grid: NDArray[np.uint8], title: str, fontsize: int = 10) -> None:
+    """Show a grey picture, uint8 (h, w), under a title."""
+    ax.imshow(grid, cmap="gray", vmin=0, vmax=255)
+    ax.set_title(title, fontsize=fontsize)
+
+
 def as_png(figure: Figure, bbox: str | None = None) -> bytes:
-    """Render a figure; the file says nothing of when or with what it was made."""
+    """Encode a figure as a PNG file, without the time and the software that made it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches=bbox)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What the stages measured, as the page and the model card tell it."""
+"""Results of all stages, as the page and the model card show them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ import pandas as pd
 from ..metrics.hypothesis import Verdict
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # by class and metric, scores.csv
-SHIFT = 0.2  # of the way from the floor to the other class, from which on splits differ
+MIN_SHIFT = 0.2  # fraction of the way from the floor to the other class; splits differ from here
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What the page and the model card tell."""
+    """Everything that the page and the model card show."""
 
     title: str
     source: str  # data.source
@@ -26,43 +26,42 @@ class Findings:
     published: pd.DataFrame  # src.metrics.thesis
     scores: Scores
     privacy: Mapping[str, Mapping[str, Any]]  # by class, the metrics of privacy_eval
-    quantile: float  # of other patients' images that count as near
+    quantile: float  # fraction of other patients' images that count as near
     utility: Mapping[str, Any]  # the metrics of utility_eval
     classifiers: pd.DataFrame  # src.utility.trials.summarize, the scores
-    differences: pd.DataFrame  # and the differences
-    extractor: Mapping[str, Any]  # name, dims, and what else is known of it
+    differences: pd.DataFrame  # of the same, the differences from classical augmentation
+    extractor: Mapping[str, Any]  # the metrics of fid_eval: name, dims, and what depends on it
     training: Mapping[str, Mapping[str, Any]]  # by class, the metrics of the training
     generators: Mapping[str, str]  # by class, the SHA-256 of the generator's file
     parameters: Mapping[str, str]
 
 
 def differing_splits(scores: Scores, extractor: str) -> list[str]:
-    """What must be known where real train images lie far from real test images, a sentence each.
+    """Return a sentence for each class whose real train and test images lie far apart.
 
-    By such features a generator that has learnt its train images perfectly lies as far, so its
-    distance is not its own fault alone. A classifier, though, has learnt from most of the train
-    images, and may tell them from others for that.
+    In such features a perfect model of the train images has a large distance too. The judging
+    classifier was trained on most of the train images, which may explain a part of the difference.
 
     Args:
         scores: by class and metric.
-        extractor: the name of what gave the features.
+        extractor: the extractor's name.
     """
     why = (
-        "The classifier learnt from most of them, which may be a part of it."
+        "The classifier was trained on most of these train images, which may explain a part of it."
         if extractor == "classifier"
-        else "A perfect generator's would lie as far."
+        else "A perfect model of the train images would score the same."
     )
-    told = []
+    sentences = []
     for label, metrics in scores.items():
         row = metrics.get("frechet", {})
         if not {"train_test_at_floor_n", "excess"} <= row.keys():
             continue
         distance = row["train_test_at_floor_n"]
         share = (distance - row["floor"]) / (row["other_class"] - row["floor"])
-        if share >= SHIFT:
-            told.append(
-                f"The {label} splits differ by these features: even its real train images lie "
-                f"{distance:.3g} from the test images with {row['floor_n']} a side, "
-                f"{share:.0%} of the way from the floor to the other class. {why}"
+        if share >= MIN_SHIFT:
+            sentences.append(
+                f"The {label} splits differ in these features: real train and test images are "
+                f"{distance:.3g} apart ({row['floor_n']} a side), {share:.0%} of the way from the "
+                f"floor to the other class. {why}"
             )
-    return told
+    return sentences

@@ -1,4 +1,4 @@
-"""Many small images in one picture."""
+"""Grids of images, and grey PNG files."""
 
 import io
 from pathlib import Path
@@ -11,7 +11,7 @@ GAP = 1  # pixels between images
 
 
 def tile(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Arrange uint8 images (n, h, w) in rows of ``columns``, black between and in empty places."""
+    """Arrange uint8 images (n, h, w) in rows of ``columns``; gaps and empty cells are black."""
     count, height, width = images.shape
     rows = -(-count // columns)
     sheet = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP), dtype=np.uint8)
@@ -23,13 +23,13 @@ def tile(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """A grey image, uint8 (h, w), as a PNG file."""
+    """Encode a grey image, uint8 (h, w), as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
 def read_png(path: Path) -> NDArray[np.uint8]:
-    """A grey picture, uint8 (h, w)."""
+    """Read a PNG file as a grey image, uint8 (h, w)."""
     with Image.open(path) as image:
         return np.asarray(image.convert("L"))

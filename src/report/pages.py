@@ -1,4 +1,4 @@
-"""The report's page, filled from what the stages measured."""
+"""The report's page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,32 +9,13 @@ from ..data.credits import CREDITS
 from ..metrics.kid_prdc import METRIC_NAMES
 from ..metrics.protocol import KINDS
 from ..privacy.perturbations import DISTURBANCES
-from .figures import COLOURS, KIND_NAMES
+from .figures import COLOURS
 from .findings import Findings, differing_splits
-from .templates import as_url, pages
-
-CLASSIFIER_METRICS = {
-    "roc_auc": "area under the ROC curve",
-    "balanced_accuracy": "balanced accuracy",
-    "sensitivity": "sensitivity at 95 % specificity",
-    "calibration_error": "calibration error",
-}
+from .templates import as_data_url, html_templates
+from .wording import CLASSIFIER_METRICS, KIND_TITLES, SECTIONS, describe_extractor
 
 
-SECTIONS = {
-    "distances": "Distances",
-    "privacy": "Copies",
-    "utility": "Use for a classifier",
-    "images": "Images",
-    "training": "Training",
-    "data": "Data",
-    "card": "Model card",
-    "glossary": "Glossary",
-    "parameters": "Parameters",
-}
-
-
-def render(
+def render_report(
     findings: Findings,
     figures: Mapping[str, bytes],
     samples: Mapping[str, Mapping[int, bytes]],
@@ -42,53 +23,57 @@ def render(
     tracking_link: str,
     ui_is_started: bool,
 ) -> str:
-    """The page as one HTML text that needs no other file.
+    """Render the page as one HTML text that needs no other file.
 
-    Everything that comes from parameters or file names is escaped.
+    Every value from parameters and file names is escaped.
 
     Args:
-        findings: what it tells.
+        findings: the results of all stages.
         figures: PNG files by name.
-        samples: PNG files of what one noise became, by class and epoch.
+        samples: PNG files of the sample grids, by class and epoch.
         card: the model card, as Markdown.
         tracking_link: the address of the runs in MLflow's UI.
-        ui_is_started: whether it is a server's; else a reader has to start it.
+        ui_is_started: whether a server has that address; else the reader must start the UI.
     """
-    environment = pages()
     published = findings.published
     relative = published["mean"] / published.loc["RNxRP", "mean"]
-    return environment.get_template("page.html").render(
-        findings=findings,
-        credit=CREDITS[findings.source],
-        differing_splits=differing_splits(findings.scores, findings.extractor["name"]),
-        rows=findings.description.to_dict("index"),
-        published=published.to_dict("index"),
-        classifiers=_by_metric(findings.classifiers, "value"),
-        differences=_by_metric(findings.differences, "difference"),
-        published_relative=relative.to_dict(),
-        figures={name: as_url(content) for name, content in figures.items()},
-        kinds=KINDS,
-        kind_names=KIND_NAMES,
-        metric_names=METRIC_NAMES,
-        metric_titles=CLASSIFIER_METRICS,
-        disturbances=list(DISTURBANCES),
-        colours=COLOURS,
-        sections=SECTIONS,
-        samples={
-            label: {epoch: as_url(content) for epoch, content in grids.items()}
-            for label, grids in samples.items()
-        },
-        card=card,
-        tracking_link=tracking_link,
-        ui_is_started=ui_is_started,
+    return (
+        html_templates()
+        .get_template("page.html")
+        .render(
+            findings=findings,
+            credit=CREDITS[findings.source],
+            extractor_sentences=describe_extractor(findings.extractor),
+            differing_splits=differing_splits(findings.scores, findings.extractor["name"]),
+            rows=findings.description.to_dict("index"),
+            published=published.to_dict("index"),
+            classifiers=_by_metric(findings.classifiers, "value"),
+            differences=_by_metric(findings.differences, "difference"),
+            published_relative=relative.to_dict(),
+            figures={name: as_data_url(content) for name, content in figures.items()},
+            kinds=KINDS,
+            kind_titles=KIND_TITLES,
+            metric_names=METRIC_NAMES,
+            metric_titles=CLASSIFIER_METRICS,
+            perturbations=list(DISTURBANCES),
+            colours=COLOURS,
+            sections=SECTIONS,
+            samples={
+                label: {epoch: as_data_url(content) for epoch, content in grids.items()}
+                for label, grids in samples.items()
+            },
+            card=card,
+            tracking_link=tracking_link,
+            ui_is_started=ui_is_started,
+        )
     )
 
 
 def _by_metric(table: pd.DataFrame, value: str) -> list[dict[str, Any]]:
-    """A row for each network, arm and fraction, with (value, low, high) under each metric."""
+    """Return a row for each network, arm and fraction, with (value, low, high) of each metric."""
     rows: dict[tuple[str, str, float], dict[str, Any]] = {}
-    for found in table.to_dict("records"):
-        place = {key: found[key] for key in ("network", "arm", "fraction")}
-        row = rows.setdefault(tuple(place.values()), place)
-        row[found["metric"]] = (found[value], found["low"], found["high"])
+    for score in table.to_dict("records"):
+        arm = {key: score[key] for key in ("network", "arm", "fraction")}
+        row = rows.setdefault(tuple(arm.values()), arm)
+        row[score["metric"]] = (score[value], score["low"], score["high"])
     return list(rows.values())

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from ..tuning.figures import TITLES
 from ..tuning.result import Found
 from ..tuning.storage import original
-from .templates import as_url, pages
+from .templates import as_data_url, html_templates
 
 
 def render_search(found: Found, figures: Mapping[str, bytes]) -> str:
@@ -17,7 +17,7 @@ def render_search(found: Found, figures: Mapping[str, bytes]) -> str:
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     table = found.table()
     return (
-        pages()
+        html_templates()
         .get_template("search.html")
         .render(
             found=found,
@@ -26,7 +26,7 @@ def render_search(found: Found, figures: Mapping[str, bytes]) -> str:
             chosen=None if trial is None else original(trial),
             changes={} if trial is None else found.changes(trial),
             front=[(original(t), *t.values) for t in found.front()] if found.search.pareto else [],
-            figures={name: as_url(content) for name, content in figures.items()},
+            figures={name: as_data_url(content) for name, content in figures.items()},
             titles=TITLES,
             columns=list(table.columns),
             rows=[[_shown(value) for value in row] for row in table.itertuples(index=False)],

@@ -1,24 +1,25 @@
-"""What the project's pages share: templates in which all is escaped, one style, figures inside."""
+"""Jinja templates of the project's pages and cards, with the filters that they share."""
 
 import base64
 import re
+from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 
-def pages() -> Environment:
-    """The templates of this folder."""
-    return _templates(autoescape=True)
+def html_templates() -> Environment:
+    """Return this folder's templates of pages, which escape every value."""
+    return _environment(autoescape=True)
 
 
-def markdown_texts() -> Environment:
-    """The same for texts in Markdown, which are escaped where they become a page."""
-    return _templates(autoescape=False)
+def markdown_templates() -> Environment:
+    """Return this folder's templates of Markdown, which is escaped when it becomes HTML."""
+    return _environment(autoescape=False)
 
 
-def _templates(autoescape: bool) -> Environment:
+def _environment(autoescape: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=autoescape,
@@ -26,39 +27,58 @@ def _templates(autoescape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["score"] = as_score
-    environment.filters["markdown"] = from_markdown
-    environment.filters["literal"] = as_literal
+    environment.filters.update(
+        score=as_score,
+        percent=as_percent,
+        interval=as_interval,
+        markdown=markdown_to_html,
+        literal=escape_markdown,
+    )
     return environment
 
 
-def from_markdown(text: str) -> Markup:
-    """Markdown as HTML for a section of a page; HTML in it is shown, not used."""
+def markdown_to_html(text: str) -> Markup:
+    """Render Markdown as HTML for a section of a page; HTML in it is escaped."""
     renderer = MarkdownIt("js-default")
-    shown = str(renderer.render(text))
+    html = str(renderer.render(text))
     # Its headings lie below those of the page's sections.
     for level in (2, 1):
-        shown = shown.replace(f"<h{level}>", f"<h{level + 2}>")
-        shown = shown.replace(f"</h{level}>", f"</h{level + 2}>")
+        html = html.replace(f"<h{level}>", f"<h{level + 2}>")
+        html = html.replace(f"</h{level}>", f"</h{level + 2}>")
     return Markup(
-        shown.replace("<table>", '<div class="scroll"><table>').replace(
-            "</table>", "</table></div>"
-        )
+        html.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
     )
 
 
-def as_literal(text: str) -> str:
-    """A text as Markdown that shows it as it is, in one line: no links, images or emphasis."""
+def escape_markdown(text: str) -> str:
+    """Escape a text for Markdown, in one line: no links, images or emphasis."""
     return re.sub(r"([\\`*_\[\]()!<>|#~&])", r"\\\1", " ".join(text.split()))
 
 
-def as_url(png: bytes) -> str:
-    """A PNG file as an address, so that the page needs no other file."""
+def as_data_url(png: bytes) -> str:
+    """Encode a PNG file as a data URL, so that a page needs no other file."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def as_score(value: float) -> str:
-    """A distance with three significant digits or more, in powers of ten only below 0.0001."""
+    """Format a score with three significant digits or more; exponents only below 0.0001."""
     if value == 0:
         return "0"
     return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.3g}"
+
+
+def as_percent(share: float, digits: int = 0) -> str:
+    """Format a share as a percentage, never as a negative zero."""
+    return f"{round(100 * share, digits) + 0.0:.{digits}f}%"
+
+
+def as_interval(values: Sequence[float], digits: int = 3, sign: str = "") -> str:
+    """Format (value, low, high) as "value (low to high)", without negative zeros.
+
+    Args:
+        values: the value and the bounds of its interval.
+        digits: decimals of each.
+        sign: "+" to show the signs of positive numbers.
+    """
+    value, low, high = (f"{round(value, digits) + 0.0:{sign}.{digits}f}" for value in values)
+    return f"{value} ({low} to {high})"

@@ -12,7 +12,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from ..common.errors import UserError
-from ..common.logging import warn
+from ..common.logging import logger
 from .address import TRACKING_FOLDER, hide_password, tracking_uri
 from .outbox import Event, Outbox, idle_outboxes, prune_outboxes
 from .registry import log_model
@@ -134,7 +134,7 @@ class Delivery:
             return 0
         if count > 1:  # each by itself: only some are unacceptable
             return sum(self._deliver_batch(client, run_id, [event]) for event in events[:count])
-        warn(f"MLflow refuses some {events[0]['kind']}: {short_reason(refusal)}")
+        logger.warning(f"MLflow refuses some {events[0]['kind']}: {short_reason(refusal)}")
         return 1
 
     def _deliver_event(self, client: mlflow.MlflowClient, run_id: str, event: Event) -> None:
@@ -215,7 +215,7 @@ def log_params(client: mlflow.MlflowClient, run_id: str, params: Mapping[str, st
 
 def warn_waiting(error: UserError, root: Path) -> None:
     """Warn that the store is away and that what is logged is kept on disk."""
-    warn(f"{error}; what is logged waits in {root / TRACKING_FOLDER}")
+    logger.warning(f"{error}; what is logged waits in {root / TRACKING_FOLDER}")
 
 
 def _run_exists(client: mlflow.MlflowClient, run_id: str) -> bool:

@@ -15,9 +15,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
-from ..common.files import remove_folder, write_atomic, write_json
+from ..common.files import remove_folder, write_file, write_json
 from ..common.locks import lock, try_lock
-from ..common.logging import warn
+from ..common.logging import logger
 from .address import TRACKING_FOLDER
 
 HEADER, EVENTS, DELIVERED, FILES, LOCK = "run.json", "events.jsonl", "delivered", "files", "lock"
@@ -114,7 +114,7 @@ class Outbox:
 
     def set_delivered(self, count: int) -> None:
         """Write down how many events are delivered."""
-        write_atomic(self.folder / DELIVERED, str(count))
+        write_file(self.folder / DELIVERED, str(count))
         self.delivered = count
 
     def rename(self, folder: Path) -> None:
@@ -197,9 +197,11 @@ def _read_events(path: Path) -> list[Event]:
             events.append(json.loads(line))
         except ValueError:
             lost = len(lines) - len(events)
-            warn(f"{path}: {lost} entries for MLflow are lost, the first of them is damaged")
+            logger.warning(
+                f"{path}: {lost} entries for MLflow are lost, the first of them is damaged"
+            )
             break
     good = b"".join(lines[: len(events)])
     if good != content:
-        write_atomic(path, good)
+        write_file(path, good)
     return events

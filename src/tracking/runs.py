@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..common.errors import UserError
-from ..common.logging import warn
+from ..common.logging import logger
 from .address import (
     TRACKING_FOLDER,
     experiment_name,
@@ -147,7 +147,7 @@ class Run:
         self._outbox.append({"kind": "end", "status": status})
         self.deliver(FINAL_DELIVERY_TIMEOUT)
         if self._outbox.pending:
-            warn(
+            logger.warning(
                 f"{self._outbox.pending} entries of the MLflow run {self._outbox.header['name']!r} "
                 f"wait in {self._outbox.folder}; the next stage or `make sync` delivers them"
             )
@@ -237,7 +237,7 @@ def end_run(root: Path, run_id: str, status: str) -> None:
     try:
         mlflow.MlflowClient(tracking_uri(root)).set_terminated(run_id, status)
     except STORE_ERRORS as error:
-        warn(f"MLflow cannot be reached: {short_reason(error)}")
+        logger.warning(f"MLflow cannot be reached: {short_reason(error)}")
 
 
 def _points(event: Event) -> set[tuple[str, int]]:

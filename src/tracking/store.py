@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..common.errors import UserError
-from ..common.files import write_atomic
+from ..common.files import write_file
 from ..common.locks import lock
 from .address import (
     experiment_name,
@@ -229,7 +229,7 @@ def _create_sqlite(uri: str) -> None:
         new = Path(folder, file.name)
         store = SqlAlchemyStore(f"sqlite:///{new}", _artifact_uri(file.parent))
         store.engine.dispose()
-        write_atomic(file, new.read_bytes())
+        write_file(file, new.read_bytes())
 
 
 def _create_experiment(client: mlflow.MlflowClient, name: str, artifacts: str | None) -> str:

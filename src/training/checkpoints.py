@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from ..common.files import clear_left, write_atomic
-from ..common.logging import warn
+from ..common.files import remove_stale, write_file
+from ..common.logging import logger
 
 KEPT = 2  # the newest, and the one before it should the newest be damaged
 DIGEST = hashlib.sha256().digest_size
@@ -36,7 +36,7 @@ class Checkpoints:
         torch.save(state, buffer)
         content = buffer.getvalue()
         digest = hashlib.sha256(content).digest()
-        write_atomic(self.folder / f"step_{step:012d}.pt", digest + content)
+        write_file(self.folder / f"step_{step:012d}.pt", digest + content)
         self._last = step
         for old in self._files("step", step)[KEPT:]:
             old.unlink()
@@ -47,14 +47,14 @@ class Checkpoints:
         A finished training's serves only one that goes beyond it, so that a finished one that is
         asked for again starts anew. Damaged ones are named on stderr and passed over.
         """
-        clear_left(self.folder)
+        remove_stale(self.folder)
         usable = self._files("step", last) + self._files("finished", last - 1)
         for path in sorted(usable, key=_step_of, reverse=True):
             content = path.read_bytes()
             if hashlib.sha256(content[DIGEST:]).digest() == content[:DIGEST]:
                 self.continues_finished = path.name.startswith("finished")
                 return content[DIGEST:]
-            warn(f"{path} is damaged; going back to the checkpoint before it")
+            logger.warning(f"{path} is damaged; going back to the checkpoint before it")
         return None
 
     def finish(self) -> None:

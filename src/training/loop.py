@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..common.devices import Compute
 from ..common.errors import UserError
-from ..common.logging import warn
+from ..common.logging import logger
 from ..common.rng import Stream, integer_seed, torch_stream
 from ..config.train import TrainSettings
 from ..models.networks import Discriminator, Generator
@@ -190,7 +190,7 @@ def _check_divergence(
             f"train.on_divergence to warn to go on{kept}"
         )
     if sign not in warned and group.first:
-        warn(message)
+        logger.warning(message)
     warned.add(sign)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.devices import Compute
-from ..common.errors import UserError, lacks_memory
+from ..common.errors import UserError, is_out_of_memory
 from ..common.rng import Stream, integer_seed, numpy_stream
 from ..config.train import TrainSettings
 from ..data.classes import CLASSES
@@ -238,6 +238,6 @@ def run_trial(
     except UserError as error:
         raise TrialError(str(error)) from error
     except Exception as error:
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise TrialError("there was not enough memory") from error

@@ -32,7 +32,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLA
 
 from ..common.errors import UserError
 from ..common.locks import lock, try_lock
-from ..common.logging import warn
+from ..common.logging import logger
 from ..common.paths import HOME
 
 STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
@@ -167,7 +167,7 @@ def _cut_half_line(path: Path, file_lock: JournalFileSymlinkLock) -> None:
             content = file.read()
             whole = content.rfind(b"\n") + 1
             if whole < len(content):
-                warn(f"{path}: its last line is cut off, and is removed")
+                logger.warning(f"{path}: its last line is cut off, and is removed")
                 file.truncate(whole)
     finally:
         file_lock.release()

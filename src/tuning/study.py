@@ -15,7 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..common.errors import UserError
-from ..common.logging import warn
+from ..common.logging import logger
 from .objective import TrialError
 from .sampler import place_of
 from .storage import (
@@ -150,7 +150,9 @@ def _try_one(study: optuna.Study, store: Store, total: int, objective: Objective
             # Optuna has several errors for a trial that is told when it has ended already.
             if errors or not mine or not _is_lost(study, mine[0]):
                 raise
-            warn(f"trial {mine[0]} took so long to answer that it was given to another worker")
+            logger.warning(
+                f"trial {mine[0]} took so long to answer that it was given to another worker"
+            )
 
 
 def _is_lost(study: optuna.Study, number: int) -> bool:

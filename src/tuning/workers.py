@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..common.errors import UserError, report_errors
-from ..common.logging import say, warn
+from ..common.logging import logger
 from ..common.progress import Progress
 from .result import reason_of
 from .search import FIRST, Search
@@ -50,7 +50,7 @@ class Watched:
         """Tell what has ended since the last look; how many trials that is."""
         lines = self._new()
         for line in lines:
-            say(f"{self._search.label}: {line}")
+            logger.info(f"{self._search.label}: {line}")
             self._progress.advance()
         return len(lines)
 
@@ -132,7 +132,7 @@ def run_crew(jobs: Sequence[Job], watched: Watched) -> None:
                             f"workers are ended by {name} again and again before a trial ends; is "
                             "there enough memory? Fewer --workers need less"
                         )
-                    warn(f"worker {number} was ended by {name}; another one goes on")
+                    logger.warning(f"worker {number} was ended by {name}; another one goes on")
                     running[number] = start(jobs[number])
                 elif status:
                     raise UserError(f"worker {number} has failed, as it said above")
@@ -180,6 +180,8 @@ def while_stored(work: Callable[[], None]) -> None:
 def _thread_ended(ending: threading.ExceptHookArgs) -> None:
     """Tell in a line that the heartbeat of a trial has ended with the storage."""
     if isinstance(ending.exc_value, StorageInternalError | SQLAlchemyError):
-        warn("the storage of the search did not answer; other workers may take over this trial")
+        logger.warning(
+            "the storage of the search did not answer; other workers may take over this trial"
+        )
     else:
         threading.__excepthook__(ending)

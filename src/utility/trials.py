@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..common.errors import UserError
-from ..common.processes import begin_as_worker
+from ..common.processes import init_worker
 from ..common.rng import Stream, numpy_stream
 from ..config.utility import UtilitySettings
 from ..data.classes import CLASSES
@@ -150,7 +150,7 @@ _in_worker: Callable[[Trial], Outcome] | None = None
 def _prepare(work: Callable[[Trial], Outcome]) -> None:
     """Set up a worker, once: the images are sent to it here, and it computes with one thread."""
     global _in_worker
-    begin_as_worker()
+    init_worker()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     _in_worker = work

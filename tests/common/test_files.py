@@ -8,20 +8,20 @@ import pytest
 
 from src.common.errors import UserError
 from src.common.files import (
-    clear_left,
-    expanded,
-    file_in_place_of,
-    folder_in_place_of,
+    atomic_folder,
+    atomic_write,
+    expand_user,
     remove_folder,
+    remove_stale,
     sha256_of_path,
-    write_atomic,
+    write_file,
     write_json,
 )
 
 
 def test_a_write_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "deep" / "file.txt"
-    write_atomic(path, "first")
+    write_file(path, "first")
     assert path.read_text() == "first"
 
     def full(descriptor: int) -> None:
@@ -29,7 +29,7 @@ def test_a_write_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write_atomic(path, "second")
+        write_file(path, "second")
     assert path.read_text() == "first"
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
 
@@ -37,7 +37,7 @@ def test_a_write_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_files_get_the_users_usual_rights(tmp_path: Path) -> None:
     mask = os.umask(0o027)
     try:
-        write_atomic(tmp_path / "file", b"x")
+        write_file(tmp_path / "file", b"x")
     finally:
         os.umask(mask)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
@@ -45,9 +45,9 @@ def test_files_get_the_users_usual_rights(tmp_path: Path) -> None:
 
 def test_a_folder_takes_the_place_of_the_old_one_only_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    with folder_in_place_of(path) as folder:
+    with atomic_folder(path) as folder:
         (folder / "a").write_text("1")
-    with pytest.raises(RuntimeError), folder_in_place_of(path) as folder:  # noqa: PT012
+    with pytest.raises(RuntimeError), atomic_folder(path) as folder:  # noqa: PT012
         (folder / "b").write_text("2")
         raise RuntimeError
     assert [file.name for file in path.iterdir()] == ["a"]
@@ -57,7 +57,7 @@ def test_a_folder_takes_the_place_of_the_old_one_only_when_it_is_whole(tmp_path:
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     (tmp_path / ".out-new-killed").mkdir()
     (tmp_path / ".out-new-killed" / "half").write_text("x")
-    with folder_in_place_of(tmp_path / "out"):
+    with atomic_folder(tmp_path / "out"):
         pass
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
@@ -66,24 +66,24 @@ def test_a_file_that_a_killed_process_left_is_cleared_and_no_other(tmp_path: Pat
     names = (".[a]*.json-new-k", ".[a]*.json-new-l", ".b.json-new-k", "[a]*.json-new-k")
     for name in names:
         (tmp_path / name).write_text("half")
-    write_atomic(tmp_path / "[a]*.json", "whole")
+    write_file(tmp_path / "[a]*.json", "whole")
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         ".b.json-new-k",
         "[a]*.json",
         "[a]*.json-new-k",
     ]
-    clear_left(tmp_path)
+    remove_stale(tmp_path)
     assert not (tmp_path / ".b.json-new-k").exists()
     assert (tmp_path / "[a]*.json-new-k").exists()
 
 
 def test_a_file_that_another_process_writes_is_not_cleared(tmp_path: Path) -> None:
     path = tmp_path / "out.bin"
-    with file_in_place_of(path) as first:
+    with atomic_write(path) as first:
         first.write_text("1")
-        with file_in_place_of(path) as second:
+        with atomic_write(path) as second:
             second.write_text("2")
-            clear_left(tmp_path)
+            remove_stale(tmp_path)
             assert first.read_text() == "1"
         assert path.read_text() == "2"
     assert path.read_text() == "1"
@@ -113,8 +113,8 @@ def test_what_is_cleared_before_it_is_held_is_made_again(
 
     monkeypatch.setattr(tempfile, "mkstemp", made_file)
     monkeypatch.setattr(tempfile, "mkdtemp", made_folder)
-    write_atomic(tmp_path / "file", "whole")
-    with folder_in_place_of(tmp_path / "folder") as folder:
+    write_file(tmp_path / "file", "whole")
+    with atomic_folder(tmp_path / "folder") as folder:
         (folder / "a").write_text("1")
     assert len(raced) == 2
     assert (tmp_path / "file").read_text() == "whole"
@@ -124,16 +124,16 @@ def test_what_is_cleared_before_it_is_held_is_made_again(
 
 def test_a_home_folder_is_written_out_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
-    assert expanded("~/x.zip") == Path("/home/someone/x.zip")
-    assert expanded("~nobody-of-that-name/x.zip") == Path("~nobody-of-that-name/x.zip")
-    assert expanded("data/x.zip") == Path("data/x.zip")
+    assert expand_user("~/x.zip") == Path("/home/someone/x.zip")
+    assert expand_user("~nobody-of-that-name/x.zip") == Path("~nobody-of-that-name/x.zip")
+    assert expand_user("data/x.zip") == Path("data/x.zip")
 
 
 def test_what_another_process_writes_is_not_cleared(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    with folder_in_place_of(path) as first:
+    with atomic_folder(path) as first:
         (first / "a").write_text("1")
-        with folder_in_place_of(path) as second:
+        with atomic_folder(path) as second:
             assert (first / "a").exists()
             (second / "b").write_text("2")
     assert [file.name for file in path.iterdir()] == ["a"]  # who ends last

@@ -96,8 +96,8 @@ def test_a_table_that_does_not_fit_its_images_is_refused(
 
 def test_the_table_is_parsed_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
-    rows_of = dataset.rows_of
-    monkeypatch.setattr(dataset, "rows_of", lambda path: parsed.append(path) or rows_of(path))
+    read_rows = dataset.read_rows
+    monkeypatch.setattr(dataset, "read_rows", lambda path: parsed.append(path) or read_rows(path))
     for _ in range(3):
         train_sets()
     train_checksum()

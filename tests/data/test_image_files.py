@@ -50,7 +50,7 @@ def test_images_of_every_mode_become_the_same_grey(tmp_path: Path, packed: bool)
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             (path / name).write_bytes(content)
     found = read_images(path)
-    assert found.other_files == 1
+    assert found.skipped_files == 1
     assert len(found.images) == 6
     for image in found.images:
         np.testing.assert_allclose(image.astype(int), GREY, atol=1)
@@ -61,7 +61,7 @@ def test_names_that_tell_no_patient_are_each_of_another_one_in_any_folder(tmp_pa
         (tmp_path / folder).mkdir()
         for name in ("0.png", "1.png", "person1_virus_6.png"):
             (tmp_path / folder / name).write_bytes(png(Image.fromarray(GREY)))
-    patients = read_images(tmp_path).patients
+    patients = read_images(tmp_path).patient_ids
     assert len(patients) == 6
     assert len(set(patients)) == 5
     assert patients.count("virus-1") == 2
@@ -70,7 +70,7 @@ def test_names_that_tell_no_patient_are_each_of_another_one_in_any_folder(tmp_pa
 def test_names_tell_the_patients(tmp_path: Path) -> None:
     for name in ("person1_virus_6.png", "person1_virus_7.png", "other.png"):
         (tmp_path / name).write_bytes(png(Image.fromarray(GREY)))
-    assert read_images(tmp_path).patients == ["other.png", "virus-1", "virus-1"]
+    assert read_images(tmp_path).patient_ids == ["other.png", "virus-1", "virus-1"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from src.data.patients import Patients, names_a_patient, patient_of
-from src.data.sources import survey_archive
+from src.data.sources import list_archive_images
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_a_name_in_no_known_form_is_told_apart(name: str, known: bool) -> None:
 
 
 def test_the_real_archive_has_the_published_patients_and_none_crosses(archive: Path) -> None:
-    survey = survey_archive(archive, 1 << 33)
+    listing = list_archive_images(archive, 1 << 33)
     patients: dict[tuple[str, str], set[str]] = {}
-    for split, label, name in survey.images:
+    for split, label, name in listing.images:
         patients.setdefault((split, label), set()).add(patient_of(name))
     assert {place: len(names) for place, names in patients.items()} == {
         ("train", "NORMAL"): 1211,

@@ -145,7 +145,7 @@ def test_without_noise_and_scatter_the_film_follows_beer_and_lambert(
         films.append(film)
         return np.zeros(film.shape, dtype=np.uint8)
 
-    monkeypatch.setattr(phantoms, "_exposed", spy)
+    monkeypatch.setattr(phantoms, "_expose", spy)
     rng = np.random.default_rng(1)
     anatomy = draw_anatomy(rng)
     exposure = replace(draw_exposure(rng), scatter=0.0, photons=1e12, blur=0.0)

@@ -112,9 +112,9 @@ def test_an_image_is_accepted_up_to_its_limit_of_pixels(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2400)
     with warnings.catch_warnings(), ThreadPoolExecutor(4) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        monkeypatch.setattr(image_files, "LARGEST_PIXELS", 2500)
+        monkeypatch.setattr(image_files, "MAX_PIXELS", 2500)
         assert len(list(pool.map(lambda _: decode_image(path, settings()), range(40)))) == 40
-        monkeypatch.setattr(image_files, "LARGEST_PIXELS", 2499)
+        monkeypatch.setattr(image_files, "MAX_PIXELS", 2499)
         with pytest.raises(ValueError, match="50 x 50 pixels are too many"):
             decode_image(path, settings())
 

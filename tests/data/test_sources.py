@@ -11,7 +11,7 @@ from src.common.files import sha256_of_path
 from src.config.data import DataSettings
 from src.config.settings import parse_settings
 from src.data.patients import patient_of
-from src.data.sources import count_table, survey_archive
+from src.data.sources import count_table, list_archive_images
 from tests.conftest import collected, kaggle_files, png_bytes, write_folder, write_zip
 
 LIMIT = 1 << 30
@@ -74,28 +74,28 @@ def test_what_is_left_aside_is_counted(tmp_path: Path) -> None:
     for change in ("doubled", "with val", "with strays"):
         files = LAYOUTS[change](files) | files
     files["chest_xray/val/PNEUMONIA/b.jpeg"] = png_bytes(8)
-    survey = survey_archive(write_zip(tmp_path / "a.zip", files), LIMIT)
+    listing = list_archive_images(write_zip(tmp_path / "a.zip", files), LIMIT)
     # val was there before the strays, and doubled only once
-    assert (survey.repeated, survey.held_out, survey.other) == (8, 2, 5)
+    assert (listing.repeated, listing.unused_split, listing.other_files) == (8, 2, 5)
 
 
 def test_one_name_with_two_contents_is_refused(tmp_path: Path) -> None:
     files = kaggle_files()
     files["again/train/NORMAL/IM-0000-0001.jpeg"] = png_bytes(5)
     with pytest.raises(UserError, match=r"two different images named train/NORMAL/IM-0000"):
-        survey_archive(write_zip(tmp_path / "a.zip", files), LIMIT)
+        list_archive_images(write_zip(tmp_path / "a.zip", files), LIMIT)
 
 
 def test_a_class_without_images_is_named(tmp_path: Path) -> None:
     files = {name: content for name, content in kaggle_files().items() if "test/PNEU" not in name}
     with pytest.raises(UserError, match="no image in test/PNEUMONIA"):
-        survey_archive(write_zip(tmp_path / "a.zip", files), LIMIT)
+        list_archive_images(write_zip(tmp_path / "a.zip", files), LIMIT)
 
 
 def test_another_layout_is_refused(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {"cats/1.jpeg": png_bytes(1)})
     with pytest.raises(UserError, match="train/NORMAL"):
-        survey_archive(path, LIMIT)
+        list_archive_images(path, LIMIT)
 
 
 def test_changed_content_is_seen_by_its_checksum(tmp_path: Path, params: dict[str, Any]) -> None:
@@ -146,12 +146,12 @@ def test_an_undecodable_image_is_kept_for_preprocess_to_name(
 
 
 def test_the_real_archive_has_the_published_counts(archive: Path) -> None:
-    survey = survey_archive(archive, 1 << 33)
-    assert survey.counts() == {
+    listing = list_archive_images(archive, 1 << 33)
+    assert listing.counts() == {
         "train": {"NORMAL": 1341, "PNEUMONIA": 3875},
         "test": {"NORMAL": 234, "PNEUMONIA": 390},
     }
-    assert "3883" in count_table(survey.counts())  # Mendeley's
+    assert "3883" in count_table(listing.counts())  # Mendeley's
 
 
 def test_phantoms_come_with_their_patients(params: dict[str, Any], tmp_path: Path) -> None:

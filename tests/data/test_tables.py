@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data.tables import ArrayWriter, Fingerprints, count_rows, rows_of, table_in_place_of
+from src.data.tables import ArrayWriter, Fingerprints, atomic_table, count_rows, read_rows
 
 
 @pytest.mark.parametrize("rows", [0, 1, 12_345])
@@ -20,14 +20,14 @@ def test_an_array_written_by_rows_is_numpys(tmp_path: Path, rows: int) -> None:
 def test_a_table_is_whole_or_absent(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     rows = [{"file": 'a "quoted", name', "label": "NORMAL"}, {"file": "b\né", "label": ""}]
-    with table_in_place_of(path, ["file", "label"]) as table:
+    with atomic_table(path, ["file", "label"]) as table:
         table.writerows(rows)
         assert not path.exists()
-    assert list(rows_of(path)) == rows
+    assert list(read_rows(path)) == rows
     assert count_rows(path) == 2
-    with pytest.raises(ValueError, match="broken"), table_in_place_of(path, ["file"]) as table:
+    with pytest.raises(ValueError, match="broken"), atomic_table(path, ["file"]) as table:
         raise ValueError("broken")
-    assert list(rows_of(path)) == rows
+    assert list(read_rows(path)) == rows
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -38,8 +38,8 @@ def test_fingerprints_count_what_sets_count() -> None:
         ours.add(text)
     for text in second:
         theirs.add(text)
-    assert ours.distinct() == len(set(first))
-    assert ours.repeated() == 1
-    assert theirs.among(ours) == 3  # b, c and c again
-    assert theirs.distinct_among(ours) == len(set(first) & set(second))
-    assert Fingerprints().distinct() == Fingerprints().among(ours) == 0
+    assert ours.count_distinct() == len(set(first))
+    assert ours.count_repeated() == 1
+    assert theirs.count_in(ours) == 3  # b, c and c again
+    assert theirs.count_distinct_in(ours) == len(set(first) & set(second))
+    assert Fingerprints().count_distinct() == Fingerprints().count_in(ours) == 0

@@ -14,7 +14,7 @@ from src.compare import known_experiments
 from src.report.card import render_card
 from src.report.experiments import compare, render_experiments
 from src.report.grids import png
-from src.report.pages import render
+from src.report.pages import render_report
 from tests.report.test_experiments import shown
 from tests.report.test_pages import FIGURES, LINK, findings
 
@@ -76,7 +76,9 @@ def report(**changes: Any) -> str:
         "NORMAL": {1: picture, 5: picture, 30: picture},
         "PNEUMONIA": {2: picture},
     }
-    return render(found, dict.fromkeys(FIGURES, picture), samples, render_card(found), LINK, True)
+    return render_report(
+        found, dict.fromkeys(FIGURES, picture), samples, render_card(found), LINK, True
+    )
 
 
 def column(page: Page, table: str, number: int) -> list[str]:

@@ -41,7 +41,7 @@ def test_real_data_are_credited_and_a_copying_generator_is_called_so() -> None:
 
 
 def test_both_say_whose_images_nobody_knows() -> None:
-    told = "7 images have names that tell no patient"
+    told = "7 images have names that state no patient"
     assert told not in card() + page()
     quality = {**findings().quality, "images_without_patient": 7}
     assert told in card(quality=quality)
@@ -51,8 +51,8 @@ def test_both_say_whose_images_nobody_knows() -> None:
 def test_both_say_where_the_test_images_are_no_fair_measure() -> None:
     """Else a generator is blamed for what its train images are."""
     told = (
-        "The NORMAL splits differ by these features: even its real train images lie 0.5 from the "
-        "test images with 11 a side, 50% of the way from the floor to the other class"
+        "The NORMAL splits differ in these features: real train and test images are 0.5 apart "
+        "(11 a side), 50% of the way from the floor to the other class"
     )
     fair = findings()
     scores = {
@@ -63,8 +63,11 @@ def test_both_say_where_the_test_images_are_no_fair_measure() -> None:
     assert told in " ".join(page(scores=scores).split())
     assert "splits differ" not in card() + page()
     for extractor, reason in (
-        ("inception", "A perfect generator's would lie as far."),
-        ("classifier", "The classifier learnt from most of them, which may be a part of it."),
+        ("inception", "A perfect model of the train images would score the same."),
+        (
+            "classifier",
+            "most of these train images, which may explain a part of it.",
+        ),
     ):
         assert [sentence.endswith(reason) for sentence in differing_splits(scores, extractor)] == [
             True

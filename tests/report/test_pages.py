@@ -11,8 +11,9 @@ from src.metrics.thesis import published_description
 from src.privacy.perturbations import DISTURBANCES
 from src.report.card import render_card
 from src.report.findings import Findings
-from src.report.pages import SECTIONS, render
-from src.report.templates import as_score
+from src.report.pages import render_report
+from src.report.templates import as_interval, as_percent, as_score
+from src.report.wording import SECTIONS
 
 LINK = "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter=x"
 FIGURES = (
@@ -140,7 +141,9 @@ def findings(**changes: Any) -> Findings:
 def page(**changes: Any) -> str:
     found = findings(**changes)
     samples = {"NORMAL": {1: b"first", 30: b"last"}, "PNEUMONIA": {2: b"only"}}
-    return render(found, dict.fromkeys(FIGURES, b"png"), samples, render_card(found), LINK, False)
+    return render_report(
+        found, dict.fromkeys(FIGURES, b"png"), samples, render_card(found), LINK, False
+    )
 
 
 def text(html: str) -> str:
@@ -193,7 +196,7 @@ def test_every_pair_and_floor_is_shown_beside_the_thesis() -> None:
         assert pair in words
     assert "4.467" in words  # the thesis's RNxRP
     assert "0.581" in words  # its RNxFN relative to RNxRP
-    assert "only the order of the pairs and the relative distances can be compared" in words
+    assert "Compare only the order of the pairs and the relative distances" in words
 
 
 def test_the_extractor_is_named_with_its_bias() -> None:
@@ -209,7 +212,7 @@ def test_the_extractor_is_named_with_its_bias() -> None:
     module = {"name": "module", "dims": 9, "weights_sha256": "abc"}
     assert "given as a file, SHA-256 abc" in text(page(extractor=module))
     own = {"name": "my features", "dims": 9}
-    assert "The features (9) are those of my features." in text(page(extractor=own))
+    assert "The 9 features are those of my features." in text(page(extractor=own))
 
 
 def test_every_score_stands_beside_its_interval_size_and_floor() -> None:
@@ -253,3 +256,10 @@ def test_what_comes_from_parameters_is_escaped() -> None:
 )
 def test_scores_have_three_digits_or_more(value: float, shown: str) -> None:
     assert as_score(value) == shown
+
+
+def test_shares_and_intervals_have_no_negative_zero() -> None:
+    assert as_percent(-0.0001) == "0%"
+    assert as_percent(0.0345, 1) == "3.5%"
+    assert as_interval((-0.0001, -0.25, 0.1), 2) == "0.00 (-0.25 to 0.10)"
+    assert as_interval((0.0123, -0.0004, 0.1), sign="+") == "+0.012 (+0.000 to +0.100)"

@@ -1,0 +1,66 @@
+"""Titles and sentences of the report that depend on a metric's, set's or extractor's name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+KIND_TITLES = {"same": "same class", "different": "different classes", "floor": "floor"}
+CLASSIFIER_METRICS = {
+    "roc_auc": "area under the ROC curve",
+    "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity at 95 % specificity",
+    "calibration_error": "calibration error",
+}
+LOSS_TITLES = {
+    "g": "generator",
+    "d1": "discriminator on generated",
+    "d2": "discriminator on real",
+}
+
+# Sections of the page by their anchors, in order.
+SECTIONS = {
+    "distances": "Distances",
+    "privacy": "Copies",
+    "utility": "Use for a classifier",
+    "images": "Images",
+    "training": "Training",
+    "data": "Data",
+    "card": "Model card",
+    "glossary": "Glossary",
+    "parameters": "Parameters",
+}
+
+# Each is filled from the extractor's entry in fid.json.
+EXTRACTORS = {
+    "classifier": (
+        "The {dims} features are those of a small classifier that was trained to distinguish the "
+        "two real classes. Its balanced accuracy is {held_out_accuracy:.1%} on {held_out_images} "
+        "train images of patients that it had not seen. Such features favour the hypothesis: they "
+        "measure above all what distinguishes the classes. Those of the Inception network do not."
+    ),
+    "inception": (
+        "The {dims} features are those of the FID Inception network of 2015-12-05. Images are "
+        "resized to 299 pixels as {resize} does, and the grey channel is repeated."
+    ),
+    "pixels": (
+        "The features are grey values of images reduced to {dims} pixels. They are a weak "
+        "baseline: they measure pose and exposure more than anatomy."
+    ),
+    "module": (
+        "The {dims} features are those of a network given as a file, SHA-256 {weights_sha256}."
+    ),
+}
+OTHER_EXTRACTOR = "The {dims} features are those of {name}."
+SCALED_TWICE = (
+    " Pixel values were scaled twice, which may explain the thesis's low distances. Such distances "
+    "are not those of the standard FID."
+)
+
+
+def describe_extractor(extractor: Mapping[str, Any]) -> str:
+    """Describe an extractor's features and their bias in some sentences.
+
+    Args:
+        extractor: its entry in fid.json: name, dims and what its sentence needs.
+    """
+    text = EXTRACTORS.get(extractor["name"], OTHER_EXTRACTOR).format_map(extractor)
+    return text + (SCALED_TWICE if extractor.get("input_scaling") == "twice" else "")
