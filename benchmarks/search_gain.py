@@ -1,10 +1,10 @@
-"""What a search gained: its first and its best configuration, trained longer, on the test split.
+"""The gain of a search: its first and its best configuration, trained longer, on the test split.
 
 `python -m benchmarks.search_gain --class normal --workers 2` takes the search that
-`python -m src.tune` has ended with the same params.yaml and storage, trains both configurations on
-the whole train split for five times a trial's budget, with three seeds that the search has not
-used, and judges them by the test split. Writes reports/kermany/search_CLASS.csv and .json and a
-picture of generated images, and copies the search's own table and plots there.
+`python -m src.tune` has finished with the same params.yaml and storage. It trains both
+configurations on the whole train split for five times a trial's budget, with three seeds that the
+search has not used, and scores them on the test split. Writes reports/kermany/search_CLASS.csv and
+.json and a picture of generated images, and copies the search's own table and plots there.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
-import optuna
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -37,21 +37,21 @@ from src.data.dataset import test_sets, train_checksum, train_sets
 from src.metrics.extractors import weights_name
 from src.report.grids import png, tile
 from src.tune import positive
-from src.tuning.objective import Budget, Check, Split, run_trial
-from src.tuning.result import collect
-from src.tuning.search import FIRST, Search, ended
-from src.tuning.storage import STORAGE, open_store, original, storage_place
-from src.tuning.worker import judged_by, shares
+from src.tuning.objective import Budget, Evaluation, Split, run_trial
+from src.tuning.result import SearchResult, collect_result
+from src.tuning.search import CURRENT_TRIAL, Search, open_finished_study
+from src.tuning.storage import STORAGE, choose_storage, open_store, original_number
+from src.tuning.worker import divide_host, make_scorer
 
 FOLDER = ROOT / "reports" / "kermany"
-TIMES = 5  # a trial's budget
+BUDGETS = 5  # that each training has, of a trial
 SEEDS = 3
 SHOWN, COLUMNS = 24, 12  # generated images of each configuration
 
 
 @dataclass(frozen=True)
 class Task:
-    """One training of a configuration."""
+    """One training of a trial's configuration."""
 
     settings: Settings
     label: ClassName
@@ -59,13 +59,13 @@ class Task:
     chosen: TrainSettings
 
 
-def pin(places: "multiprocessing.Queue[tuple[int, ...]]") -> None:
-    """Give this process cores of its own."""
-    os.sched_setaffinity(0, places.get())
+def pin(cores: "multiprocessing.Queue[tuple[int, ...]]") -> None:
+    """Pin this process to the next cores of the queue."""
+    os.sched_setaffinity(0, cores.get())
 
 
 def train(task: Task) -> tuple[dict[str, float], NDArray[np.uint8]]:
-    """Train and judge one configuration with one seed."""
+    """Train one configuration with one seed; return its row and some images, uint8 (n, h, w)."""
     settings = task.settings
     compute = choose_compute(settings.compute)
     test = test_sets()
@@ -76,86 +76,98 @@ def train(task: Task) -> tuple[dict[str, float], NDArray[np.uint8]]:
         for label, part in test.items()
     }
     split = Split(train_sets(), judging)
-    to_train_on, judge = judged_by(task.label, split, settings, HOME, compute.device)
-    checks: list[Check] = []
-    budget = Budget(TIMES * settings.tune.budget, settings.tune.budget_unit, 1)
-    limit = settings.train.collapse_patience
-    run_trial(to_train_on, task.chosen, compute, judge, budget, limit, checks.append)
-    (check,) = checks
+    train_images, scorer = make_scorer(task.label, split, settings, HOME, compute.device)
+    evaluations: list[Evaluation] = []
+    budget = Budget(BUDGETS * settings.tune.budget, settings.tune.budget_unit, 1)
+    patience = settings.train.collapse_patience
+    run_trial(train_images, task.chosen, compute, scorer, budget, patience, evaluations.append)
+    (evaluation,) = evaluations
     row = {
         "trial": task.trial,
         "seed": task.chosen.seed,
-        "images": check.seen,
-        "seconds": round(check.seconds, 1),
-        "distance": check.score.distance,
-        "excess": check.score.excess,
-        "floor": judge.floor,
-        "other_class": judge.other_class,
-        "judged": judge.images,
+        "images": evaluation.images_seen,
+        "seconds": round(evaluation.seconds, 1),
+        "distance": evaluation.score.distance,
+        "excess": evaluation.score.excess,
+        "floor": scorer.floor,
+        "other_class": scorer.other_class,
+        "judged": scorer.images,
     }
-    return row, check.images[:SHOWN]
+    return row, evaluation.images[:SHOWN]
 
 
-def compare(arguments: argparse.Namespace) -> None:
-    """Train, judge and write."""
-    settings = load_settings(PARAMS)
-    label: ClassName = arguments.label
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+def load_result(
+    settings: Settings, label: ClassName, storage: str | None, reported: Path
+) -> SearchResult:
+    """Load the result of a finished search.
+
+    Raises:
+        UserError: if the report is of another search, or the search has not ended.
+    """
     search = Search(settings, label, "search", train_checksum(), weights_name(settings.fid, HOME))
-    reported = ROOT / "reports" / "tune" / f"{label}.json"
     if not reported.is_file() or json.loads(reported.read_text())["study"] != search.name:
         raise UserError(f"{search.name}: search first: `python -m src.tune --class {label}`")
-    place = storage_place(arguments.storage)
-    with closing(open_store(place, 0, settings.tune.heartbeat_timeout_seconds)) as store:
-        study = ended(search, store)
-        repetition = search.repetition(search.account(study))
-        found = collect(search, study, ended(repetition, store))
-    best = found.chosen()
-    configurations = {FIRST: search.train, original(best): found.configuration(best)}
-    unused = search.train.seed + settings.tune.repeat_seeds + 1
+    timeout = settings.tune.heartbeat_timeout_seconds
+    with closing(open_store(choose_storage(storage), 0, timeout)) as store:
+        study = open_finished_study(search, store)
+        repetition = search.repetition(search.ledger(study))
+        return collect_result(search, study, open_finished_study(repetition, store))
+
+
+def compare(label: ClassName, storage: str | None, workers: int) -> None:
+    """Train both configurations, score them, and write the files."""
+    settings = load_settings(PARAMS)
+    reported = ROOT / "reports" / "tune" / f"{label}.json"
+    result = load_result(settings, label, storage, reported)
+    search, best = result.search, result.chosen_trial()
+    configurations = {
+        CURRENT_TRIAL: search.train,
+        original_number(best): result.configuration(best),
+    }
+
+    # Train each configuration with each seed.
+    unused_seed = search.train.seed + settings.tune.repeat_seeds + 1
     tasks = [
-        Task(settings, label, trial, chosen.model_copy(update={"seed": unused + i}))
+        Task(settings, label, trial, chosen.model_copy(update={"seed": unused_seed + i}))
         for i in range(SEEDS)
         for trial, chosen in configurations.items()
     ]
     context = multiprocessing.get_context("spawn")
-    places = context.Queue()
-    for cores, _ in shares(arguments.workers):
-        places.put(cores)
+    cores_of_workers = context.Queue()
+    for cores, _ in divide_host(workers):
+        cores_of_workers.put(cores)
     rows: list[dict[str, float]] = []
     shown: dict[int, NDArray[np.uint8]] = {}
-    with ProcessPoolExecutor(arguments.workers, context, pin, (places,)) as pool:
+    with ProcessPoolExecutor(workers, context, pin, (cores_of_workers,)) as pool:
         for row, images in pool.map(train, tasks):
             rows.append(row)
             shown.setdefault(int(row["trial"]), images)
             logger.info(f"trial {row['trial']}, seed {row['seed']}: distance {row['distance']:.3f}")
+
+    # Write the table, the picture and the summary.
     stem = f"search_{label}"
     table = pd.DataFrame(rows)
     write_table(FOLDER / f"{stem}.csv", table)
     grid = tile(np.concatenate([shown[trial] for trial in configurations]), COLUMNS)
     write_file(FOLDER / f"{stem}.png", png(grid))
-    means = table.groupby("trial")["distance"].agg(["mean", "std"])
-    write_json(
-        FOLDER / f"{stem}.json",
-        {
-            # Without the storage, whose URL may hold a password.
-            "command": f"python -m benchmarks.search_gain --class {label} "
-            f"--workers {arguments.workers}",
-            "processor": processor(),
-            "budget": settings.tune.budget,
-            "unit": settings.tune.budget_unit,
-            "times": TIMES,
-            "search": found.summary(),
-            "test": {
-                str(trial): {"mean": float(part["mean"]), "std": float(part["std"])}
-                for trial, part in means.iterrows()
-            },
-            "space": settings.tune.model_dump(mode="json")["space"],
+    summary: dict[str, Any] = {
+        # Without the storage, whose URL may hold a password.
+        "command": f"python -m benchmarks.search_gain --class {label} --workers {workers}",
+        "processor": processor(),
+        "budget": settings.tune.budget,
+        "unit": settings.tune.budget_unit,
+        "times": BUDGETS,
+        "search": result.summary(),
+        "test": {
+            str(trial): {"mean": float(part["mean"]), "std": float(part["std"])}
+            for trial, part in table.groupby("trial")["distance"].agg(["mean", "std"]).iterrows()
         },
-    )
+        "space": settings.tune.model_dump(mode="json")["space"],
+    }
+    write_json(FOLDER / f"{stem}.json", summary)
     for end in (".csv", "-history.png", "-importances.png", "-parallel.png"):
-        if (made := reported.with_name(f"{label}{end}")).is_file():  # few trials have no plots
-            shutil.copy(made, FOLDER / f"{stem}_trials{end}")
+        if (source := reported.with_name(f"{label}{end}")).is_file():  # few trials have no plots
+            shutil.copy(source, FOLDER / f"{stem}_trials{end}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -165,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--storage", help=f"of the search; else ${STORAGE} or tune.journal")
     parser.add_argument("--workers", type=positive, default=1)
     arguments = parser.parse_args(argv)
-    return report_errors(lambda: compare(arguments))
+    return report_errors(lambda: compare(arguments.label, arguments.storage, arguments.workers))
 
 
 if __name__ == "__main__":

@@ -128,7 +128,8 @@ def evaluate(arguments: argparse.Namespace) -> Report:
             raise UserError(f"{path}: one image has no distribution; give two or more")
         if loaded.skipped_files:
             left_out.append(
-                f"{path}: {loaded.skipped_files} of its files have no image's name and were left out"
+                f"{path}: {loaded.skipped_files} of its files have no image's name and were left "
+                "out"
             )
         extractor = extractor or load_extractor(
             arguments.features,

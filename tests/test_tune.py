@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,11 +27,12 @@ from src import tune as module
 from src.common.errors import UserError
 from src.config.settings import load_settings, parse_settings
 from src.config.train import TrainSettings
-from src.tuning import workers as crew
+from src.tuning import apply
+from src.tuning import workers as pool
 from src.tuning.search import Search
-from src.tuning.storage import open_store, original
-from src.tuning.study import Account
-from src.tuning.worker import RUN, shares
+from src.tuning.storage import open_store, original_number
+from src.tuning.study import TrialLedger
+from src.tuning.worker import RUN, divide_host
 from tests.conftest import ROOT, set_value
 from tests.pipeline.project import Project
 from tests.servers import PASSWORD, mlflow_server, postgres
@@ -41,17 +43,17 @@ SEARCH = ("python3", "-m", "src.tune", "--class", "normal")
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {1, 3, 5, 7})
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    assert shares(1) == [((1, 3, 5, 7), None)]
-    assert shares(2) == [((1, 3), None), ((5, 7), None)]
-    assert [cores for cores, _ in shares(6)] == [(1,), (3,), (5,), (7,), (1,), (3,)]
+    assert divide_host(1) == [((1, 3, 5, 7), None)]
+    assert divide_host(2) == [((1, 3), None), ((5, 7), None)]
+    assert [cores for cores, _ in divide_host(6)] == [(1,), (3,), (5,), (7,), (1,), (3,)]
 
 
 def test_workers_share_the_gpus_that_they_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [gpu for _, gpu in shares(3)] == ["0", "1", "0"]
+    assert [gpu for _, gpu in divide_host(3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    assert [gpu for _, gpu in shares(3)] == ["4", "6", "4"]
+    assert [gpu for _, gpu in divide_host(3)] == ["4", "6", "4"]
 
 
 @pytest.mark.long
@@ -59,12 +61,12 @@ def test_workers_that_die_again_and_again_end_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started = tmp_path / "started"
-    monkeypatch.setattr(crew, "work_or_exit", partial(_die, started))
-    monkeypatch.setattr(crew, "DEATHS", 2)
-    with pytest.raises(UserError, match="ended by SIGKILL again and again before a trial ends"):
-        crew.run_crew([None], OneTrial(started))  # type: ignore[arg-type, list-item]
+    monkeypatch.setattr(pool, "work_or_exit", partial(_die, started))
+    monkeypatch.setattr(pool, "MAX_DEATHS", 2)
+    with pytest.raises(UserError, match=r"ended by SIGKILL \d+ times before a trial ended"):
+        pool.run_workers([None], OneTrial(started))  # type: ignore[arg-type, list-item]
     assert len(started.read_text()) > 3  # the trial that ended lets deaths count anew
-    assert "worker 0 was ended by SIGKILL; another one goes on" in capsys.readouterr().err
+    assert "worker 0 was ended by SIGKILL; another one takes its place" in capsys.readouterr().err
 
 
 def _die(started: Path, job: object) -> None:
@@ -74,12 +76,12 @@ def _die(started: Path, job: object) -> None:
 
 
 class OneTrial:
-    """A watch in whose sight one trial ends, when the second worker has started."""
+    """A progress view in which one trial ends when the second worker has started."""
 
     def __init__(self, started: Path) -> None:
         self._started, self._told = started, False
 
-    def look(self) -> int:
+    def update(self) -> int:
         if self._told or not self._started.exists() or len(self._started.read_text()) < 2:
             return 0
         self._told = True
@@ -98,8 +100,8 @@ class OneTrial:
             ["--set", "train.normal.loss=bce", "--set", "tune.space={loss: [hinge, wasserstein]}"],
             'train.normal: tune.space.loss: the current configuration has "bce"',
         ),
-        (["--trial", "3"], "--trial: it chooses what --apply writes"),
-        (["--pareto", "--apply"], "--apply: of a front you have to choose one"),
+        (["--trial", "3"], "--trial: it needs --apply and --class"),
+        (["--pareto", "--apply"], "--apply: a front has no single best trial"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_any_work(
@@ -120,22 +122,22 @@ def test_what_classes_share_in_params_yaml_is_not_changed_for_one_of_them(
     with params.open("w") as file:
         YAML().dump(tiny, file)  # which writes an anchor
     assert "pneumonia: *" in params.read_text()
-    monkeypatch.setattr(module, "PARAMS", params)
-    found = OneTrialFound(written.model_copy(update={"batch_size": 2 * written.batch_size}))
+    monkeypatch.setattr(apply, "PARAMS", params)
+    result = OneTrialResult(written.model_copy(update={"batch_size": 2 * written.batch_size}))
     before = params.read_text()
     with pytest.raises(UserError, match=r"would change train.pneumonia.batch_size too; write out"):
-        module._apply(found, written, None)  # type: ignore[arg-type]
+        apply.apply_trial(result, written, None)  # type: ignore[arg-type]
     assert params.read_text() == before
 
 
-class OneTrialFound:
-    """What a search found whose only trial has some settings."""
+class OneTrialResult:
+    """A search's result whose only trial has some settings."""
 
     def __init__(self, settings: TrainSettings) -> None:
         self._settings = settings
         self.search = SimpleNamespace(label="normal")
 
-    def chosen(self, number: int | None) -> None:
+    def chosen_trial(self, number: int | None) -> None:
         assert number is None
 
     def configuration(self, trial: None) -> TrainSettings:
@@ -149,6 +151,35 @@ def test_a_number_of_workers_has_to_be_one(capsys: pytest.CaptureFixture[str]) -
         assert message in capsys.readouterr().err
 
 
+LIGHT = """
+import sys
+import src
+heavy = ("torch", "optuna", "mlflow", "pandas", "pydantic", "sqlalchemy", "numpy")
+sys.modules.update(dict.fromkeys(heavy))  # so that to import one fails
+from src.tune import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--help"], 0, "usage: python -m src.tune"),
+        (["--class", "lungs"], 2, "invalid choice: 'lungs'"),
+        (["--workers", "0"], 2, "it must be 1 or more"),
+        (["--trial", "3", "--apply"], 1, "error: --trial: it needs --apply and --class"),
+        (["--pareto", "--apply"], 1, "error: --apply: a front has no single best trial"),
+    ],
+)
+def test_help_and_refusals_import_nothing_heavy(
+    arguments: list[str], status: int, message: str
+) -> None:
+    command = [sys.executable, "-c", LIGHT, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert message in done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A clone with arrays to train on."""
@@ -158,7 +189,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
     # With so few images and these features most draws put the classes no farther apart than
     # patients; this one does not.
     project.change(set_value("data", "phantom", "train_per_class", value=60))
-    project.change(set_value("tune", "images", value=15))
+    project.change(set_value("tune", "max_images", value=15))
     project.change(set_value("tune", "seed", value=1))
     project.repro("preprocess")
     return project
@@ -212,7 +243,7 @@ def test_a_search_is_reported_tracked_gone_on_with_and_adopted(
     assert "trial 0 (the current configuration): excess" in output
     journal = str(project.path / "tune.journal")
     search = studies(journal)["normal-search"]
-    assert Account.of(search, 4, 2).done == len(search.trials) == 4
+    assert len(TrialLedger.of(search, 4, 2).ended) == len(search.trials) == 4
     settings = load_settings(project.path / "params.yaml")
     train = settings.train.normal
     assert search.trials[0].params["generator.latent_dim"] == train.generator.latent_dim
@@ -224,7 +255,7 @@ def test_a_search_is_reported_tracked_gone_on_with_and_adopted(
     folder = project.path / "reports" / "tune"
     table = pd.read_csv(folder / "normal.csv")
     assert list(table["trial"]) == [0, 1, 2, 3]
-    assert table["excess"].notna().sum() == len(Account.of(search, 4, 2).complete) + sum(
+    assert table["excess"].notna().sum() == len(TrialLedger.of(search, 4, 2).complete) + sum(
         t.state == TrialState.PRUNED for t in search.trials
     )
     found = json.loads((folder / "normal.json").read_text())
@@ -287,13 +318,13 @@ def test_both_classes_are_searched_in_turn_and_a_front_has_two_aims(
     found = studies(str(project.path / "tune.journal"))
     assert found.keys() == {"normal-pareto", "pneumonia-pareto"}
     for study in found.values():
-        assert Account.of(study, 4, 2).finished
+        assert TrialLedger.of(study, 4, 2).is_finished
         assert all(len(trial.values) == 2 for trial in study.best_trials)
         assert all(trial.values[1] == trial.user_attrs["mflop"] for trial in study.best_trials)
     page = (project.path / "reports" / "tune" / "pneumonia-pareto.html").read_text()
-    assert "MFLOP an image" in page
+    assert "MFLOP per image" in page
     refused = project.run(*SEARCH, "--pareto", "--apply", good=False)
-    assert "name it with --class and --trial" in refused
+    assert "name one with --class and --trial" in refused
 
 
 def until(ready: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
@@ -323,7 +354,7 @@ def test_a_heartbeat_that_ends_with_its_storage_is_told_in_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for error in (StorageInternalError("away"), ValueError("a mistake of ours")):
-        crew._thread_ended(threading.ExceptHookArgs((type(error), error, None, None)))
+        pool._on_thread_error(threading.ExceptHookArgs((type(error), error, None, None)))
     told = capsys.readouterr().err
     assert "a mistake of ours" in told
     assert "warning: the storage of the search did not answer" in told
@@ -332,7 +363,7 @@ def test_a_heartbeat_that_ends_with_its_storage_is_told_in_a_line(
 
 def long_trials(project: Project, **values: Any) -> None:
     """Trials that take about half a second."""
-    for name, value in {"budget": 400, "trials": 8, "seeds": 1, **values}.items():
+    for name, value in {"budget": 400, "trials": 8, "repeat_seeds": 1, **values}.items():
         project.change(set_value("tune", name, value=value))
 
 
@@ -363,10 +394,10 @@ def test_a_search_that_is_interrupted_goes_on_where_it_was(
     long_trials(project, budget=4000)
     project.run(*SEARCH, "--trials", "3")
     study = studies(place)["normal-search"]
-    account = Account.of(study, 3, 2)
-    assert account.done == 3
-    assert account.count(TrialState.FAIL) == 0
-    assert original(account.trials[0]) == 0
+    ledger = TrialLedger.of(study, 3, 2)
+    assert len(ledger.ended) == 3
+    assert ledger.count(TrialState.FAIL) == 0
+    assert original_number(ledger.trials[0]) == 0
     assert len(study.trials) == 4  # one of them twice
     tracked = runs(f"sqlite:///{project.path}/mlflow.db")
     assert sorted(tracked["status"].unique()) == ["FINISHED", "KILLED"]
@@ -382,21 +413,21 @@ def test_a_worker_that_is_killed_loses_its_trial_only(project: Project, studies:
     subprocess.run(["kill", "-9", str(victim)], check=True)
     output = process.communicate()[0]
     assert process.returncode == 0, output
-    assert re.search(r"warning: worker \d was ended by SIGKILL; another one goes on", output)
+    assert re.search(
+        r"warning: worker \d was ended by SIGKILL; another one takes its place", output
+    )
     study = studies(place)["normal-search"]
     check_all_accounted_for(study, 5)
-    assert sum(original(trial) != trial.number for trial in study.trials) == 1
+    assert sum(original_number(trial) != trial.number for trial in study.trials) == 1
 
 
 def check_all_accounted_for(study: optuna.Study, total: int) -> None:
     """Every trial has ended, once, and those that were cut off were tried again."""
-    account = Account.of(study, total, 2)
-    assert account.done == total
-    assert len(account.trials) == total
-    assert account.count(TrialState.RUNNING, TrialState.WAITING) == 0
-    cut = [
-        trial for trial in study.trials if trial.number not in {t.number for t in account.trials}
-    ]
+    ledger = TrialLedger.of(study, total, 2)
+    assert len(ledger.ended) == total
+    assert len(ledger.trials) == total
+    assert ledger.count(TrialState.RUNNING, TrialState.WAITING) == 0
+    cut = [trial for trial in study.trials if trial.number not in {t.number for t in ledger.trials}]
     assert all(trial.state == TrialState.FAIL for trial in cut)
 
 
@@ -441,7 +472,7 @@ def test_four_workers_of_two_hosts_search_in_postgresql_and_track_on_a_server(
         assert "SIGKILL" in outputs[1]
         found = studies(database)
         check_all_accounted_for(found["normal-search"], 8)
-        first = [t for t in found["normal-search"].trials if original(t) == 0]
+        first = [t for t in found["normal-search"].trials if original_number(t) == 0]
         current = load_settings(project.path / "params.yaml").train.normal
         assert {trial.params["generator.latent_dim"] for trial in first} == {
             current.generator.latent_dim

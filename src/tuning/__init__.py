@@ -1,8 +1,10 @@
-"""The search for better networks and trainings."""
+"""The search for better networks and trainings: space, studies, workers and results."""
 
 import warnings
 
+import optuna
 from optuna.exceptions import ExperimentalWarning
 
-# Optuna marks its heartbeat and its plots so, of which nobody who searches needs to hear.
+# Optuna marks its heartbeat and plots as experimental, and logs trials that are reported here.
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
+optuna.logging.set_verbosity(optuna.logging.ERROR)

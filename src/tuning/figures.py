@@ -1,4 +1,4 @@
-"""The plots of a study, as PNG bytes: Optuna's own, and the front of distance against compute."""
+"""Figures of a study as PNG bytes: Optuna's own plots, and the front of excess against compute."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,68 +12,72 @@ from optuna.trial import FrozenTrial
 from optuna.visualization import matplotlib as plots
 
 from ..report.figures import STYLE, as_png
-from .result import Found
+from .result import SearchResult
 
-FEWEST = 4  # trials with a score that a plot needs to say anything
-MOST_AXES = 8
+MIN_TRIALS = 4  # with a score, below which the plots show nothing
+MAX_PARAMETERS = 8  # axes in the plot of parallel coordinates
+# Caption of each figure by its name.
 TITLES = {
-    "history": "The trials in their order, and the best so far.",
+    "history": "Excess of each trial in order, and the lowest so far.",
     "importances": "How much of the difference between good and other trials each parameter "
     "explains (PED-ANOVA; Watanabe et al., 2023).",
     "parallel": "The most important parameters of every trial; the best trials are darkest.",
-    "front": "Distance against compute; the front in red.",
+    "front": "Excess against compute; the front in red.",
 }
 
 
-def study_figures(found: Found) -> Mapping[str, bytes]:
-    """The plots that a study has enough trials for, by their name in ``TITLES``."""
-    study = _counted(found)
-    if len(found.account.complete) < FEWEST:
+def study_figures(result: SearchResult) -> Mapping[str, bytes]:
+    """Draw the figures of a search's result.
+
+    Returns:
+        PNG files by their name in ``TITLES``; none if too few trials have a score.
+    """
+    if len(result.ledger.complete) < MIN_TRIALS:
         return {}
-    drawn: dict[str, Callable[[], Any]] = {}
-    if found.search.pareto:
-
-        def compute(trial: FrozenTrial) -> tuple[float, float]:
-            return trial.values[1], trial.values[0]
-
-        drawn["front"] = lambda: plots.plot_pareto_front(
-            study, targets=compute, target_names=["MFLOP an image", "excess"]
-        )
-    target = (lambda trial: trial.values[0]) if found.search.pareto else None
+    study, is_pareto = _counted_study(result), result.search.is_pareto
+    target = (lambda trial: trial.values[0]) if is_pareto else None
     name = "excess"
-    drawn["history"] = lambda: plots.plot_optimization_history(
-        study, target=target, target_name=name
-    )
-    drawn["importances"] = lambda: plots.plot_param_importances(
-        study, evaluator=PedAnovaImportanceEvaluator(), target=target, target_name=name
-    )
-    drawn["parallel"] = lambda: plots.plot_parallel_coordinate(
-        study, params=_most_important(study, target), target=target, target_name=name
-    )
-    return {name: _png(draw) for name, draw in drawn.items()}
+    figures: dict[str, Callable[[], Any]] = {
+        "history": lambda: plots.plot_optimization_history(study, target=target, target_name=name),
+        "importances": lambda: plots.plot_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator(), target=target, target_name=name
+        ),
+        "parallel": lambda: plots.plot_parallel_coordinate(
+            study, params=_most_important(study, target), target=target, target_name=name
+        ),
+    }
+    if is_pareto:
+        figures = {
+            "front": lambda: plots.plot_pareto_front(
+                study,
+                targets=lambda trial: (trial.values[1], trial.values[0]),
+                target_names=["MFLOP per image", "excess"],
+            )
+        } | figures
+    return {name: _draw_png(draw) for name, draw in figures.items()}
 
 
-def _counted(found: Found) -> optuna.Study:
-    """A study of the trials that count alone."""
-    study = optuna.create_study(directions=found.study.directions)
-    study.add_trials(found.account.trials)
+def _counted_study(result: SearchResult) -> optuna.Study:
+    """Copy the trials that count into a study of their own, in memory."""
+    study = optuna.create_study(directions=result.study.directions)
+    study.add_trials(result.ledger.trials)
     return study
 
 
 def _most_important(
     study: optuna.Study, target: Callable[[FrozenTrial], float] | None
 ) -> list[str]:
-    """The parameters that a plot has room for."""
+    """Return the names of the most important parameters."""
     evaluator = PedAnovaImportanceEvaluator()
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
-    return list(found)[:MOST_AXES]
+    importances = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
+    return list(importances)[:MAX_PARAMETERS]
 
 
-def _png(draw: Callable[[], Any]) -> bytes:
-    """Let Optuna draw on a figure of pyplot's, which is closed again."""
+def _draw_png(draw: Callable[[], Any]) -> bytes:
+    """Return what Optuna draws on pyplot's current figure, and close the figure."""
     try:
         with mpl.rc_context(STYLE), warnings.catch_warnings():
-            # That its importances are for low values, which is what is meant here.
+            # Optuna warns that importances are for low values, as intended here.
             warnings.filterwarnings("ignore", "PedAnova", UserWarning)
             draw()
             figure = plt.gcf()

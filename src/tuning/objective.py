@@ -1,9 +1,9 @@
-"""What a trial is judged by: a short training, scored on train patients that it has not seen.
+"""The objective of a trial: a short training, scored on train patients that it has not seen.
 
-The test split is never touched. The score is the excess of ``scores.class_scores``: how far the
-Fréchet distance to the held-out images lies above its floor, as a share of how far the other class
-does; 0 would be real images, 1 the wrong class. As many generated as real images are compared, from
-a noise that is the same for every trial.
+The test split is never touched. The score is the excess of the Fréchet distance, as in
+``metrics.scores``: (distance - floor) / (distance of the other class - floor). 0 means real images
+of the class, 1 means images of the wrong class. As many generated images as real ones are compared,
+and every trial draws them from the same noise.
 """
 
 import time
@@ -29,13 +29,13 @@ from ..training.loop import Observer, Safeguards, train
 
 Images = NDArray[np.uint8]
 Extract = Callable[[Images], NDArray[np.float32]]
-FLOOR_DRAWS = 3  # draws of train images that the floor is the mean of
+FLOOR_DRAWS = 3  # sets of train images whose mean distance is the floor
 FEWEST = 4  # held-out images of a class that can judge
-ENDLESS = 10**9  # epochs; the budget ends a trial
+ENDLESS = 10**9  # epochs: the budget ends a trial, never the schedule
 
 
 class TrialError(Exception):
-    """A trial that gave no score, and why: it diverged, found no memory, or made no sense."""
+    """A trial has no score: it diverged, ran out of memory, or its settings are contradictory."""
 
 
 @dataclass(frozen=True)
@@ -78,21 +78,21 @@ def hold_out(train: Mapping[str, ImageSet], fraction: float, most: int, seed: in
 
 @dataclass(frozen=True)
 class Score:
-    """How far generated images are from real ones."""
+    """The Fréchet distance of generated images to real ones, and its excess over the floor."""
 
     distance: float
     excess: float
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Real images of a class that no trial has seen, and what they make of generated ones."""
+class TrialScorer:
+    """Scores generators of one class against held-out real images of that class."""
 
     extract: Extract  # features of generated images
-    real: FeatureSet
-    images: int  # of each side
-    floor: float  # distance of train images of other patients
-    other_class: float
+    real: FeatureSet  # of the held-out images
+    images: int  # real ones, and as many generated ones
+    floor: float  # mean distance of real train images of other patients
+    other_class: float  # distance of the other class's real images
     seed: int
 
     @classmethod
@@ -103,18 +103,19 @@ class Judge:
         of_real: Extract,
         of_generated: Extract,
         seed: int,
-    ) -> "Judge":
-        """The judge of a class.
+    ) -> "TrialScorer":
+        """Make the scorer of one class, which measures its floor and the other class's distance.
 
         Args:
             label: the class.
             split: the real images.
-            of_real: features of real images, which may be kept for the next judge.
-            of_generated: features of generated images.
-            seed: names the draws and the noise.
+            of_real: extracts features of real images; it may cache them.
+            of_generated: extracts features of generated images.
+            seed: of the floor's draws and of the noise.
 
         Raises:
-            UserError: if the features do not tell the classes apart better than chance.
+            UserError: if the other class is no farther away than the floor, so that the features
+                cannot tell the classes apart.
         """
         held_out, train = split.held_out[label], split.train[label].images
         (other,) = (images for name, images in split.held_out.items() if name != label)
@@ -129,16 +130,17 @@ class Judge:
         other_class = frechet_distance(FeatureSet(of_real(other)), real)
         if other_class <= floor:
             raise UserError(
-                f"these features put the other class ({other_class:.3g}) no farther away than "
-                f"other patients of the same one ({floor:.3g}); set fid.extractor to a better one"
+                "the features do not tell the classes apart, fid.extractor: the other class has "
+                f"a distance of {other_class:.3g}, other patients of the same class "
+                f"{floor:.3g}; set fid.extractor to a better one"
             )
         return cls(of_generated, real, size, floor, other_class, seed)
 
     def score(self, generator: Generator) -> tuple[Score, Images]:
-        """Judge a generator; its images are uint8 (n, size, size).
+        """Score a generator and return its images too, uint8 (n, size, size).
 
         Raises:
-            TrialError: if its weights are no numbers.
+            TrialError: if its weights are not finite.
         """
         if not all_finite((generator,)):
             raise TrialError("the training has diverged: the weights are not finite numbers")
@@ -147,7 +149,7 @@ class Judge:
         return Score(distance, self.excess(distance)), images
 
     def excess(self, distance: float) -> float:
-        """How far above the floor, as a share of how far the other class is."""
+        """Return (distance - floor) / (distance of the other class - floor)."""
         share = excess(distance, self.floor, self.other_class)
         assert share is not None  # ``of_class`` refuses other features
         return share
@@ -155,85 +157,81 @@ class Judge:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a trial may train, and how often it is scored."""
+    """How long a trial trains and how often it is scored on the way."""
 
     amount: float
     unit: Literal["seconds", "images"]
-    checks: int
+    evaluations: int  # evenly spread; the last one ends the trial
 
 
 @dataclass(frozen=True)
-class Check:
-    """One score of a trial."""
+class Evaluation:
+    """One of a trial's scores."""
 
-    number: int  # from 1; the last one counts
+    number: int  # from 1; the last one is the trial's result
     score: Score
     images: Images  # generated, uint8 (n, size, size)
-    seen: int  # real images that were trained on
-    seconds: float  # of training
+    images_seen: int  # real images of all training batches so far
+    seconds: float  # of training, without the evaluations
 
 
-class _SpentError(Exception):
-    """The budget is used up."""
+class _BudgetSpentError(Exception):
+    """The budget is used up, so the training ends."""
 
 
 def run_trial(
     images: Images,
     settings: TrainSettings,
     compute: Compute,
-    judge: Judge,
+    scorer: TrialScorer,
     budget: Budget,
-    collapse_batches: int,
-    on_check: Callable[[Check], None],
+    collapse_patience: int,
+    on_evaluation: Callable[[Evaluation], None],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train within a budget; each score is told.
+    """Train within a budget and score the generator at even intervals.
 
     Args:
-        images: to train on, uint8 (n, size, size).
-        settings: of the training; its epochs do not count.
-        compute: what to train on.
-        judge: scores the generator.
-        budget: when, and when to end.
-        collapse_batches: that count as a collapse, see ``gan.Safeguards``.
-        on_check: told each score; what it raises ends the trial.
+        images: train images, uint8 (n, size, size).
+        settings: of the training; its epochs and sample grids are ignored.
+        compute: the device and precision.
+        scorer: scores the generator.
+        budget: the length of the training and the number of evaluations.
+        collapse_patience: batches in a row with a sign of collapse that end the training.
+        on_evaluation: called with each evaluation; an exception that it raises ends the trial.
         should_stop: asked after each batch.
 
     Raises:
-        KeyboardInterrupt: if it is to stop.
-        TrialError: if there is nothing to score.
+        KeyboardInterrupt: if ``should_stop`` returns true.
+        TrialError: if the training diverges, lacks memory or cannot start.
     """
-    schedule = settings.model_copy(
-        update={
-            "epochs": ENDLESS,
-            "samples": settings.samples.model_copy(update={"epochs": ()}),
-        }
-    )
-    seen, done, aside = 0, 0, 0.0
+    samples = settings.samples.model_copy(update={"epochs": ()})
+    schedule = settings.model_copy(update={"epochs": ENDLESS, "samples": samples})
+    images_seen, evaluated, paused = 0, 0, 0.0  # paused: seconds spent in evaluations
     start = time.perf_counter()
 
-    def on_step(batch: int) -> None:
-        nonlocal seen
-        seen += batch
+    def on_step(batch_size: int) -> None:
+        nonlocal images_seen
+        images_seen += batch_size
 
     def on_generator(generator: Generator) -> None:
-        nonlocal done, aside
+        nonlocal evaluated, paused
         now = time.perf_counter()
-        seconds = now - start - aside
-        used = seconds if budget.unit == "seconds" else seen
-        if used < budget.amount * (done + 1) / budget.checks:
+        seconds = now - start - paused
+        used = seconds if budget.unit == "seconds" else images_seen
+        if used < budget.amount * (evaluated + 1) / budget.evaluations:
             return
-        done += 1
-        score, drawn = judge.score(generator)
-        on_check(Check(done, score, drawn, seen, seconds))
-        if done == budget.checks:
-            raise _SpentError
-        aside += time.perf_counter() - now
+        evaluated += 1
+        score, drawn = scorer.score(generator)
+        on_evaluation(Evaluation(evaluated, score, drawn, images_seen, seconds))
+        if evaluated == budget.evaluations:
+            raise _BudgetSpentError
+        paused += time.perf_counter() - now
 
     observer = Observer(on_step=on_step, on_generator=on_generator, should_stop=should_stop)
     try:
-        train(images, schedule, compute, observer, Safeguards(collapse_batches=collapse_batches))
-    except _SpentError:
+        train(images, schedule, compute, observer, Safeguards(collapse_batches=collapse_patience))
+    except _BudgetSpentError:
         pass
     except UserError as error:
         raise TrialError(str(error)) from error

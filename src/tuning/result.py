@@ -1,4 +1,4 @@
-"""What a search found: its tables, what it chose and what that gained."""
+"""The result of a search: its trials, the chosen one, and whether it is a gain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,88 +12,85 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..common.errors import UserError
 from ..config.train import TrainSettings
-from .search import FIRST, Search
-from .storage import REASON, original
-from .study import Account
+from .search import CURRENT_TRIAL, Search
+from .storage import REASON, original_number
+from .study import TrialLedger
 
-LEVEL = 0.05  # chance of calling a difference of seeds a gain
+SIGNIFICANCE_LEVEL = 0.05  # chance of calling a difference between seeds a gain
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """The excess of one trial's configuration over other seeds."""
+class SeedRepeats:
+    """The excesses of one trial's configuration with seeds that the search has not used."""
 
     trial: int
-    excesses: Sequence[float]
+    excesses: Sequence[float]  # one a seed
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """Mean excess over the seeds."""
         return float(np.mean(self.excesses))
 
     @property
-    def spread(self) -> float | None:
-        """Standard deviation over the seeds; None of a single one."""
+    def std(self) -> float | None:
+        """Standard deviation of the excess over the seeds; None for a single seed."""
         return float(np.std(self.excesses, ddof=1)) if len(self.excesses) > 1 else None
 
 
 @dataclass(frozen=True)
-class Found:
-    """The result of a search that has ended."""
+class SearchResult:
+    """The result of a search whose trials have all ended."""
 
     search: Search
     study: optuna.Study
-    account: Account
-    repeated: Sequence[Repeated]  # the best mean first; empty for a search of two aims
-    repetitions: Sequence[FrozenTrial] = ()  # the trials that these are of, and those that failed
+    ledger: TrialLedger
+    repeats: Sequence[SeedRepeats]  # the lowest mean first; empty for a Pareto search
+    repeat_trials: Sequence[FrozenTrial] = ()  # of the repetition, those that failed too
 
-    @property
-    def first(self) -> FrozenTrial:
-        """The current configuration's trial."""
-        return self.account.trials[FIRST]
-
-    def chosen(self, number: int | None = None) -> FrozenTrial:
-        """The trial to adopt: that of a number, or the one that did best over the seeds.
-
-        Of a front, only one by its number.
+    def chosen_trial(self, number: int | None = None) -> FrozenTrial:
+        """Return the trial to adopt: the one with this number, else the best over the seeds.
 
         Raises:
-            UserError: if there is none.
+            UserError: if there is no such trial; for a Pareto search also if no number is given.
         """
-        by_number = {original(trial): trial for trial in self.account.complete}
+        by_number = {original_number(trial): trial for trial in self.ledger.complete}
         if number is not None:
             if number not in by_number:
-                raise UserError(f"--trial: trial {number} is not there or has no score")
+                raise UserError(
+                    f"--trial: trial {number} does not exist or has no score; choose one from "
+                    "the table in reports/tune"
+                )
             return by_number[number]
-        if not self.repeated:
-            raise UserError(f"{self.search.label}: {self.sentence()}")
-        # The current configuration may have failed in the search and yet do best with other seeds.
-        return next(t for t in self.account.trials if original(t) == self.repeated[0].trial)
+        if not self.repeats:
+            raise UserError(f"{self.search.label}: {self.verdict()}")
+        # The current configuration may fail in the search and yet be best with other seeds.
+        best = self.repeats[0].trial
+        return next(trial for trial in self.ledger.trials if original_number(trial) == best)
 
     def configuration(self, trial: FrozenTrial) -> TrainSettings:
-        """The settings of a trial."""
+        """Return the settings that a trial used."""
         return self.search.configuration(trial.params)
 
     def failures(self) -> str:
-        """Why trials failed, or all repetitions of the best, each reason once."""
-        trials = self.repetitions if self.account.complete else self.account.trials
-        reasons = [reason_of(trial) for trial in trials if trial.state == TrialState.FAIL]
+        """List each reason of a failure with its count, of the trials or else the repetition."""
+        trials = self.repeat_trials if self.ledger.complete else self.ledger.trials
+        reasons = [failure_reason(trial) for trial in trials if trial.state == TrialState.FAIL]
         return "; ".join(f"{reason} ({reasons.count(reason)})" for reason in dict.fromkeys(reasons))
 
     def front(self) -> list[FrozenTrial]:
-        """Trials that no other one beats in both aims, the cheapest first."""
-        trials = self.account.complete
-        best = [one for one in trials if not any(_beats(other, one) for other in trials)]
-        return sorted(best, key=lambda trial: trial.values[1])
+        """Return the Pareto front, the trials that no other one dominates, the cheapest first."""
+        trials = self.ledger.complete
+        front = [one for one in trials if not any(_dominates(other, one) for other in trials)]
+        return sorted(front, key=lambda trial: trial.values[1])
 
     def table(self) -> pd.DataFrame:
-        """A row for each trial: what became of it, its scores and its values."""
+        """Return a table with a row for each trial: its state, scores and parameters."""
         rows: list[dict[str, Any]] = []
-        for trial in self.account.trials:
+        for trial in self.ledger.trials:
             attributes, values = trial.user_attrs, self.values(trial)
             rows.append(
                 {
-                    "trial": original(trial),
+                    "trial": original_number(trial),
                     "state": trial.state.name.lower(),
                     "excess": trial.values[0] if trial.values else np.nan,
                     "distance": attributes.get("distance", np.nan),
@@ -101,119 +98,122 @@ class Found:
                     "seconds": attributes.get("seconds", 0.0),
                     "mflop": attributes.get("mflop", np.nan),
                     **{name: values.get(name, "") for name in self.search.space},
-                    "reason": reason_of(trial) if trial.state == TrialState.FAIL else "",
+                    "reason": failure_reason(trial) if trial.state == TrialState.FAIL else "",
                 }
             )
         return pd.DataFrame(rows)
 
+    def counts(self) -> dict[str, int]:
+        """Count the trials that are complete, pruned and failed, by these words of Optuna's."""
+        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        return {state.name.lower(): self.ledger.count(state) for state in states}
+
     def summary(self) -> dict[str, Any]:
-        """The result in numbers and names."""
-        found: dict[str, Any] = {
+        """Return the result as JSON values: counts, repeats, verdict and the chosen trial."""
+        summary: dict[str, Any] = {
             "study": self.search.name,
-            "trials": {
-                state.name.lower(): self.account.count(state)
-                for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-            },
+            "trials": self.counts(),
             "repeated": [
                 {"trial": part.trial, "excesses": list(part.excesses), "mean": part.mean}
-                for part in self.repeated
+                for part in self.repeats
             ],
-            "sentence": self.sentence(),
+            "sentence": self.verdict(),
         }
-        if self.repeated:
-            trial = self.chosen()
-            found["chosen"] = original(trial)
-            found["changes"] = self.changes(trial)
-        return found
+        if self.repeats:
+            trial = self.chosen_trial()
+            summary["chosen"] = original_number(trial)
+            summary["changes"] = self.changes(trial)
+        return summary
 
     def values(self, trial: FrozenTrial) -> dict[str, Any]:
-        """The values of a trial by name; a list as words."""
-        found = self.search.values(trial.params)
+        """Return a trial's parameters by name, lists as comma-separated text."""
         return {
             name: ", ".join(map(str, value)) or "none" if isinstance(value, tuple | list) else value
-            for name, value in found.items()
+            for name, value in self.search.values(trial.params).items()
         }
 
     def changes(self, trial: FrozenTrial) -> dict[str, tuple[Any, Any]]:
-        """What a trial changes, by name: the current value, and that of the trial."""
-        now, then = self.values(self.first), self.values(trial)
+        """Return the current value and the trial's value of each parameter that it changes."""
+        now, then = self.values(self.ledger.trials[CURRENT_TRIAL]), self.values(trial)
         return {name: (now[name], then[name]) for name in then if now[name] != then[name]}
 
     @property
-    def _repeated_first(self) -> Repeated | None:
-        """The current configuration with other seeds."""
-        return next((part for part in self.repeated if part.trial == FIRST), None)
+    def _current(self) -> SeedRepeats | None:
+        """The repeats of the current configuration, if it has scores."""
+        return next((part for part in self.repeats if part.trial == CURRENT_TRIAL), None)
 
     @property
-    def gained(self) -> bool:
-        """Whether the best mean lies below the current configuration's by more than chance.
+    def is_gain(self) -> bool:
+        """Whether the best mean is significantly lower than the current configuration's.
 
-        Welch's test at 5 %, divided by how many could have been the best (Bonferroni).
+        The test is Welch's, one-sided, at 5 % divided by the number of other candidates
+        (Bonferroni).
         """
-        now = self._repeated_first
-        if now is None or self.repeated[0] is now or len(now.excesses) < 2:
+        current = self._current
+        if current is None or self.repeats[0] is current or len(current.excesses) < 2:
             return False
-        best = self.repeated[0].excesses
-        test = scipy.stats.ttest_ind(best, now.excesses, equal_var=False, alternative="less")
-        return bool(test.pvalue < LEVEL / (len(self.repeated) - 1))
+        best = self.repeats[0].excesses
+        test = scipy.stats.ttest_ind(best, current.excesses, equal_var=False, alternative="less")
+        return bool(test.pvalue < SIGNIFICANCE_LEVEL / (len(self.repeats) - 1))
 
-    def sentence(self) -> str:
-        """What came out, for a person."""
-        if not self.account.complete:
+    def verdict(self) -> str:
+        """Return the result as text, the verdict first and its evidence second."""
+        if not self.ledger.complete:
             return f"No trial has a score: {self.failures()}."
-        if self.search.pareto:
-            return f"{len(self.front())} trials are on the front of distance against compute."
-        if not self.repeated:
+        if self.search.is_pareto:
+            return f"Trials on the front of excess against compute: {len(self.front())}."
+        if not self.repeats:
             return f"None of the best trials has a score with another seed: {self.failures()}."
-        best = self.repeated[0]
-        now = self._repeated_first
-        count = len(best.excesses)
-        seeds = "with another seed" if count == 1 else f"as the mean over {count} other seeds"
-        if now is None:
+        best, current = self.repeats[0], self._current
+        seeds = len(best.excesses)
+        measure = "Excess with another seed" if seeds == 1 else f"Mean excess, {seeds} other seeds"
+        measured = f"{measure}: {best.mean:.3f}"
+        if current is None:
             return (
-                f"Trial {best.trial} did best: excess {best.mean:.3f} {seeds}. The current "
-                "configuration failed with some of them, or has no score."
+                f"Trial {best.trial} has the lowest excess; the current configuration failed with "
+                f"some seed, so nothing is compared. {measured}."
             )
-        if best is now:
+        if best is current:
             return (
-                f"Nothing was gained: the current configuration has an excess of {now.mean:.3f} "
-                f"{seeds}, and no other did better."
+                f"Nothing was gained: the current configuration has the lowest excess. {measured}."
             )
+        relation = "is" if self.is_gain else "may be"
+        evidence = (
+            "one seed cannot exclude chance"
+            if seeds == 1
+            else f"the gain is {'' if self.is_gain else 'not '}significant (Welch test, 5 %)"
+        )
         return (
-            f"Trial {best.trial} did best: excess {best.mean:.3f} {seeds}, where the "
-            f"current configuration has {now.mean:.3f}; "
-            + (
-                "one seed alone does not tell whether that is chance."
-                if count == 1
-                else "more than chance would explain."
-                if self.gained
-                else "the seeds differ so much that this may be chance."
-            )
+            f"Trial {best.trial} {relation} better than the current configuration. "
+            f"{measured} against {current.mean:.3f}; {evidence}."
         )
 
 
-def _beats(one: FrozenTrial, other: FrozenTrial) -> bool:
-    """Whether a trial is better in some aim and worse in none."""
+def _dominates(one: FrozenTrial, other: FrozenTrial) -> bool:
+    """Return whether a trial is better in some objective and worse in none."""
     pairs = list(zip(one.values, other.values, strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
-def collect(search: Search, study: optuna.Study, repetition: optuna.Study | None) -> Found:
-    """The result of studies whose trials have all ended."""
-    account = search.account(study)
-    by_trial: dict[int, list[float]] = {}
-    again: Sequence[FrozenTrial] = ()
+def collect_result(
+    search: Search, study: optuna.Study, repetition: optuna.Study | None
+) -> SearchResult:
+    """Collect the result of a search and its repetition, whose trials have all ended."""
+    ledger = search.ledger(study)
+    excesses: dict[int, list[float]] = {}
+    repeat_trials: Sequence[FrozenTrial] = ()
     if repetition is not None:
-        again = search.repetition(account).account(repetition).trials
-    for trial in again:
+        repeat_trials = search.repetition(ledger).ledger(repetition).trials
+    for trial in repeat_trials:
         if trial.state == TrialState.COMPLETE:
-            by_trial.setdefault(trial.params["trial"], []).append(trial.values[0])
-    # One that failed with some seed does not count as better for having fewer.
-    most = max(map(len, by_trial.values()), default=0)
-    repeated = [Repeated(n, values) for n, values in by_trial.items() if len(values) == most]
-    return Found(search, study, account, sorted(repeated, key=lambda part: part.mean), again)
+            excesses.setdefault(trial.params["trial"], []).append(trial.values[0])
+    # Leave out trials that failed with some seed: a mean over fewer seeds is not comparable.
+    seeds = max(map(len, excesses.values()), default=0)
+    repeats = [SeedRepeats(n, values) for n, values in excesses.items() if len(values) == seeds]
+    repeats.sort(key=lambda part: part.mean)
+    return SearchResult(search, study, ledger, repeats, repeat_trials)
 
 
-def reason_of(trial: FrozenTrial) -> str:
-    """Why a trial failed."""
+def failure_reason(trial: FrozenTrial) -> str:
+    """Return why a trial failed."""
     return str(trial.user_attrs.get(REASON, "its worker died"))

@@ -1,4 +1,4 @@
-"""The sampler of a study: given points first, then what Optuna's TPE proposes."""
+"""The sampler of a study: initial points first, then what Optuna's TPE proposes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,53 +9,48 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from ..common.rng import Stream, integer_seed
-from .storage import (
-    SURPLUS,
-    original,
-)
+from .storage import SURPLUS, original_number
 
 Point = Mapping[str, Any]
 
 
-class GivenFirst(BaseSampler):
-    """Tries given points first, by the order of the trials; then what Optuna's TPE proposes.
+class SeededSampler(BaseSampler):
+    """Tries initial points in the order of the trials, then proposes points by Optuna's TPE.
 
-    That is a sampler after Bergstra et al., 2011: of all parameters together where there is one
-    aim, of each by itself where there are two.
+    TPE is the tree-structured Parzen estimator of Bergstra et al., 2011. Optuna models all
+    parameters jointly where there is one objective, and each by itself where there are two.
 
-    A queue would be filled twice by two workers that begin at once; a trial's place is its own. Its
-    number also names the random numbers, so that workers do not propose the same, and a search by
-    one worker whose budget is in images comes out the same again.
+    Two workers that begin at once would both enqueue the initial points, so a trial takes its point
+    by its own position instead. The trial's number also seeds its random numbers. Workers thus
+    never propose the same point, and a search by one worker with a budget in images is
+    reproducible.
     """
 
-    def __init__(self, given: Sequence[Point], startup: int, seed: int) -> None:
-        self._given, self._startup, self._seed = given, startup, seed
-        self._tpe = self._for(0)
+    def __init__(self, points: Sequence[Point], startup_trials: int, seed: int) -> None:
+        self._points, self._startup_trials, self._seed = points, startup_trials, seed
+        self._tpe = self._make_tpe(0)
 
-    def _for(self, number: int) -> TPESampler:
+    def _make_tpe(self, number: int) -> TPESampler:
         seed = integer_seed(Stream.TUNE_SAMPLER, self._seed, number) % 2**32
-        return TPESampler(n_startup_trials=self._startup, seed=seed)
+        return TPESampler(n_startup_trials=self._startup_trials, seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Take up the trial's random numbers."""
-        self._tpe = self._for(original(trial))
+        """Seed TPE with the trial's number; a retry gets its first attempt's random numbers."""
+        self._tpe = self._make_tpe(original_number(trial))
         self._tpe.before_trial(study, trial)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Nothing for a trial that is given."""
-        if place_of(study, trial) < len(self._given):
+        """Return TPE's joint search space, which is empty for a trial with an initial point."""
+        if queue_position(study, trial) < len(self._points):
             return {}
         return self._tpe.infer_relative_search_space(study, trial)
 
     def sample_relative(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """As usual."""
+        """Return TPE's values for the joint search space."""
         return self._tpe.sample_relative(study, trial, search_space)
 
     def sample_independent(
@@ -65,10 +60,10 @@ class GivenFirst(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """The given value, or one as usual."""
-        place = place_of(study, trial)
-        if place < len(self._given):
-            return self._given[place][param_name]
+        """Return the initial point's value of a parameter or, after the initial points, TPE's."""
+        position = queue_position(study, trial)
+        if position < len(self._points):
+            return self._points[position][param_name]
         return self._tpe.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
@@ -78,17 +73,19 @@ class GivenFirst(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """As usual."""
+        """Pass the trial's result on to TPE."""
         self._tpe.after_trial(study, trial, state, values)
 
 
-def place_of(study: optuna.Study, trial: FrozenTrial) -> int:
-    """How many trials began before a trial or, if it is a retry, before its first attempt.
+def queue_position(study: optuna.Study, trial: FrozenTrial) -> int:
+    """Count the trials that began before this one or, for a retry, before its first attempt.
 
-    Retries have numbers as well, so this may be less than the number.
+    Retries and surplus trials do not count, so the position may be less than the trial's number.
     """
-    first = original(trial)
+    number = original_number(trial)
     return sum(
-        other.number < first and original(other) == other.number and SURPLUS not in other.user_attrs
+        other.number < number
+        and original_number(other) == other.number
+        and SURPLUS not in other.user_attrs
         for other in study.get_trials(deepcopy=False)
     )

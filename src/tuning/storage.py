@@ -1,8 +1,8 @@
-"""Where a study is kept, and how the trial of a worker that died is found.
+"""Where studies are stored, and how the trials of dead workers are recovered.
 
-A journal file serves the workers of one host. Each trial that runs there holds a lock of the
-system's on a file of its own, its lease, which ends with the process however that ends. Any other
-storage is a database, where Optuna's heartbeat tells who is alive.
+A journal file serves the workers of one host. A worker holds a system lock on a file of its trial,
+the lease, which ends with the process however that ends. Any other storage is a database, where
+Optuna's heartbeat shows which workers are alive.
 """
 
 import copy
@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import (
     BaseStorage,
     JournalStorage,
@@ -36,78 +36,85 @@ from ..common.logging import logger
 from ..common.paths import HOME
 
 STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
-UNLEASED = timedelta(seconds=10)  # that a trial which has just begun may take to get its lease
-# Attributes of trials.
-BEGUN = "begun"  # its own number: a worker is at it, or was
-REASON = "reason"  # why it failed; one that was cut off has none
-SURPLUS = "surplus"  # it began when all had
-INTERRUPTS = "interrupts"  # how often a user stopped it or could mend it: no retries
+LEASE_GRACE = timedelta(seconds=10)  # a trial that has just begun may take so long for its lease
+# User attributes of trials.
+BEGUN = "begun"  # the trial's own number, once a worker has begun it
+REASON = "reason"  # why it failed; a trial whose worker died has none
+SURPLUS = "surplus"  # it began when there were enough trials
+INTERRUPTS = "interrupts"  # stops by the user and errors the user can mend: they cost no retry
 FIRST_BYTES = b'{"op_code"'  # of a journal
-ATTEMPTS = 3  # at opening a database
-BEATS = 4  # heartbeats within the time after which a silent worker is taken for dead
+OPEN_ATTEMPTS = 3  # at opening a database
+HEARTBEATS = 4  # in the time after which a silent worker counts as dead
+LOST_STORAGE = (StorageInternalError, SQLAlchemyError)  # raised where it has gone away
 
 
 class Store(ABC):
-    """A storage of studies, and the leases of the trials that run."""
+    """A storage of studies, with the leases of running trials."""
 
     storage: BaseStorage
-    seconds_between_looks: float  # that its host can bear
+    poll_seconds: float  # between two looks at the trials; what the storage can bear
 
-    def __init__(self, retries: int) -> None:
-        self.retries = retries
-        # Told of each trial whose worker died.
-        self.on_cut: Callable[[FrozenTrial], None] = lambda trial: None
+    def __init__(self, max_retries: int) -> None:
+        self.max_retries = max_retries
+        # Called with each trial whose worker died.
+        self.on_dead_trial: Callable[[FrozenTrial], None] = lambda trial: None
         self._retry = RetryHeartbeatStaleTrialCallback()
 
     @abstractmethod
     def lease(self, trial: optuna.Trial) -> AbstractContextManager[None]:
-        """Hold a trial, while the block lasts and this process lives."""
+        """Mark a trial as this process's while the block lasts and the process lives."""
 
     @abstractmethod
-    def release_dead(self, study: optuna.Study) -> None:
-        """Fail the trials of workers that died, and queue each again."""
+    def recover_dead_trials(self, study: optuna.Study) -> None:
+        """Fail the trials of dead workers and queue each again."""
 
     def close(self) -> None:  # noqa: B027, a file needs nothing
-        """Give connections back."""
+        """Close the connections."""
 
-    def queue_again(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Let a trial that was cut off be tried again, unless that was so too often."""
-        if will_be_retried(trial, self.retries):
+    def requeue(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Queue a trial that was cut off again, unless its retries are used up."""
+        if will_be_retried(trial, self.max_retries):
             again = copy.copy(trial)  # without what the attempt had reached
             again.user_attrs = {k: v for k, v in trial.user_attrs.items() if k == INTERRUPTS}
             self._retry(study, again)
 
-    def found_dead(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Queue the trial of a worker that died, and tell of it."""
-        self.queue_again(study, trial)
-        self.on_cut(trial)
+    def requeue_dead(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Queue a dead worker's trial again and call ``on_dead_trial``."""
+        self.requeue(study, trial)
+        self.on_dead_trial(trial)
 
 
 class JournalStore(Store):
-    """A journal file and, beside it, a folder of leases."""
+    """A journal file with a folder of leases beside it.
 
-    seconds_between_looks = 0.5
+    Raises:
+        UserError: if the file is no journal, or a damaged one.
+    """
 
-    def __init__(self, path: Path, retries: int) -> None:
-        super().__init__(retries)
-        # Optuna's lock is a link to this path, which a relative one would not reach.
+    poll_seconds = 0.5
+
+    def __init__(self, path: Path, max_retries: int) -> None:
+        super().__init__(max_retries)
+        # Optuna's lock is a link to this path, which a relative path would not reach.
         path = path.absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not _is_journal(path):
-            raise UserError(f"{path}: this is not the journal of a study; name another")
+            raise UserError(f"{path}: this is not the journal of a study; name another file")
         file_lock = JournalFileSymlinkLock(str(path))
-        _cut_half_line(path, file_lock)
+        _remove_partial_line(path, file_lock)
         try:
             self.storage = JournalStorage(JournalFileBackend(str(path), file_lock))
         except (ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"{path}: the journal is damaged ({reason}); name another") from error
+            raise UserError(
+                f"{path}: the journal is damaged ({reason}); name another file"
+            ) from error
         self._leases = path.with_name(path.name + ".leases")
         self._leases.mkdir(exist_ok=True)
 
     @contextmanager
     def lease(self, trial: optuna.Trial) -> Iterator[None]:
-        """As ``Store``: a lock on a file that is named after the study and trial."""
+        """Lock a file that is named after the study and trial, see ``Store.lease``."""
         path = self._path(trial.study, trial.number)
         with lock(path):
             try:
@@ -115,28 +122,30 @@ class JournalStore(Store):
             finally:
                 path.unlink(missing_ok=True)
 
-    def release_dead(self, study: optuna.Study) -> None:
-        """As ``Store``: those that run, or were cut off, but whose lease nobody holds."""
-        for trial in newest_attempts(study):
+    def recover_dead_trials(self, study: optuna.Study) -> None:
+        """Recover trials that run, or were cut off, and whose lease is free."""
+        for trial in latest_attempts(study):
             begun = trial.datetime_start
-            cut = will_be_retried(trial, self.retries)
+            cut = will_be_retried(trial, self.max_retries)
             if trial.state != TrialState.RUNNING and not cut:
                 continue
-            if not cut and begun is not None and datetime.now() - begun < UNLEASED:
+            if not cut and begun is not None and datetime.now() - begun < LEASE_GRACE:
                 continue
             path = self._path(study, trial.number)
             held = try_lock(path)
             if held is None:
-                continue  # it is alive, or another worker has just found it
+                continue  # its worker is alive, or another worker is recovering it
             with held:
-                now = {original(t): t for t in newest_attempts(study)}[original(trial)]
+                now = {original_number(t): t for t in latest_attempts(study)}[
+                    original_number(trial)
+                ]
                 if now.number != trial.number:
-                    continue  # it has been queued again
+                    continue  # another worker has queued it again
                 if now.state == TrialState.RUNNING:
                     now = study.tell(trial.number, state=TrialState.FAIL)
-                elif not will_be_retried(now, self.retries):
-                    continue  # it has ended since it was looked at
-                self.found_dead(study, now)
+                elif not will_be_retried(now, self.max_retries):
+                    continue  # it has ended since it was listed
+                self.requeue_dead(study, now)
             path.unlink(missing_ok=True)
 
     def _path(self, study: optuna.Study, number: int) -> Path:
@@ -144,7 +153,7 @@ class JournalStore(Store):
 
 
 def _is_journal(path: Path) -> bool:
-    """Whether a file is empty or begins as a journal does, be it with half a line."""
+    """Return whether a file is empty or begins like a journal, even with a partial line."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -157,8 +166,8 @@ def _is_journal(path: Path) -> bool:
         return False
 
 
-def _cut_half_line(path: Path, file_lock: JournalFileSymlinkLock) -> None:
-    """Remove what a full disk or a power cut left of a last line; the next one would join it."""
+def _remove_partial_line(path: Path, file_lock: JournalFileSymlinkLock) -> None:
+    """Remove a partial last line, which a full disk or a power cut left; the next would join it."""
     if not path.exists():
         return
     file_lock.acquire()
@@ -167,118 +176,148 @@ def _cut_half_line(path: Path, file_lock: JournalFileSymlinkLock) -> None:
             content = file.read()
             whole = content.rfind(b"\n") + 1
             if whole < len(content):
-                logger.warning(f"{path}: its last line is cut off, and is removed")
+                logger.warning(f"{path}: the last line is cut off and is removed")
                 file.truncate(whole)
     finally:
         file_lock.release()
 
 
 class DatabaseStore(Store):
-    """A database that SQLAlchemy knows, with Optuna's heartbeat."""
+    """A database that SQLAlchemy supports, with Optuna's heartbeat."""
 
-    seconds_between_looks = 2.0
+    poll_seconds = 2.0
 
-    def __init__(self, url: str, retries: int, lease_seconds: int) -> None:
-        super().__init__(retries)
-        self._silence = timedelta(seconds=lease_seconds)
-        for attempt in range(ATTEMPTS):
+    def __init__(self, url: str, max_retries: int, heartbeat_timeout: int) -> None:
+        super().__init__(max_retries)
+        self._heartbeat_timeout = timedelta(seconds=heartbeat_timeout)
+        for attempt in range(OPEN_ATTEMPTS):
             try:
                 self.storage: RDBStorage = RDBStorage(
                     url,
-                    heartbeat_interval=max(lease_seconds // BEATS, 1),
-                    grace_period=lease_seconds,
-                    heartbeat_stale_trial_callback=self.found_dead,
+                    heartbeat_interval=max(heartbeat_timeout // HEARTBEATS, 1),
+                    grace_period=heartbeat_timeout,
+                    heartbeat_stale_trial_callback=self.requeue_dead,
                 )
                 return
             except (ProgrammingError, IntegrityError):
-                # Another process may be making the tables at the same moment.
-                if attempt == ATTEMPTS - 1:
+                # Another process may be creating the tables at the same moment.
+                if attempt == OPEN_ATTEMPTS - 1:
                     raise
                 time.sleep(1)
 
     @contextmanager
     def lease(self, trial: optuna.Trial) -> Iterator[None]:
-        """As ``Store``; ``Study.optimize`` sends the heartbeat."""
+        """Do nothing, since ``Study.optimize`` sends the heartbeat."""
         yield
 
-    def release_dead(self, study: optuna.Study) -> None:
-        """As ``Store``: those whose worker has been silent for too long."""
+    def recover_dead_trials(self, study: optuna.Study) -> None:
+        """Recover trials whose worker has sent no heartbeat within the timeout."""
         fail_stale_trials(study)
-        for trial in newest_attempts(study):
-            # Cut off before its first heartbeat, or between its end and its being queued again.
-            unheard = (
+        for trial in latest_attempts(study):
+            # Optuna overlooks a trial whose worker died before its first heartbeat, or between
+            # failing it and queueing it again.
+            is_silent = (
                 trial.state == TrialState.RUNNING
                 and trial.user_attrs.get(BEGUN) != trial.number
-                and self._is_old(trial.datetime_start)
+                and self._is_overdue(trial.datetime_start)
             )
-            if unheard:
+            if is_silent:
                 try:
                     trial = study.tell(trial.number, state=TrialState.FAIL)
                 except (ValueError, UpdateFinishedTrialError):
-                    continue  # another worker was first
-            if will_be_retried(trial, self.retries) and (
-                unheard or self._is_old(trial.datetime_complete)
+                    continue  # another worker has failed it already
+            if will_be_retried(trial, self.max_retries) and (
+                is_silent or self._is_overdue(trial.datetime_complete)
             ):
-                self.found_dead(study, trial)
+                self.requeue_dead(study, trial)
 
-    def _is_old(self, moment: datetime | None) -> bool:
-        return moment is not None and datetime.now() - moment > self._silence
+    def _is_overdue(self, moment: datetime | None) -> bool:
+        return moment is not None and datetime.now() - moment > self._heartbeat_timeout
 
     def close(self) -> None:
-        """As ``Store``."""
+        """Close the connections."""
         self.storage.remove_session()
         self.storage.engine.dispose()
 
 
-def storage_place(given: str | None) -> str:
-    """A journal's path or a database's URL: what was given, else $TUNE_STORAGE, else our file."""
+def choose_storage(given: str | None) -> str:
+    """Return the storage to use: the given one, else ``$TUNE_STORAGE``, else ``tune.journal``.
+
+    Args:
+        given: the path of a journal file, the URL of a database, or None.
+    """
     return given or os.environ.get(STORAGE) or str(HOME / "tune.journal")
 
 
-def open_store(place: str, retries: int, lease_seconds: int) -> Store:
-    """The storage of a path of a journal file or a URL of a database.
+def open_store(storage: str, max_retries: int, heartbeat_timeout: int) -> Store:
+    """Open a storage.
+
+    Args:
+        storage: the path of a journal file, or the URL of a database.
+        max_retries: of a trial whose worker died.
+        heartbeat_timeout: seconds of silence after which a worker counts as dead; databases only.
 
     Raises:
-        UserError: if it cannot be used; a password in the URL is not repeated.
+        UserError: if the storage cannot be used; the message holds no password.
     """
-    if "://" not in place:
-        return JournalStore(Path(place), retries)
+    if "://" not in storage:
+        return JournalStore(Path(storage), max_retries)
     try:
-        shown = make_url(place).render_as_string(hide_password=True)
+        shown = make_url(storage).render_as_string(hide_password=True)
     except (ArgumentError, ValueError):  # whose message may hold a part of the password
-        raise UserError("--storage: this is not the URL of a database") from None
+        raise UserError(
+            "--storage: this is not the URL of a database; give one such as "
+            "postgresql+psycopg://user:password@host/name"
+        ) from None
     try:
-        return DatabaseStore(place, retries, lease_seconds)
+        return DatabaseStore(storage, max_retries, heartbeat_timeout)
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--storage: {shown} cannot be used: {reason}") from error
 
 
-def original(trial: FrozenTrial) -> int:
-    """The number under which a trial was first tried."""
+@contextmanager
+def lost_storage_reported() -> Iterator[None]:
+    """Raise a ``UserError`` if the storage of the search goes away within the block.
+
+    Raises:
+        UserError: the message holds no password.
+    """
+    try:
+        yield
+    except LOST_STORAGE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the storage of the search cannot be reached any more ({reason}); start the same "
+            "command again when it can be reached"
+        ) from error
+
+
+def original_number(trial: FrozenTrial) -> int:
+    """Return the number of a trial's first attempt, which is its own unless it is a retry."""
     number: int | None = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
     return trial.number if number is None else number
 
 
-def newest_attempts(study: optuna.Study) -> list[FrozenTrial]:
-    """The last attempt at each trial, in the order of the first ones."""
-    newest = {
-        original(trial): trial
+def latest_attempts(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the last attempt at each trial, in the order of the first attempts."""
+    latest = {
+        original_number(trial): trial
         for trial in study.get_trials(deepcopy=False)
         if SURPLUS not in trial.user_attrs
     }
-    return [newest[number] for number in sorted(newest)]
+    return [latest[number] for number in sorted(latest)]
 
 
-def will_be_retried(trial: FrozenTrial, retries: int) -> bool:
-    """Whether a trial was cut off by no fault of its own, and not too often."""
+def will_be_retried(trial: FrozenTrial, max_retries: int) -> bool:
+    """Return whether a trial was cut off through no fault of its own and has retries left."""
     if trial.state != TrialState.FAIL or trial.user_attrs.keys() & {REASON, SURPLUS}:
         return False
-    before = RetryHeartbeatStaleTrialCallback.retry_history(trial)
-    return len(before) - trial.user_attrs.get(INTERRUPTS, 0) < retries
+    attempts = RetryHeartbeatStaleTrialCallback.retry_history(trial)
+    return len(attempts) - trial.user_attrs.get(INTERRUPTS, 0) < max_retries
 
 
 def study_name(label: str, kind: str, content: object) -> str:
-    """A name for a study of some content, so that another space means another study."""
+    """Return a study's name, whose suffix is a digest of the content, any JSON value."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{label}-{kind}-{digest[:8]}"

@@ -1,8 +1,8 @@
-"""A study: its sampler, what counts as a trial, and the loop of a worker.
+"""What counts as a trial of a study, and the loop in which a worker runs trials.
 
-A trial is counted once, however often it had to be tried: ``Account`` looks at the newest attempt
-of each. The total is that of all workers; where two begin a last one at once, the later one steps
-back.
+A trial counts once, however many attempts it needs: ``TrialLedger`` reads the latest attempt at
+each. The wanted total is that of all workers. Where two workers begin the last trial at once, the
+later one is failed as surplus.
 """
 
 import time
@@ -17,15 +17,15 @@ from optuna.trial import FrozenTrial, TrialState
 from ..common.errors import UserError
 from ..common.logging import logger
 from .objective import TrialError
-from .sampler import place_of
+from .sampler import queue_position
 from .storage import (
     BEGUN,
     INTERRUPTS,
     REASON,
     SURPLUS,
     Store,
-    newest_attempts,
-    original,
+    latest_attempts,
+    original_number,
     will_be_retried,
 )
 
@@ -33,108 +33,104 @@ Objective = Callable[[optuna.Trial], float | Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Account:
-    """The trials of a study that count, each by its newest attempt.
+class TrialLedger:
+    """The trials of a study that count, each by its latest attempt.
 
-    Those are the first ``total``, so that what is found does not depend on whether another command
-    that wants more of them is at work.
+    Those are the first ``total``, so that the result does not depend on whether another command
+    wants more trials of the same study.
     """
 
     trials: Sequence[FrozenTrial]  # in the order of their first attempts
-    total: int  # that are wanted
-    retries: int  # that a trial has
-    beyond: int = 0  # further trials, of commands that wanted more
+    total: int  # wanted
+    max_retries: int  # of a trial
+    extra: int = 0  # further trials, of commands that wanted more
 
     @classmethod
-    def of(cls, study: optuna.Study, total: int, retries: int) -> "Account":
-        """As they stand now."""
-        trials = newest_attempts(study)
-        return cls(trials[:total], total, retries, max(len(trials) - total, 0))
+    def of(cls, study: optuna.Study, total: int, max_retries: int) -> "TrialLedger":
+        """Read the ledger from a study, as it is now."""
+        trials = latest_attempts(study)
+        return cls(trials[:total], total, max_retries, max(len(trials) - total, 0))
 
     def count(self, *states: TrialState) -> int:
-        """Trials in these states."""
+        """Count the trials in any of these states."""
         return sum(trial.state in states for trial in self.trials)
 
     @property
-    def done(self) -> int:
-        """Trials that have ended."""
-        return len(self.ended)
-
-    @property
     def ended(self) -> list[FrozenTrial]:
-        """Those that will not be tried again."""
+        """Trials that have ended and will not be retried."""
         return [
             trial
             for trial in self.trials
-            if trial.state.is_finished() and not will_be_retried(trial, self.retries)
+            if trial.state.is_finished() and not will_be_retried(trial, self.max_retries)
         ]
 
     @property
-    def finished(self) -> bool:
-        """Whether all have."""
-        return self.done >= self.total
+    def is_finished(self) -> bool:
+        """Whether all wanted trials have ended."""
+        return len(self.ended) >= self.total
 
     @property
     def complete(self) -> list[FrozenTrial]:
-        """Those that have a value."""
+        """Trials with a final score."""
         return [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
 
-    def best(self) -> list[FrozenTrial]:
-        """Those that have a value, the best first; by the first value if there are several."""
+    @property
+    def ranked(self) -> list[FrozenTrial]:
+        """Trials with a final score, the lowest excess first."""
         return sorted(self.complete, key=lambda trial: trial.values[0])
 
 
-def work_on(
+def run_trials(
     study: optuna.Study,
     store: Store,
     total: int,
     objective: Objective,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Try what is left of a study, to the end of all its trials, whoever tries them.
+    """Run trials until all of the study's have ended, whichever worker runs them.
 
     Args:
         study: with its sampler and pruner.
-        store: where it is kept.
-        total: trials of all workers.
-        objective: raises ``TrialError`` where there is no score.
+        store: its storage.
+        total: trials wanted of all workers together.
+        objective: returns a trial's score, or raises ``TrialError`` where there is none.
         should_stop: asked between trials.
 
     Raises:
-        KeyboardInterrupt: if it is to stop, or the objective raised it; as after any error but
-            ``TrialError``, the trial that was at work has been queued again.
+        KeyboardInterrupt: if ``should_stop`` returns true or the objective raises it. After this
+            and any other error but ``TrialError`` the running trial has been queued again.
     """
     while not should_stop():
-        store.release_dead(study)
-        account = Account.of(study, total, store.retries)
-        if account.finished:
+        store.recover_dead_trials(study)
+        ledger = TrialLedger.of(study, total, store.max_retries)
+        if ledger.is_finished:
             return
-        if account.count(TrialState.WAITING) == 0 and len(account.trials) >= total:
-            time.sleep(store.seconds_between_looks)
+        if ledger.count(TrialState.WAITING) == 0 and len(ledger.trials) >= total:
+            time.sleep(store.poll_seconds)
             continue
-        _try_one(study, store, total, objective)
+        _run_one(study, store, total, objective)
     raise KeyboardInterrupt
 
 
-def _try_one(study: optuna.Study, store: Store, total: int, objective: Objective) -> None:
-    """Try one trial, a queued or a new one."""
-    mine: list[int] = []
+def _run_one(study: optuna.Study, store: Store, total: int, objective: Objective) -> None:
+    """Run one trial, a queued or a new one."""
+    numbers: list[int] = []  # of the trial, once Optuna has chosen it
     errors: list[BaseException] = []
-    with ExitStack() as until_told:  # else another worker might take the trial for a dead one's
+    with ExitStack() as leases:  # until Optuna has the result, else the trial would look dead
 
         def attempt(trial: optuna.Trial) -> float | Sequence[float]:
-            mine.append(trial.number)
+            numbers.append(trial.number)
             try:
-                until_told.enter_context(store.lease(trial))
+                leases.enter_context(store.lease(trial))
                 trial.set_user_attr(BEGUN, trial.number)
-                step_back_if_surplus(study, trial, total)
+                fail_if_surplus(study, trial, total)
                 return objective(trial)
             except TrialError as error:
                 trial.set_user_attr(REASON, str(error))
                 raise
             except (optuna.TrialPruned, UpdateFinishedTrialError):
                 raise
-            except (KeyboardInterrupt, UserError) as error:  # a user ends or can mend it
+            except (KeyboardInterrupt, UserError) as error:  # the user's to end or mend
                 trial.set_user_attr(INTERRUPTS, trial.user_attrs.get(INTERRUPTS, 0) + 1)
                 errors.append(error)
                 raise
@@ -145,29 +141,27 @@ def _try_one(study: optuna.Study, store: Store, total: int, objective: Objective
         try:
             study.optimize(attempt, n_trials=1, catch=(TrialError,))
         except (Exception, KeyboardInterrupt):
-            if mine and errors:  # it is not the trial's fault, so it is tried again
-                store.queue_again(study, study.get_trials(deepcopy=False)[mine[0]])
-            # Optuna has several errors for a trial that is told when it has ended already.
-            if errors or not mine or not _is_lost(study, mine[0]):
+            if numbers and errors:  # the trial is not to blame, so it is queued again
+                store.requeue(study, study.get_trials(deepcopy=False)[numbers[0]])
+            # Optuna raises several errors where a trial's result comes after its end.
+            if errors or not numbers or not _is_lost(study, numbers[0]):
                 raise
-            logger.warning(
-                f"trial {mine[0]} took so long to answer that it was given to another worker"
-            )
+            logger.warning(f"trial {numbers[0]} looked dead, so it was given to another worker")
 
 
 def _is_lost(study: optuna.Study, number: int) -> bool:
-    """Whether another worker ended a trial."""
+    """Return whether another worker has failed this worker's trial as dead."""
     trial = study.get_trials(deepcopy=False)[number]
     return trial.state == TrialState.FAIL and REASON not in trial.user_attrs
 
 
-def step_back_if_surplus(study: optuna.Study, trial: optuna.Trial, total: int) -> None:
-    """End a new trial that began when there were enough.
+def fail_if_surplus(study: optuna.Study, trial: optuna.Trial, total: int) -> None:
+    """Fail a new trial that began when there were enough; it does not count.
 
     Raises:
-        TrialError: it is not counted.
+        TrialError: if the trial is surplus.
     """
     frozen = study.get_trials(deepcopy=False)[trial.number]
-    if original(frozen) == trial.number and place_of(study, frozen) >= total:
+    if original_number(frozen) == trial.number and queue_position(study, frozen) >= total:
         trial.set_user_attr(SURPLUS, True)
         raise TrialError("there were enough trials")

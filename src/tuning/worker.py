@@ -1,10 +1,10 @@
-"""A worker: a process that tries trials of a search until all have been tried."""
+"""A worker: a process that runs trials of a search until all have ended."""
 
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -26,195 +26,211 @@ from ..metrics.features import FeatureCache, extract_features
 from ..models.flops import forward_flops
 from ..report.grids import tile
 from ..tracking.runs import Run, end_run, start_run
-from .objective import Budget, Check, Judge, Split, TrialError, hold_out, run_trial
-from .search import FIRST, Repetition, Search
-from .storage import open_store, original
-from .study import work_on
+from .objective import Budget, Evaluation, Split, TrialError, TrialScorer, hold_out, run_trial
+from .search import CURRENT_TRIAL, Repetition, Search
+from .storage import lost_storage_reported, open_store, original_number
+from .study import run_trials
 
-RUN = "mlflow_run"  # attribute of a trial: the id of its run
-SHOWN, COLUMNS = 32, 8  # generated images of a trial in the tracker
+RUN = "mlflow_run"  # user attribute of a trial: the id of its MLflow run
+GRID_IMAGES, GRID_COLUMNS = 32, 8  # of a trial's generated images in MLflow
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker is to do."""
+class WorkerTask:
+    """Everything that a worker process needs to begin."""
 
     search: Search
-    place: str  # of the storage
-    root: Path  # where the default tracking store lies
-    parent: str | None  # id of the run of the study
+    storage: str  # path of a journal file, or URL of a database
+    root: Path  # folder of the default tracking store, and of relative paths of weights
+    parent_run_id: str | None  # of the MLflow run of the study
     cores: tuple[int, ...]
-    gpu: str | None  # as CUDA_VISIBLE_DEVICES has it
+    gpu: str | None  # value for CUDA_VISIBLE_DEVICES
 
 
-def shares(workers: int) -> list[tuple[tuple[int, ...], str | None]]:
-    """The cores, and the GPU if there are any, of each worker of this host.
+def divide_host(workers: int) -> list[tuple[tuple[int, ...], str | None]]:
+    """Divide this host's cores and GPUs among workers.
 
-    With more workers than cores, or GPUs, some have the same one.
+    Returns:
+        the cores and the GPU of each worker, None without GPUs. If there are more workers than
+        cores or GPUs, some workers share one.
     """
     cores = sorted(os.sched_getaffinity(0))
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = torch.cuda.device_count()  # without touching them
-    gpus = named.split(",")[:found] if named else [str(number) for number in range(found)]
-    each = max(len(cores) // workers, 1)
+    gpu_count = torch.cuda.device_count()  # without initialising CUDA
+    gpus = named.split(",")[:gpu_count] if named else [str(gpu) for gpu in range(gpu_count)]
+    per_worker = max(len(cores) // workers, 1)
     return [
         (
-            tuple(cores[(number * each + i) % len(cores)] for i in range(each)),
+            tuple(cores[(number * per_worker + i) % len(cores)] for i in range(per_worker)),
             gpus[number % len(gpus)] if gpus else None,
         )
         for number in range(workers)
     ]
 
 
-def work(job: Job) -> None:
-    """Do a job, in a process of its own; for ``multiprocessing``."""
+@lost_storage_reported()
+def work(task: WorkerTask) -> None:
+    """Run a worker's task in this process, which ends with its parent process.
+
+    Raises:
+        UserError: if the storage, a file or a parameter cannot be used.
+        KeyboardInterrupt: after a signal; the running trial has been queued again.
+    """
     end_with_parent()
-    os.sched_setaffinity(0, job.cores)
-    if job.gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = job.gpu
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with threadpool_limits(len(job.cores)):
-        _Worker(job).run()
+    os.sched_setaffinity(0, task.cores)
+    if task.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = task.gpu
+    with threadpool_limits(len(task.cores)):
+        _Worker(task).run()
 
 
-def judged_by(
+def make_scorer(
     label: ClassName, split: Split, settings: Settings, root: Path, device: torch.device
-) -> tuple[NDArray[np.uint8], Judge]:
-    """The images of a class to train on, and the judge, with the extractor of the parameters."""
+) -> tuple[NDArray[np.uint8], TrialScorer]:
+    """Make a class's scorer with the feature extractor that the parameters name.
+
+    Args:
+        label: the class.
+        split: train images of both classes, and held-out ones.
+        settings: of the extractor and the search.
+        root: folder that a relative path of the extractor's weights starts from.
+        device: where features are extracted and images are generated.
+
+    Returns:
+        the class's train images, uint8 (n, size, size), and the scorer.
+
+    Raises:
+        UserError: if the extractor cannot be loaded or does not tell the classes apart.
+    """
     extractor, _ = choose_extractor(settings.fid, root, lambda: split.train, device)
-    cache, batch = FeatureCache(cache_folder() / "features"), settings.fid.batch_size
-    judge = Judge.of_class(
+    cache, batch_size = FeatureCache(cache_folder() / "features"), settings.fid.batch_size
+    scorer = TrialScorer.of_class(
         label.upper(),
         split,
-        lambda images: cache.features(extractor, images, batch, device),
-        lambda images: extract_features(extractor, images, batch, device),
+        lambda images: cache.features(extractor, images, batch_size, device),
+        lambda images: extract_features(extractor, images, batch_size, device),
         settings.tune.seed,
     )
-    return split.train[label.upper()].images, judge
+    return split.train[label.upper()].images, scorer
 
 
 class _Worker:
-    def __init__(self, job: Job) -> None:
-        self._job, self._search = job, job.search
-        settings = job.search.settings
+    def __init__(self, task: WorkerTask) -> None:
+        self._task, self._search = task, task.search
+        settings = task.search.settings
         tune = settings.tune
         self._compute: Compute = choose_compute(settings.compute)
-        self._store = open_store(job.place, tune.max_retries, tune.heartbeat_timeout_seconds)
-        self._store.on_cut = self._end_run_of
+        self._store = open_store(task.storage, tune.max_retries, tune.heartbeat_timeout_seconds)
+        self._store.on_dead_trial = self._end_run_of
         self._budget = Budget(tune.budget, tune.budget_unit, tune.evaluations)
-        self._stops: list[int] = []
+        self._signals: list[int] = []  # received so far
 
     def _should_stop(self) -> bool:
-        return bool(self._stops)
+        return bool(self._signals)
 
     def run(self) -> None:
-        """Search; then repeat the best trials."""
+        """Run trials of the search, then of the repetition of its best trials."""
         tune = self._search.settings.tune
-        study = self._search.open(self._store)
-        if not self._is_done(study):
-            self._judged_by  # noqa: B018, what it refuses shall cost no trial
-        # From here on a trial or a lock of the storage may be held, so no exception out of nowhere.
+        study = self._search.open_study(self._store)
+        if not self._is_finished(study):
+            self._images_and_scorer  # noqa: B018, a refusal here costs no trial
+        # From here on a trial or a lock of the storage may be held. An exception at any moment
+        # would leave them behind, so a signal only asks for an end between two batches.
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, frame: self._stops.append(number))
-        work_on(study, self._store, tune.trials, self._try_new, self._should_stop)
-        if self._search.pareto:
+            signal.signal(number, lambda number, frame: self._signals.append(number))
+        run_trials(study, self._store, tune.trials, self._run_new, self._should_stop)
+        ledger = self._search.ledger(study)
+        if self._search.is_pareto or not ledger.complete:
             return
-        account = self._search.account(study)
-        if not account.complete:
-            return
-        repetition = self._search.repetition(account)
-        self._tried = {original(trial): trial for trial in account.trials}
-        repeated = repetition.open(self._store)
-        total = len(repetition.given)
-        work_on(repeated, self._store, total, self._try_again, self._should_stop)
+        repetition = self._search.repetition(ledger)
+        self._search_trials = {original_number(trial): trial for trial in ledger.trials}
+        repeats = repetition.open_study(self._store)
+        total = len(repetition.points)
+        run_trials(repeats, self._store, total, self._run_again, self._should_stop)
 
-    def _is_done(self, study: optuna.Study) -> bool:
-        """Whether nothing is left to try, of the search or its repetition."""
-        account = self._search.account(study)
-        if not account.finished or self._search.pareto or not account.complete:
-            return account.finished
-        repetition = self._search.repetition(account)
-        return repetition.account(repetition.open(self._store)).finished
+    def _is_finished(self, study: optuna.Study) -> bool:
+        """Return whether no trial is left, neither of the search nor of its repetition."""
+        ledger = self._search.ledger(study)
+        if not ledger.is_finished or self._search.is_pareto or not ledger.complete:
+            return ledger.is_finished
+        repetition = self._search.repetition(ledger)
+        return repetition.ledger(repetition.open_study(self._store)).is_finished
 
     @cached_property
-    def _judged_by(self) -> tuple[NDArray[np.uint8], Judge]:
-        """The images to train on, and the judge."""
+    def _images_and_scorer(self) -> tuple[NDArray[np.uint8], TrialScorer]:
+        """The images to train on, uint8 (n, size, size), and the scorer."""
         settings, device = self._search.settings, self._compute.device
         tune = settings.tune
         split = hold_out(train_sets(), tune.held_out_fraction, tune.max_images, tune.seed)
-        return judged_by(self._search.label, split, settings, self._job.root, device)
+        return make_scorer(self._search.label, split, settings, self._task.root, device)
 
-    def _try_new(self, trial: optuna.Trial) -> float | tuple[float, float]:
-        """A trial of the search."""
-        self._search.point(trial)
+    def _run_new(self, trial: optuna.Trial) -> float | tuple[float, float]:
+        """Run a trial of the search; return its excess and, for a front, MFLOP per image."""
+        self._search.suggest(trial)
         chosen = self._search.configuration(trial.params)
         mflop = forward_flops(chosen, self._search.settings.preprocess.image_size) / 1e6
         trial.set_user_attr("mflop", mflop)
-        pareto = self._search.pareto
-        number = original(trial.study.get_trials(deepcopy=False)[trial.number])
+        number = original_number(trial.study.get_trials(deepcopy=False)[trial.number])
+        may_be_pruned = not self._search.is_pareto and number != CURRENT_TRIAL
 
-        def on_check(check: Check) -> None:
-            if not pareto:
-                trial.report(check.score.excess, check.number)
-                if check.number < self._budget.checks and number != FIRST and trial.should_prune():
-                    raise optuna.TrialPruned
+        def on_evaluation(evaluation: Evaluation) -> None:
+            if not self._search.is_pareto:
+                trial.report(evaluation.score.excess, evaluation.number)
+            is_last = evaluation.number == self._budget.evaluations
+            if may_be_pruned and not is_last and trial.should_prune():
+                raise optuna.TrialPruned
 
-        excess = self._train(trial, chosen, f"{self._search.label} trial {number}", on_check)
-        return (excess, mflop) if pareto else excess
+        name = f"{self._search.label} trial {number}"
+        excess = self._train(trial, chosen, name, on_evaluation)
+        return (excess, mflop) if self._search.is_pareto else excess
 
-    def _try_again(self, trial: optuna.Trial) -> float:
-        """A trial of the repetition."""
-        number, seed = Repetition.point(trial)
-        chosen = self._search.configuration(self._tried[number].params)
+    def _run_again(self, trial: optuna.Trial) -> float:
+        """Run a trial of the repetition and return its excess."""
+        number, seed = Repetition.suggest(trial)
+        chosen = self._search.configuration(self._search_trials[number].params)
         chosen = chosen.model_copy(update={"seed": seed})
         name = f"{self._search.label} trial {number} again, seed {seed}"
-        return self._train(trial, chosen, name, lambda check: None)
+        return self._train(trial, chosen, name, lambda evaluation: None)
 
     def _train(
         self,
         trial: optuna.Trial,
         chosen: TrainSettings,
         name: str,
-        on_check: Callable[[Check], None],
+        on_evaluation: Callable[[Evaluation], None],
     ) -> float:
-        """Train and score within a run of its own; the last excess."""
-        images, judge = self._judged_by
-        last: list[Check] = []
+        """Train and score a configuration in an MLflow run of its own; return the last excess."""
+        images, scorer = self._images_and_scorer
+        evaluations: list[Evaluation] = []
         with self._tracked(trial, chosen, name) as run:
 
-            def told(check: Check) -> None:
-                last[:] = [check]
-                values = {"excess": check.score.excess, "distance": check.score.distance}
-                run.log_metrics(values | {"seconds": check.seconds}, check.seen)
-                trial.set_user_attr("distance", check.score.distance)
-                trial.set_user_attr("images", check.seen)
-                trial.set_user_attr("seconds", round(check.seconds, 1))
-                on_check(check)
+            def record(evaluation: Evaluation) -> None:
+                evaluations.append(evaluation)
+                values = asdict(evaluation.score) | {"seconds": evaluation.seconds}
+                run.log_metrics(values, evaluation.images_seen)
+                trial.set_user_attr("distance", evaluation.score.distance)
+                trial.set_user_attr("images", evaluation.images_seen)
+                trial.set_user_attr("seconds", round(evaluation.seconds, 1))
+                on_evaluation(evaluation)
 
-            limit = self._search.settings.train.collapse_patience
+            patience, stop = self._search.settings.train.collapse_patience, self._should_stop
             try:
                 run_trial(
-                    images,
-                    chosen,
-                    self._compute,
-                    judge,
-                    self._budget,
-                    limit,
-                    told,
-                    self._should_stop,
+                    images, chosen, self._compute, scorer, self._budget, patience, record, stop
                 )
             finally:
-                if last:
-                    grid = tile(last[0].images[:SHOWN], COLUMNS)
-                    run.log_image("samples", grid, last[0].seen)
-        return last[0].score.excess
+                if evaluations:
+                    grid = tile(evaluations[-1].images[:GRID_IMAGES], GRID_COLUMNS)
+                    run.log_image("samples", grid, evaluations[-1].images_seen)
+        return evaluations[-1].score.excess
 
     @contextmanager
     def _tracked(self, trial: optuna.Trial, chosen: TrainSettings, name: str) -> Iterator[Run]:
-        """The run of a trial; that it ended early is no failure of the run."""
+        """Open the trial's MLflow run; a pruned trial's run ends as finished, not as failed."""
         tags = {"tune.study": trial.study.study_name, "tune.trial": str(trial.number)}
         pruned: optuna.TrialPruned | None = None
-        with start_run(name, self._job.root, flatten(chosen), tags, parent=self._job.parent) as run:
+        params, parent = flatten(chosen), self._task.parent_run_id
+        with start_run(name, self._task.root, params, tags, parent=parent) as run:
             if run.run_id is not None:
                 trial.set_user_attr(RUN, run.run_id)
             try:
@@ -230,6 +246,6 @@ class _Worker:
             raise pruned
 
     def _end_run_of(self, trial: FrozenTrial) -> None:
-        """Close the run of a trial whose worker died."""
+        """Mark the MLflow run of a dead worker's trial as killed."""
         if RUN in trial.user_attrs:
-            end_run(self._job.root, trial.user_attrs[RUN], "KILLED")
+            end_run(self._task.root, trial.user_attrs[RUN], "KILLED")

@@ -1,4 +1,4 @@
-"""What judges a trial: patients apart, a floor, and a score that is what it says."""
+"""The objective of a trial: held-out patients, the floor, the excess and the budget."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,15 @@ from src.metrics.frechet import FeatureSet, frechet_distance
 from src.models.layers import initialize
 from src.models.networks import Generator
 from src.tuning import objective as module
-from src.tuning.objective import Budget, Check, Judge, Split, TrialError, hold_out, run_trial
+from src.tuning.objective import (
+    Budget,
+    Evaluation,
+    Split,
+    TrialError,
+    TrialScorer,
+    hold_out,
+    run_trial,
+)
 
 CPU = torch.device("cpu")
 Images = NDArray[np.uint8]
@@ -49,8 +57,8 @@ def split() -> Split:
 
 
 @pytest.fixture
-def judge(split: Split) -> Judge:
-    return Judge.of_class("NORMAL", split, features, features, 5)
+def scorer(split: Split) -> TrialScorer:
+    return TrialScorer.of_class("NORMAL", split, features, features, 5)
 
 
 def test_no_patient_is_on_both_sides_and_both_classes_judge_alike() -> None:
@@ -78,35 +86,37 @@ def test_too_few_images_to_judge_by_are_refused() -> None:
         hold_out(sets(*few), 0.2, 50, 1)
 
 
-def test_the_excess_is_0_at_the_floor_and_1_at_the_other_class(split: Split, judge: Judge) -> None:
+def test_the_excess_is_0_at_the_floor_and_1_at_the_other_class(
+    split: Split, scorer: TrialScorer
+) -> None:
     real = FeatureSet(features(split.held_out["NORMAL"]))
     other = frechet_distance(FeatureSet(features(split.held_out["PNEUMONIA"])), real)
-    assert judge.other_class == pytest.approx(other)
-    assert judge.excess(other) == pytest.approx(1)
-    assert judge.excess(judge.floor) == 0
-    assert 0 < judge.floor < other / 10
+    assert scorer.other_class == pytest.approx(other)
+    assert scorer.excess(other) == pytest.approx(1)
+    assert scorer.excess(scorer.floor) == 0
+    assert 0 < scorer.floor < other / 10
 
 
 def test_the_score_compares_as_many_images_from_the_same_noise(
-    judge: Judge, tiny_settings: Settings
+    scorer: TrialScorer, tiny_settings: Settings
 ) -> None:
     generator = Generator(tiny_settings.train.normal.generator, 16)
     initialize(generator, "xavier", torch.Generator().manual_seed(1))
-    first, images = judge.score(generator)
-    again, same = judge.score(generator)
+    first, images = scorer.score(generator)
+    again, same = scorer.score(generator)
     assert first == again
     assert np.array_equal(images, same)
     assert images.shape == (14, 16, 16)
-    distance = frechet_distance(FeatureSet(features(images)), judge.real)
+    distance = frechet_distance(FeatureSet(features(images)), scorer.real)
     assert first.distance == pytest.approx(distance)
 
 
-def test_a_generator_without_numbers_fails(judge: Judge, tiny_settings: Settings) -> None:
+def test_a_generator_without_numbers_fails(scorer: TrialScorer, tiny_settings: Settings) -> None:
     generator = Generator(tiny_settings.train.normal.generator, 16)
     with torch.no_grad():
         generator.dense.weight.fill_(float("nan"))  # type: ignore[operator]
     with pytest.raises(TrialError, match="diverged"):
-        judge.score(generator)
+        scorer.score(generator)
 
 
 def test_features_that_do_not_tell_the_classes_apart_are_refused() -> None:
@@ -115,33 +125,41 @@ def test_features_that_do_not_tell_the_classes_apart_are_refused() -> None:
     held = hold_out(sets(alike, alike), 0.3, 15, 5)
     same = Split(held.train, dict.fromkeys(CLASSES, held.held_out["NORMAL"]))
     with pytest.raises(UserError, match=r"set fid\.extractor to a better one"):
-        Judge.of_class("NORMAL", same, features, features, 5)
+        TrialScorer.of_class("NORMAL", same, features, features, 5)
 
 
-Run = Callable[..., list[Check]]
+Run = Callable[..., list[Evaluation]]
 
 
 @pytest.fixture
-def run(split: Split, judge: Judge, tiny_settings: Settings, compute: Compute) -> Run:
-    def go(budget: Budget, **changes: Any) -> list[Check]:
-        checks: list[Check] = []
+def run(split: Split, scorer: TrialScorer, tiny_settings: Settings, compute: Compute) -> Run:
+    def go(budget: Budget, **changes: Any) -> list[Evaluation]:
+        evaluations: list[Evaluation] = []
         settings = tiny_settings.train.normal.model_copy(update=changes)
         run_trial(
-            split.train["NORMAL"].images, settings, compute, judge, budget, 1000, checks.append
+            split.train["NORMAL"].images,
+            settings,
+            compute,
+            scorer,
+            budget,
+            1000,
+            evaluations.append,
         )
-        return checks
+        return evaluations
 
     return go
 
 
 def test_a_budget_in_images_is_scored_evenly_and_ends(run: Run) -> None:
-    checks = run(Budget(80, "images", 2))
-    assert [check.seen for check in checks] == [40, 80]
-    assert [check.number for check in checks] == [1, 2]
+    evaluations = run(Budget(80, "images", 2))
+    assert [evaluation.images_seen for evaluation in evaluations] == [40, 80]
+    assert [evaluation.number for evaluation in evaluations] == [1, 2]
     again = run(Budget(80, "images", 2))
-    assert [check.score for check in again] == [check.score for check in checks]
+    assert [evaluation.score for evaluation in again] == [
+        evaluation.score for evaluation in evaluations
+    ]
     one = run(Budget(80, "images", 1))
-    assert one[0].score == checks[1].score  # looking does not change the training
+    assert one[0].score == evaluations[1].score  # looking does not change the training
 
 
 def test_a_budget_in_seconds_counts_the_training_alone(
@@ -155,10 +173,10 @@ def test_a_budget_in_seconds_counts_the_training_alone(
             return self.now
 
     monkeypatch.setattr(module, "time", Clock())
-    checks = run(Budget(10, "seconds", 2))
-    assert len(checks) == 2
-    assert checks[0].seconds >= 5
-    assert 10 <= checks[1].seconds <= 11
+    evaluations = run(Budget(10, "seconds", 2))
+    assert len(evaluations) == 2
+    assert evaluations[0].seconds >= 5
+    assert 10 <= evaluations[1].seconds <= 11
 
 
 def test_a_training_that_makes_no_sense_is_a_failed_trial(run: Run) -> None:

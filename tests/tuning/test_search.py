@@ -1,4 +1,4 @@
-"""What names a study, what a trial stands for, and what a search found."""
+"""Names of studies, the values of a trial, and the result of a search."""
 
 import os
 from pathlib import Path
@@ -21,10 +21,10 @@ from src.report.search import render_search
 from src.tuning import figures
 from src.tuning.figures import study_figures
 from src.tuning.objective import TrialError
-from src.tuning.result import Found, Repeated, collect
-from src.tuning.search import Search, decode, encode, ended
+from src.tuning.result import SearchResult, SeedRepeats, collect_result
+from src.tuning.search import Search, decode, encode, open_finished_study
 from src.tuning.storage import FIRST_BYTES, REASON, JournalStore
-from src.tuning.study import Account
+from src.tuning.study import TrialLedger
 from tests.conftest import set_value
 
 
@@ -123,8 +123,8 @@ def trial(value: float | None, rate: float, loss: str, **attributes: Any) -> Fro
 
 
 @pytest.fixture
-def found(search: Search, store: JournalStore) -> Found:
-    study = search.open(store)
+def result(search: Search, store: JournalStore) -> SearchResult:
+    study = search.open_study(store)
     study.add_trials(
         [
             trial(2.0, 0.001, "bce"),
@@ -139,12 +139,12 @@ def found(search: Search, store: JournalStore) -> Found:
         repeated.add_trial(
             create_trial(value=value, params={"trial": number, "seed": seed}, distributions=whole)
         )
-    return collect(search, study, repeated)
+    return collect_result(search, study, repeated)
 
 
 def test_lists_are_shown_as_words(search: Search, store: JournalStore) -> None:
     """Those of the current configuration, which are read from another place, as well."""
-    study = search.open(store)
+    study = search.open_study(store)
     now = search.train.augmentation
     among = search.space["augmentation"]
     assert not isinstance(among, Range)
@@ -158,47 +158,47 @@ def test_lists_are_shown_as_words(search: Search, store: JournalStore) -> None:
                 distributions={"augmentation": CategoricalDistribution(options)},
             )
         )
-    found = collect(search, study, None)
+    result = collect_result(search, study, None)
     words = [", ".join(map(str, value)) or "none" for value in (now, other)]  # type: ignore[arg-type]
-    assert found.table()["augmentation"].tolist() == words
-    assert found.changes(study.trials[1]) == {"augmentation": tuple(words)}
+    assert result.table()["augmentation"].tolist() == words
+    assert result.changes(study.trials[1]) == {"augmentation": tuple(words)}
 
 
-def test_the_best_mean_is_chosen_among_those_that_every_seed_allowed(found: Found) -> None:
-    assert [part.trial for part in found.repeated] == [1, 0]  # trial 3 failed with a seed
-    assert found.repeated[0].mean == pytest.approx(1.8)
-    assert found.repeated[0].spread == pytest.approx(0.2828, abs=1e-3)
-    chosen = found.chosen()
+def test_the_best_mean_is_chosen_among_those_that_every_seed_allowed(result: SearchResult) -> None:
+    assert [part.trial for part in result.repeats] == [1, 0]  # trial 3 failed with a seed
+    assert result.repeats[0].mean == pytest.approx(1.8)
+    assert result.repeats[0].std == pytest.approx(0.2828, abs=1e-3)
+    chosen = result.chosen_trial()
     assert chosen.number == 1
-    assert found.configuration(chosen).loss == "hinge"
-    assert found.configuration(chosen).optimizer.generator.learning_rate == 0.002
-    assert found.chosen(3).number == 3
+    assert result.configuration(chosen).loss == "hinge"
+    assert result.configuration(chosen).optimizer.generator.learning_rate == 0.002
+    assert result.chosen_trial(3).number == 3
     for number in (2, 7):
-        with pytest.raises(UserError, match=f"trial {number} is not there or has no score"):
-            found.chosen(number)
+        with pytest.raises(UserError, match=f"trial {number} does not exist or has no score"):
+            result.chosen_trial(number)
 
 
-def test_the_result_says_what_was_gained(found: Found) -> None:
-    assert found.sentence() == (
-        "Trial 1 did best: excess 1.800 as the mean over 2 other seeds, where the current "
-        "configuration has 2.300; the seeds differ so much that this may be chance."
+def test_the_result_says_what_was_gained(result: SearchResult) -> None:
+    assert result.verdict() == (
+        "Trial 1 may be better than the current configuration. Mean excess, 2 other seeds: 1.800 "
+        "against 2.300; the gain is not significant (Welch test, 5 %)."
     )
-    assert not found.gained
-    sure = [Repeated(1, [1.6, 1.61, 1.62]), Repeated(0, [2.2, 2.21, 2.22])]
-    better = Found(found.search, found.study, found.account, sure)
-    assert better.gained
-    assert better.sentence().endswith("more than chance would explain.")
-    assert found.changes(found.chosen()) == {
+    assert not result.is_gain
+    sure = [SeedRepeats(1, [1.6, 1.61, 1.62]), SeedRepeats(0, [2.2, 2.21, 2.22])]
+    better = SearchResult(result.search, result.study, result.ledger, sure)
+    assert better.is_gain
+    assert better.verdict().endswith("the gain is significant (Welch test, 5 %).")
+    assert result.changes(result.chosen_trial()) == {
         "optimizer.generator.learning_rate": (0.001, 0.002),
         "loss": ("bce", "hinge"),
     }
-    lucky = Found(
-        found.search, found.study, found.account, [Repeated(1, [1.0]), Repeated(0, [2.0])]
+    lucky = SearchResult(
+        result.search, result.study, result.ledger, [SeedRepeats(1, [1.0]), SeedRepeats(0, [2.0])]
     )
-    assert lucky.sentence().endswith("one seed alone does not tell whether that is chance.")
-    nothing = Found(found.search, found.study, found.account, [Repeated(0, [1.0])])
-    assert nothing.sentence().startswith("Nothing was gained: the current configuration has")
-    table = found.table().set_index("trial")
+    assert lucky.verdict().endswith("against 2.000; one seed cannot exclude chance.")
+    nothing = SearchResult(result.search, result.study, result.ledger, [SeedRepeats(0, [1.0])])
+    assert nothing.verdict().startswith("Nothing was gained: the current configuration has")
+    table = result.table().set_index("trial")
     assert list(table["state"]) == ["complete", "complete", "fail", "complete"]
     assert table.loc[2, "reason"] == "it diverged"
     assert table.loc[1, "distance"] == 0.5
@@ -207,110 +207,113 @@ def test_the_result_says_what_was_gained(found: Found) -> None:
 def test_the_current_configuration_may_fail_once_and_yet_win_with_other_seeds(
     search: Search, store: JournalStore
 ) -> None:
-    study = search.open(store)
+    study = search.open_study(store)
     study.add_trials([trial(None, 0.001, "bce", **{REASON: "it diverged"}), trial(1, 0.002, "bce")])
-    again = Search.repetition(search, Account.of(study, 2, 2))
-    assert again.numbers == (0, 1)
-    best_first = [Repeated(0, [1.0, 1.1]), Repeated(1, [2.0, 2.1])]
-    found = Found(search, study, Account.of(study, 2, 2), best_first)
-    assert found.chosen().number == 0
-    assert found.changes(found.chosen()) == {}
-    assert found.sentence().startswith("Nothing was gained")
-    assert found.summary()["chosen"] == 0
+    again = Search.repetition(search, TrialLedger.of(study, 2, 2))
+    assert again.trial_numbers == (0, 1)
+    best_first = [SeedRepeats(0, [1.0, 1.1]), SeedRepeats(1, [2.0, 2.1])]
+    result = SearchResult(search, study, TrialLedger.of(study, 2, 2), best_first)
+    assert result.chosen_trial().number == 0
+    assert result.changes(result.chosen_trial()) == {}
+    assert result.verdict().startswith("Nothing was gained")
+    assert result.summary()["chosen"] == 0
 
 
 def test_where_no_trial_has_a_score_the_reasons_are_told(
     search: Search, store: JournalStore
 ) -> None:
-    study = search.open(store)
+    study = search.open_study(store)
     study.add_trials([trial(None, 0.01, "bce", **{REASON: "it diverged"})] * 3)
-    failed = collect(search, study, None)
-    assert failed.sentence() == "No trial has a score: it diverged (3)."
+    failed = collect_result(search, study, None)
+    assert failed.verdict() == "No trial has a score: it diverged (3)."
     with pytest.raises(UserError, match=r"it diverged \(3\)"):
-        failed.chosen()
+        failed.chosen_trial()
     front = Search(search.settings, "normal", "pareto", "data", "")
-    nothing = Found(front, study, failed.account, [])
-    assert nothing.sentence() == "No trial has a score: it diverged (3)."
+    nothing = SearchResult(front, study, failed.ledger, [])
+    assert nothing.verdict() == "No trial has a score: it diverged (3)."
 
 
 def test_where_every_repetition_failed_their_reasons_are_told(
     search: Search, store: JournalStore
 ) -> None:
-    study = search.open(store)
+    study = search.open_study(store)
     study.add_trials([trial(1.0, 0.01, "bce")])
     again = optuna.create_study(storage=store.storage)
     again.add_trials([trial(None, 0.01, "bce", **{REASON: "it collapsed"})] * 2)
-    failed = collect(search, study, again)
+    failed = collect_result(search, study, again)
     told = "None of the best trials has a score with another seed: it collapsed (2)."
-    assert failed.sentence() == told
+    assert failed.verdict() == told
     with pytest.raises(UserError, match="it collapsed"):
-        failed.chosen()
+        failed.chosen_trial()
 
 
 def test_trials_beyond_those_wanted_do_not_count(search: Search, store: JournalStore) -> None:
     """Another command wants more of the same study, while or after this one is at work."""
-    study = search.open(store)
+    study = search.open_study(store)
     total = search.settings.tune.trials
     study.add_trials([trial(9.0 - i, 0.001 + i / 1e4, "bce") for i in range(total)])
-    repetition = search.repetition(search.account(study))
-    again = repetition.open(store)
+    repetition = search.repetition(search.ledger(study))
+    again = repetition.open_study(store)
     study.add_trial(trial(0.1, 0.009, "hinge"))
-    account = search.account(study)
-    assert account.finished
-    assert account.beyond == 1
-    assert search.repetition(account).name == repetition.name
+    ledger = search.ledger(study)
+    assert ledger.is_finished
+    assert ledger.extra == 1
+    assert search.repetition(ledger).name == repetition.name
     numbers = {"trial": IntDistribution(0, 99), "seed": IntDistribution(0, 99)}
     again.add_trials(
-        [create_trial(value=1.0, params=point, distributions=numbers) for point in repetition.given]
+        [
+            create_trial(value=1.0, params=point, distributions=numbers)
+            for point in repetition.points
+        ]
     )
-    found = collect(search, study, again)
-    assert {part.trial for part in found.repeated} == {0, total - 1}
-    assert len(found.table()) == total
-    with pytest.raises(UserError, match=f"trial {total} is not there"):
-        found.chosen(total)
+    result = collect_result(search, study, again)
+    assert {part.trial for part in result.repeats} == {0, total - 1}
+    assert len(result.table()) == total
+    with pytest.raises(UserError, match=f"trial {total} does not exist"):
+        result.chosen_trial(total)
 
 
 def test_the_front_is_of_trials_that_no_other_beats_in_both_aims(
     search: Search, store: JournalStore, tiny: dict[str, Any]
 ) -> None:
     front = Search(search.settings, "normal", "pareto", "data", "")
-    study = front.open(store)
+    study = front.open_study(store)
     for values in ((3, 1), (1, 3), (2, 2), (2, 3), (3, 3)):
         study.add_trial(create_trial(values=values))
-    found = collect(front, study, None)
-    assert [trial.number for trial in found.front()] == [0, 2, 1]
+    result = collect_result(front, study, None)
+    assert [trial.number for trial in result.front()] == [0, 2, 1]
     # A plot shows the trials that count, and no more of another command.
     study.add_trial(create_trial(values=(0, 0)))
     few = parse_settings(set_value("tune", "trials", value=5)(tiny) or tiny)
-    counted = collect(Search(few, "normal", "pareto", "data", ""), study, None)
-    assert len(figures._counted(counted).trials) == 5
+    counted = collect_result(Search(few, "normal", "pareto", "data", ""), study, None)
+    assert len(figures._counted_study(counted).trials) == 5
     assert [trial.number for trial in counted.front()] == [0, 2, 1]
 
 
 def test_the_first_and_the_best_are_repeated_with_seeds_that_the_search_did_not_use(
-    search: Search, found: Found
+    search: Search, result: SearchResult
 ) -> None:
-    repetition = search.repetition(Account.of(found.study, 4, 2))
-    assert repetition.numbers == (0, 1)  # tune.top_trials is 1
+    repetition = search.repetition(TrialLedger.of(result.study, 4, 2))
+    assert repetition.trial_numbers == (0, 1)  # tune.top_trials is 1
     seed = search.train.seed
-    assert repetition.given == [
+    assert repetition.points == [
         {"trial": number, "seed": seed + i} for i in (1, 2) for number in (0, 1)
     ]
 
 
 def test_the_page_shows_the_result_and_escapes_what_it_is_told(
-    found: Found, tiny: dict[str, Any]
+    result: SearchResult, tiny: dict[str, Any]
 ) -> None:
-    found.study.add_trial(trial(None, 0.01, "bce", **{REASON: "<script>alert(1)</script>"}))
+    result.study.add_trial(trial(None, 0.01, "bce", **{REASON: "<script>alert(1)</script>"}))
     five = changed(tiny, "tune", "trials", value=5)
-    again = collect(Search(five, "normal", "search", "data", ""), found.study, None)
-    told = Found(found.search, found.study, again.account, found.repeated)
+    again = collect_result(Search(five, "normal", "search", "data", ""), result.study, None)
+    told = SearchResult(result.search, result.study, again.ledger, result.repeats)
     page = render_search(told, {"history": b"png"})
-    assert found.sentence() in page
+    assert result.verdict() in page
     assert "&lt;script&gt;" in page
     assert "<script>" not in page
-    assert "How it went" in page
-    assert "How it went" not in render_search(told, {})
+    assert "<h2>Figures</h2>" in page
+    assert "<h2>Figures</h2>" not in render_search(told, {})
     assert "it diverged" in page
     assert 'src="data:image/png;base64,cG5n"' in page
     assert "<td>loss</td><td>bce</td><td>hinge</td>" in page
@@ -318,11 +321,11 @@ def test_the_page_shows_the_result_and_escapes_what_it_is_told(
 
 
 def test_the_plots_are_pictures_and_need_some_trials(search: Search, store: JournalStore) -> None:
-    study = search.open(store)
-    assert study_figures(collect(search, study, None)) == {}
+    study = search.open_study(store)
+    assert study_figures(collect_result(search, study, None)) == {}
     for i in range(12):
         study.add_trial(trial(2.0 - i / 10, 0.001 + i / 2000, ["bce", "hinge"][i % 2]))
-    figures = study_figures(collect(search, study, None))
+    figures = study_figures(collect_result(search, study, None))
     assert figures.keys() == {"history", "importances", "parallel"}
     assert all(content.startswith(b"\x89PNG") for content in figures.values())
 
@@ -332,7 +335,7 @@ def test_lists_of_numbers_are_shown_as_words(tiny: dict[str, Any], store: Journa
     among = [kernels, [5] * len(kernels)]
     settings = changed(tiny, "tune", "space", value={"generator.kernels": among})
     search = Search(settings, "normal", "search", "data", "")
-    study = search.open(store)
+    study = search.open_study(store)
     name = "generator.kernels"
     options = CategoricalDistribution([encode(choice) for choice in among])
     for choice in among:
@@ -340,21 +343,21 @@ def test_lists_of_numbers_are_shown_as_words(tiny: dict[str, Any], store: Journa
             create_trial(value=1.0, params={name: encode(choice)}, distributions={name: options})
         )
     words = [", ".join(map(str, choice)) for choice in among]
-    assert collect(search, study, None).table()[name].tolist() == words
+    assert collect_result(search, study, None).table()[name].tolist() == words
 
 
 def test_only_a_study_that_has_ended_is_chosen_from(search: Search, store: JournalStore) -> None:
     message = f"{search.name}: this study of the present parameters has not ended"
     with pytest.raises(UserError, match=message):
-        ended(search, store)
+        open_finished_study(search, store)
     assert optuna.get_all_study_names(store.storage) == []  # nothing was made
-    study = search.open(store)
+    study = search.open_study(store)
     total = search.settings.tune.trials
     for number in range(total):
         with pytest.raises(UserError, match=message):
-            ended(search, store)
+            open_finished_study(search, store)
         study.add_trial(trial(1.0 + number, 0.001, "bce"))
-    assert len(ended(search, store).trials) == total
+    assert len(open_finished_study(search, store).trials) == total
 
 
 def test_a_journal_survives_half_a_first_line(
@@ -363,8 +366,8 @@ def test_a_journal_survives_half_a_first_line(
     path = tmp_path / "journal"
     for half in (b'{"op', b'{"op_code": 0, "worker_id": "'):
         path.write_bytes(half)
-        search.open(JournalStore(path, 2))
-        assert "its last line is cut off" in capsys.readouterr().err
+        search.open_study(JournalStore(path, 2))
+        assert "the last line is cut off" in capsys.readouterr().err
         assert path.read_bytes().startswith(FIRST_BYTES)
 
 
@@ -372,13 +375,13 @@ def test_a_journal_survives_half_a_line_of_a_full_disk(
     search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "journal"
-    search.open(JournalStore(path, 2)).add_trial(trial(1.0, 0.01, "bce"))
+    search.open_study(JournalStore(path, 2)).add_trial(trial(1.0, 0.01, "bce"))
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"op_code": 4, "worker')
-    study = search.open(JournalStore(path, 2))
-    assert "its last line is cut off" in capsys.readouterr().err
+    study = search.open_study(JournalStore(path, 2))
+    assert "the last line is cut off" in capsys.readouterr().err
     study.add_trial(trial(2.0, 0.01, "bce"))
-    values = [t.values[0] for t in search.open(JournalStore(path, 2)).trials]
+    values = [t.values[0] for t in search.open_study(JournalStore(path, 2)).trials]
     assert values == [1.0, 2.0]
     assert path.read_bytes().startswith(whole)
 
@@ -387,7 +390,7 @@ def test_a_journal_that_is_damaged_in_the_middle_is_refused_by_name(
     search: Search, tmp_path: Path
 ) -> None:
     path = tmp_path / "journal"
-    search.open(JournalStore(path, 2)).add_trial(trial(1.0, 0.01, "bce"))
+    search.open_study(JournalStore(path, 2)).add_trial(trial(1.0, 0.01, "bce"))
     first, *rest = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([first, b"half a li\n", *rest]))
     with pytest.raises(UserError, match="journal: the journal is damaged"):
@@ -407,5 +410,5 @@ def test_the_lock_of_a_journal_named_relatively_is_found(
         link(target, place)
 
     monkeypatch.setattr(os, "symlink", noting)
-    search.open(JournalStore(Path("studies/journal"), 2))
+    search.open_study(JournalStore(Path("studies/journal"), 2))
     assert set(targets) == {str(tmp_path / "studies" / "journal")}

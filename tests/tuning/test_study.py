@@ -18,24 +18,19 @@ from optuna.trial import FrozenTrial, TrialState
 from src.common.errors import UserError
 from src.tuning import storage
 from src.tuning.objective import TrialError
-from src.tuning.sampler import GivenFirst
+from src.tuning.sampler import SeededSampler
 from src.tuning.storage import (
     REASON,
     DatabaseStore,
     JournalStore,
     Store,
     open_store,
-    original,
+    original_number,
     study_name,
 )
-from src.tuning.study import Account, step_back_if_surplus, work_on
+from src.tuning.study import TrialLedger, fail_if_surplus, run_trials
 
 GIVEN = [{"x": 0.5, "kind": "a"}]
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def a_study(store: Store, given: Sequence[dict[str, Any]] = GIVEN) -> optuna.Study:
@@ -43,7 +38,7 @@ def a_study(store: Store, given: Sequence[dict[str, Any]] = GIVEN) -> optuna.Stu
         storage=store.storage,
         study_name="s",
         load_if_exists=True,
-        sampler=GivenFirst(given, 2, 7),
+        sampler=SeededSampler(given, 2, 7),
     )
 
 
@@ -54,15 +49,15 @@ def objective(trial: optuna.Trial) -> float:
 
 def test_the_first_trial_is_the_given_one_and_the_total_is_kept(store: JournalStore) -> None:
     study = a_study(store)
-    work_on(study, store, 5, objective)
-    account = Account.of(study, 5, 2)
-    assert account.finished
-    assert account.done == len(study.trials) == 5
+    run_trials(study, store, 5, objective)
+    ledger = TrialLedger.of(study, 5, 2)
+    assert ledger.is_finished
+    assert len(ledger.ended) == len(study.trials) == 5
     assert study.trials[0].params == GIVEN[0]
     assert study.trials[1].params != GIVEN[0]
-    work_on(a_study(store), store, 5, objective)  # there is nothing left to do
+    run_trials(a_study(store), store, 5, objective)  # there is nothing left to do
     assert len(study.trials) == 5
-    work_on(a_study(store), store, 6, objective)
+    run_trials(a_study(store), store, 6, objective)
     assert len(study.trials) == 6
 
 
@@ -72,7 +67,7 @@ def test_a_search_by_one_worker_comes_out_the_same_again(tmp_path: Path) -> None
     for name, totals in (("one", (8,)), ("two", (3, 8))):
         store = JournalStore(tmp_path / name, 2)
         for total in totals:
-            work_on(a_study(store), store, total, objective)
+            run_trials(a_study(store), store, total, objective)
         found.append([trial.params for trial in a_study(store).trials])
     assert found[0] == found[1]
 
@@ -88,15 +83,15 @@ def test_what_a_user_can_mend_costs_a_trial_no_try(store: JournalStore) -> None:
 
     for _ in range(5):
         with pytest.raises(UserError, match="no such file"):
-            work_on(study, store, 1, without_weights)
+            run_trials(study, store, 1, without_weights)
     reached: list[float | None] = []
 
     def as_usual(trial: optuna.Trial) -> float:
         reached.append(trial.user_attrs.get("distance"))
         return objective(trial)
 
-    work_on(study, store, 1, as_usual)
-    assert [trial.state for trial in Account.of(study, 1, 2).trials] == [TrialState.COMPLETE]
+    run_trials(study, store, 1, as_usual)
+    assert [trial.state for trial in TrialLedger.of(study, 1, 2).trials] == [TrialState.COMPLETE]
     assert reached == [None]  # and has nothing of what an earlier attempt had reached
 
 
@@ -107,12 +102,12 @@ def test_a_trial_that_fails_is_recorded_and_does_not_end_the_study(store: Journa
         return objective(trial)
 
     study = a_study(store)
-    work_on(study, store, 3, failing)
-    account = Account.of(study, 3, 2)
-    assert account.count(TrialState.FAIL) == 1
+    run_trials(study, store, 3, failing)
+    ledger = TrialLedger.of(study, 3, 2)
+    assert ledger.count(TrialState.FAIL) == 1
     assert study.trials[1].user_attrs[REASON] == "it diverged"
-    assert len(account.complete) == 2
-    assert [trial.number for trial in account.best()] == sorted(
+    assert len(ledger.complete) == 2
+    assert [trial.number for trial in ledger.ranked] == sorted(
         (0, 2), key=lambda number: study.trials[number].values[0]
     )
 
@@ -123,7 +118,7 @@ def test_a_defect_ends_the_worker(store: JournalStore) -> None:
 
     study = a_study(store)
     with pytest.raises(ZeroDivisionError):
-        work_on(study, store, 3, defect)
+        run_trials(study, store, 3, defect)
     # It was not the trial's fault.
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
@@ -139,9 +134,9 @@ def test_where_a_trial_cannot_be_held_the_reason_is_told(
     monkeypatch.setattr(store, "lease", refuse)
     study = a_study(store)
     with pytest.raises(UserError, match="no locks here"):
-        work_on(study, store, 3, objective)
+        run_trials(study, store, 3, objective)
     assert capsys.readouterr().err == ""  # nobody says that another worker has it
-    assert Account.of(study, 3, 2).done == 0
+    assert len(TrialLedger.of(study, 3, 2).ended) == 0
 
 
 def test_a_trial_that_was_interrupted_is_tried_again_and_counted_once(store: JournalStore) -> None:
@@ -153,12 +148,12 @@ def test_a_trial_that_was_interrupted_is_tried_again_and_counted_once(store: Jou
 
     study = a_study(store)
     with pytest.raises(KeyboardInterrupt):
-        work_on(study, store, 4, interrupted)
-    work_on(study, store, 4, objective)
-    account = Account.of(study, 4, 2)
-    assert account.done == 4
-    assert [original(trial) for trial in account.trials] == [0, 1, 2, 4]
-    again = account.trials[2]
+        run_trials(study, store, 4, interrupted)
+    run_trials(study, store, 4, objective)
+    ledger = TrialLedger.of(study, 4, 2)
+    assert len(ledger.ended) == 4
+    assert [original_number(trial) for trial in ledger.trials] == [0, 1, 2, 4]
+    again = ledger.trials[2]
     assert again.params == study.trials[2].params
     assert study.trials[2].state == TrialState.FAIL
 
@@ -174,10 +169,10 @@ def test_every_given_point_is_tried_though_some_were_cut_off(store: JournalStore
         return value
 
     with pytest.raises(KeyboardInterrupt):
-        work_on(study, store, 4, interrupted)
-    work_on(a_study(store, given), store, 4, objective)
-    account = Account.of(study, 4, 2)
-    assert [trial.params["x"] for trial in account.trials] == [0.1, 0.2, 0.3, 0.4]
+        run_trials(study, store, 4, interrupted)
+    run_trials(a_study(store, given), store, 4, objective)
+    ledger = TrialLedger.of(study, 4, 2)
+    assert [trial.params["x"] for trial in ledger.trials] == [0.1, 0.2, 0.3, 0.4]
     assert len(study.trials) == 5
 
 
@@ -189,34 +184,34 @@ def test_interrupts_are_not_counted_as_deaths(store: JournalStore) -> None:
     study = a_study(store)
     for _ in range(5):
         with pytest.raises(KeyboardInterrupt):
-            work_on(study, store, 1, interrupted)
-    work_on(study, store, 1, objective)
-    account = Account.of(study, 1, 2)
-    assert len(account.complete) == 1
-    assert account.complete[0].params == GIVEN[0]
+            run_trials(study, store, 1, interrupted)
+    run_trials(study, store, 1, objective)
+    ledger = TrialLedger.of(study, 1, 2)
+    assert len(ledger.complete) == 1
+    assert ledger.complete[0].params == GIVEN[0]
 
 
 def test_a_trial_whose_queueing_was_cut_off_is_queued_all_the_same(store: JournalStore) -> None:
     study = a_study(store)
     objective(study.ask())
     study.tell(0, state=TrialState.FAIL)  # and the worker was killed before more
-    assert not Account.of(study, 1, 2).finished
-    work_on(study, store, 1, objective)
-    assert len(Account.of(study, 1, 2).complete) == 1
+    assert not TrialLedger.of(study, 1, 2).is_finished
+    run_trials(study, store, 1, objective)
+    assert len(TrialLedger.of(study, 1, 2).complete) == 1
     assert len(study.trials) == 2
 
 
 def test_a_database_finds_a_trial_that_died_before_its_first_heartbeat(tmp_path: Path) -> None:
     store = DatabaseStore(f"sqlite:///{tmp_path}/study.db", 2, 8)
-    store._silence = timedelta(0)
+    store._heartbeat_timeout = timedelta(0)
     study = a_study(store)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this is not Study.optimize
         objective(study.ask())
-    work_on(study, store, 2, objective)
-    account = Account.of(study, 2, 2)
-    assert len(account.complete) == 2
-    assert original(study.trials[1]) == 0
+    run_trials(study, store, 2, objective)
+    ledger = TrialLedger.of(study, 2, 2)
+    assert len(ledger.complete) == 2
+    assert original_number(study.trials[1]) == 0
     store.close()
 
 
@@ -230,56 +225,56 @@ def run_trial_that_never_ends(path: Path, began: Any) -> None:
             time.sleep(600)
         return value
 
-    work_on(a_study(store), store, 4, endless)
+    run_trials(a_study(store), store, 4, endless)
 
 
 def test_the_trial_of_a_worker_that_was_killed_is_found_by_its_lease(
     store: JournalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut: list[FrozenTrial] = []
-    store.on_cut = cut.append
+    store.on_dead_trial = cut.append
     context = multiprocessing.get_context("spawn")
     began = context.Event()
     process = context.Process(target=run_trial_that_never_ends, args=(tmp_path / "journal", began))
     process.start()
     assert began.wait(60)
-    monkeypatch.setattr(storage, "UNLEASED", timedelta(0))
+    monkeypatch.setattr(storage, "LEASE_GRACE", timedelta(0))
     study = a_study(store)
-    store.release_dead(study)
+    store.recover_dead_trials(study)
     assert study.trials[1].state == TrialState.RUNNING  # its worker is alive
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    work_on(study, store, 4, objective)
-    account = Account.of(study, 4, 2)
-    assert account.done == len(account.complete) == 4
+    run_trials(study, store, 4, objective)
+    ledger = TrialLedger.of(study, 4, 2)
+    assert len(ledger.ended) == len(ledger.complete) == 4
     assert [trial.number for trial in cut] == [1]
-    assert account.trials[1].params == study.trials[1].params
-    assert account.trials[1].number != 1
+    assert ledger.trials[1].params == study.trials[1].params
+    assert ledger.trials[1].number != 1
 
 
 def test_a_trial_that_kills_its_workers_is_given_up(
     store: JournalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "UNLEASED", timedelta(0))
+    monkeypatch.setattr(storage, "LEASE_GRACE", timedelta(0))
     study = a_study(store)
     for _ in range(3):  # the first and two retries
         objective(study.ask())
-        store.release_dead(study)
-    account = Account.of(study, 1, 2)
-    assert account.finished
-    assert account.count(TrialState.FAIL) == 1
-    assert REASON not in account.trials[0].user_attrs
+        store.recover_dead_trials(study)
+    ledger = TrialLedger.of(study, 1, 2)
+    assert ledger.is_finished
+    assert ledger.count(TrialState.FAIL) == 1
+    assert REASON not in ledger.trials[0].user_attrs
 
 
 def test_a_trial_that_ends_while_it_is_looked_at_is_not_taken_for_a_dead_ones(
     store: JournalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut: list[FrozenTrial] = []
-    store.on_cut = cut.append
+    store.on_dead_trial = cut.append
     study = a_study(store)
     trial = study.ask()
-    monkeypatch.setattr(storage, "UNLEASED", timedelta(0))
+    monkeypatch.setattr(storage, "LEASE_GRACE", timedelta(0))
     take = storage.try_lock
 
     def after_it_has_ended(path: Path) -> Any:
@@ -287,7 +282,7 @@ def test_a_trial_that_ends_while_it_is_looked_at_is_not_taken_for_a_dead_ones(
         return take(path)
 
     monkeypatch.setattr(storage, "try_lock", after_it_has_ended)
-    store.release_dead(study)
+    store.recover_dead_trials(study)
     assert study.trials[0].state == TrialState.COMPLETE
     assert cut == []
 
@@ -295,22 +290,22 @@ def test_a_trial_that_ends_while_it_is_looked_at_is_not_taken_for_a_dead_ones(
 def test_a_trial_that_has_just_begun_is_not_taken_for_a_dead_ones(store: JournalStore) -> None:
     study = a_study(store)
     study.ask()
-    store.release_dead(study)
+    store.recover_dead_trials(study)
     assert study.trials[0].state == TrialState.RUNNING
 
 
 def test_of_two_that_begin_a_last_trial_at_once_the_later_steps_back(store: JournalStore) -> None:
     study = a_study(store)
-    work_on(study, store, 2, objective)
+    run_trials(study, store, 2, objective)
     beside, extra = study.ask(), study.ask()
-    step_back_if_surplus(study, beside, 3)
+    fail_if_surplus(study, beside, 3)
     with pytest.raises(TrialError, match="enough"):
-        step_back_if_surplus(study, extra, 3)
+        fail_if_surplus(study, extra, 3)
     study.tell(beside, 0.1)
     study.tell(extra, state=TrialState.FAIL)
-    account = Account.of(study, 3, 2)
-    assert account.done == 3
-    assert account.count(TrialState.FAIL) == 0
+    ledger = TrialLedger.of(study, 3, 2)
+    assert len(ledger.ended) == 3
+    assert ledger.count(TrialState.FAIL) == 0
 
 
 def test_a_worker_that_others_took_for_dead_goes_on_with_the_next_trial(
@@ -320,12 +315,12 @@ def test_a_worker_that_others_took_for_dead_goes_on_with_the_next_trial(
         value = objective(trial)
         if trial.number == 1:
             trial.study.tell(1, state=TrialState.FAIL)
-            store.queue_again(trial.study, trial.study.trials[1])
+            store.requeue(trial.study, trial.study.trials[1])
         return value
 
     study = a_study(store)
-    work_on(study, store, 3, slow)
-    assert Account.of(study, 3, 2).done == 3
+    run_trials(study, store, 3, slow)
+    assert len(TrialLedger.of(study, 3, 2).ended) == 3
     assert "given to another worker" in capsys.readouterr().err
 
 
@@ -341,7 +336,7 @@ def test_the_lease_is_held_until_the_result_is_told(store: JournalStore, tmp_pat
                 seen.append(path.name)
         return objective(trial)
 
-    work_on(a_study(store), store, 2, looking)
+    run_trials(a_study(store), store, 2, looking)
     assert seen == ["s-0", "s-1"]
     assert list((tmp_path / "journal.leases").iterdir()) == []
 
@@ -350,8 +345,8 @@ def test_a_database_keeps_studies_too_and_its_password_is_not_repeated(tmp_path:
     store = open_store(f"sqlite:///{tmp_path}/study.db", 2, 8)
     assert isinstance(store, DatabaseStore)
     study = a_study(store)
-    work_on(study, store, 3, objective)
-    assert Account.of(study, 3, 2).finished
+    run_trials(study, store, 3, objective)
+    assert TrialLedger.of(study, 3, 2).is_finished
     assert store.storage.get_heartbeat_interval() == 2
     store.close()
     with pytest.raises(UserError) as caught:
