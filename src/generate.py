@@ -32,9 +32,9 @@ from .data.classes import CLASSES
 from .data.dataset import train_splits
 from .data.patients import Patients
 from .metrics.extractors import choose_extractor
-from .models.export import facts_of
+from .models.export import describe_generator
 from .models.interpolation import FORMATS, animation, walk
-from .models.io import SavedGenerator, load_generator
+from .models.io import LoadedGenerator, load_generator
 from .models.portable import (
     BATCH,
     LEAST_TRUNCATION,
@@ -60,10 +60,10 @@ NAME = "synthetic"  # how our files begin
 class Drawn:
     """What a generator draws from a seed."""
 
-    def __init__(self, saved: SavedGenerator, device: torch.device, arguments: argparse.Namespace):
+    def __init__(self, saved: LoadedGenerator, device: torch.device, arguments: argparse.Namespace):
         self.saved = saved
         self.seed, self.truncation = arguments.seed, arguments.truncation
-        self.facts: dict[str, Any] = facts_of(saved)
+        self.facts: dict[str, Any] = describe_generator(saved)
         self._device = device
 
     @property

@@ -122,7 +122,7 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
     )
     fast = Trainer(settings, image_size, choose_compute(chosen))
     dropout = Dropout(settings.discriminator.dropout)
-    dropout.random = random_stream(CPU, settings.seed, DROPOUT)
+    dropout.rng = random_stream(CPU, settings.seed, DROPOUT)
     plain = PlainTrainer(
         settings,
         generator := PlainGenerator(settings.generator, image_size),
@@ -134,7 +134,7 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
     )
     copy_generator(fast.generator, generator)
     copy_discriminator(fast.discriminator, discriminator)
-    plain.random = random_stream(CPU, settings.seed, NOISE)
+    plain.rng = random_stream(CPU, settings.seed, NOISE)
     # Smooth brightness, rising to the right and bottom.
     images = torch.rand(20, 8, 1, image_size, image_size, generator=random_stream(CPU, 0))
     images = images.cumsum(-1).cumsum(-2)

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from src.config.settings import Settings
-from src.models.layers import initialize
+from src.models.initialization import initialize
 from src.models.networks import Generator
 from src.models.sampling import BATCH, generate, to_bytes, to_unit_range
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.training.augmentation import AUGMENTATIONS, augment, numbers_for
+from src.training.augmentation import AUGMENTATIONS, augment, count_draws
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_cutout_takes_a_square_that_may_reach_over_the_edge(images: Tensor) -> N
 
 def test_names_use_their_own_chance_in_order(images: Tensor) -> None:
     names = ("brightness", "translation", "contrast")
-    assert numbers_for(names) == 4
+    assert count_draws(names) == 4
     numbers = torch.rand(4, 4, generator=torch.Generator().manual_seed(1))
     expected = augment(images, ("brightness",), numbers[:, :1])
     expected = augment(expected, ("translation",), numbers[:, 1:3])
@@ -74,5 +74,5 @@ def test_names_use_their_own_chance_in_order(images: Tensor) -> None:
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_each_has_a_gradient(images: Tensor, name: str) -> None:
     small = images[:2, :, :8, :8].double().requires_grad_(True)
-    numbers = torch.rand(2, numbers_for((name,)), generator=torch.Generator().manual_seed(1))
+    numbers = torch.rand(2, count_draws((name,)), generator=torch.Generator().manual_seed(1))
     assert torch.autograd.gradcheck(lambda x: augment(x, (name,), numbers.double()), small)

@@ -221,7 +221,7 @@ def test_together_the_discriminator_takes_one_step_down_the_sum(
     tiny["train"]["normal"]["discriminator"]["dropout"] = 0.0
     settings = parse_settings(tiny).train.normal
     ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
-    fake = plain._draw(8)
+    fake = plain._generate(8)
     loss = (
         F.relu(1 - plain.discriminator(REAL)).mean() + F.relu(1 + plain.discriminator(fake)).mean()
     )
@@ -242,7 +242,7 @@ def test_the_step_of_a_critic_has_the_penalty_and_augments_what_it_sees(
     settings = parse_settings(fancy).train.normal
     ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
     critic = plain.discriminator
-    fake = plain._draw(8)
+    fake = plain._generate(8)
     seen = [
         augment(images, settings.augmentation, plain._uniform("augmentation", 8, 6))
         for images in (REAL, fake)
@@ -264,33 +264,33 @@ def test_images_are_drawn_from_the_average_where_there_is_one(
     tiny: dict[str, Any], compute: Compute
 ) -> None:
     trainer = Trainer(parse_settings(tiny).train.normal, 16, compute)
-    assert trainer.drawing is trainer.generator
+    assert trainer.sampling_generator is trainer.generator
     tiny["train"]["normal"]["ema_decay"] = 0.99
     averaged = Trainer(parse_settings(tiny).train.normal, 16, compute)
     for _ in range(5):
         assert torch.equal(trainer.step(REAL), averaged.step(REAL))  # it disturbs nothing
-    drawn, trained = averaged.drawing.state_dict(), averaged.generator.state_dict()
+    drawn, trained = averaged.sampling_generator.state_dict(), averaged.generator.state_dict()
     assert any(not torch.equal(drawn[name], trained[name]) for name in drawn)
 
 
 def test_a_critic_that_parts_real_from_generated_is_not_taken_for_a_collapse(
     fancy: dict[str, Any], compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not LOSSES["wasserstein"].parts_at_zero
+    assert not LOSSES["wasserstein"].classifies
     monkeypatch.setattr(
-        "src.training.trainer.signs_of_collapse",
+        "src.training.trainer.collapse_signs",
         lambda *tensors: torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64),
     )
     trainer = Trainer(parse_settings(fancy).train.normal, 16, compute)
     trainer.step(REAL)
-    assert trainer.watch.collapse(1) is None
+    assert trainer.collapse_monitor.find_sign(1) is None
 
 
 def test_learning_rates_halve_with_every_half_life(
     tiny: dict[str, Any], compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates: list[tuple[float, float]] = []
-    step = Trainer._step
+    step = Trainer._update_in_precision
 
     def noting(self: Trainer, real: Tensor) -> tuple[Tensor, Tensor]:
         optimizers = (self._optimizer_g, self._optimizer_d)
@@ -298,7 +298,7 @@ def test_learning_rates_halve_with_every_half_life(
         rates.append((g, d))
         return step(self, real)
 
-    monkeypatch.setattr(Trainer, "_step", noting)
+    monkeypatch.setattr(Trainer, "_update_in_precision", noting)
     tiny["train"]["normal"]["optimizer"]["learning_rate_half_life"] = 16
     tiny["train"]["normal"]["optimizer"]["discriminator"]["learning_rate"] = 0.004
     losses(tiny, compute, steps=5)  # of 8 images

@@ -12,7 +12,7 @@ from src.common.devices import Compute
 from src.common.errors import UserError
 from src.config.settings import Settings
 from src.metrics.frechet import FeatureSet, frechet_distance
-from src.models.layers import initialize
+from src.models.initialization import initialize
 from src.models.networks import Generator
 from src.tuning import objective as module
 from src.tuning.objective import Budget, Check, Judge, Split, TrialError, hold_out, run_trial
