@@ -33,7 +33,7 @@ from .data.dataset import train_splits
 from .data.patients import Patients
 from .metrics.extractors import choose_extractor
 from .models.export import describe_generator
-from .models.interpolation import FORMATS, animation, walk
+from .models.interpolation import FORMATS, encode_animation, interpolate_loop
 from .models.io import LoadedGenerator, load_generator
 from .models.portable import (
     BATCH,
@@ -277,9 +277,9 @@ def _write_grid(drawn: Drawn, file: Path, count: int) -> None:
 def _write_walk(drawn: Drawn, file: Path, count: int, frames: int) -> None:
     """A walk through the first images."""
     stops = min(count, STOPS_MOST)
-    images = drawn.images(walk(drawn.latents(range(stops)), frames))
+    images = drawn.images(interpolate_loop(drawn.latents(range(stops)), frames))
     facts = drawn.facts_of(0) | {"index": f"0 to {stops - 1}, and between"}
-    write_atomic(file, animation(images, file.suffix.lower(), text_chunks(facts)))
+    write_atomic(file, encode_animation(images, file.suffix.lower(), text_chunks(facts)))
     say(f"{drawn.label}: {len(images)} frames through {stops} images in {file}")
 
 

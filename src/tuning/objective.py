@@ -226,7 +226,7 @@ def run_trial(
         compute: what to train on.
         judge: scores the generator.
         budget: when, and when to end.
-        collapse_batches: that count as a collapse, see ``gan.Safeguards``.
+        collapse_batches: that count as a collapse, see ``Safeguards``.
         on_check: told each score; what it raises ends the trial.
         should_stop: asked after each batch.
 

@@ -1,4 +1,4 @@
-"""On a GPU a recorded step gives the bytes of the step itself; skipped where there is none."""
+"""On a GPU a graphed step gives the bytes of the step itself; skipped where there is none."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,22 +43,22 @@ def weights(trainer: Trainer) -> list[Tensor]:
         {"optimizer.generator.name": "rmsprop", "optimizer.discriminator.name": "sgd"},
     ],
 )
-def test_a_recorded_step_is_the_step(
+def test_a_graphed_step_is_the_step(
     tiny: dict[str, Any], cuda: Compute, choices: dict[str, Any]
 ) -> None:
-    for place, value in choices.items():
-        set_value(*place.split("."), value=value)(tiny["train"]["normal"])
+    for key, value in choices.items():
+        set_value(*key.split("."), value=value)(tiny["train"]["normal"])
     settings = parse_settings(tiny).train.normal
-    recorded = Trainer(settings, 16, cuda)
+    graphed = Trainer(settings, 16, cuda)
     plain = Trainer(settings, 16, replace(cuda, cuda_graphs=False))
-    assert (recorded.warmup_steps, plain.warmup_steps) == (WARMUP_STEPS + 1, 1)
+    assert (graphed.warmup_steps, plain.warmup_steps) == (WARMUP_STEPS + 1, 1)
     random = torch.Generator(cuda.device).manual_seed(1)
     for _ in range(STEPS):
         real = torch.rand(8, 1, 16, 16, generator=random, device=cuda.device) * 2 - 1
-        assert torch.equal(recorded.step(real), plain.step(real))
-    for one, other in zip(weights(recorded), weights(plain), strict=True):
+        assert torch.equal(graphed.step(real), plain.step(real))
+    for one, other in zip(weights(graphed), weights(plain), strict=True):
         assert torch.equal(one, other)
-    for name, stream in recorded.state_dict().items():
+    for name, stream in graphed.state_dict().items():
         if name in ("noise", "dropout", "augmentation", "penalty"):
             assert torch.equal(stream, plain.state_dict()[name])
 

@@ -62,7 +62,7 @@ def work(rank: int, size: int, params: dict[str, Any], task: str, folder: Path) 
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size))
     settings = parse_settings(params)
     found: object
-    with ProcessGroup.init(CPU, folder / f"{task}-{size}.meeting") as group:
+    with ProcessGroup.init(CPU, folder / f"{task}-{size}.rendezvous") as group:
         if task == "steps":
             found = losses_of_steps(settings, group)
         elif task == "same":

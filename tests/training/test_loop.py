@@ -7,8 +7,7 @@ from src.common.devices import Compute
 from src.common.errors import UserError
 from src.config.train import TrainSettings
 from src.models.networks import Generator
-from src.training import loop as gan
-from src.training import trainer
+from src.training import loop, trainer
 from src.training.loop import EpochLosses, TrainingCallbacks, steps_per_epoch, train
 from tests.conftest import noted_streams
 
@@ -29,7 +28,7 @@ def test_the_same_seed_gives_the_same_training_whatever_the_global_state(
     assert train(images, changed, compute, TrainingCallbacks()).history != first.history
 
 
-def test_observers_see_every_step_and_epoch_and_the_chosen_samples(
+def test_callbacks_see_every_step_and_epoch_and_the_chosen_samples(
     settings: TrainSettings, images: NDArray[np.uint8], compute: Compute
 ) -> None:
     steps: list[int] = []
@@ -99,7 +98,7 @@ def test_every_stream_of_randomness_has_the_seed_and_a_number_of_its_own(
     compute: Compute,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    keys = noted_streams(monkeypatch, gan, trainer)
+    keys = noted_streams(monkeypatch, loop, trainer)
     train(
         images, settings.model_copy(update={"seed": 77, "epochs": 1}), compute, TrainingCallbacks()
     )

@@ -65,7 +65,7 @@ def test_stopped_anywhere_and_resumed_it_is_the_same(
     with pytest.raises(KeyboardInterrupt):
         train(images, settings, compute, stopped_after(step), kept)
     seen: list[tuple[int, ...]] = []
-    callbacks = TrainingCallbacks(on_resume=lambda *place: seen.append(place))
+    callbacks = TrainingCallbacks(on_resume=lambda *progress: seen.append(progress))
     same(train(images, settings, compute, callbacks, kept), whole)
     epoch, batch = (step - 1) // 2 + 1, (step - 1) % 2 + 1
     assert seen == [(epoch, batch, 8 * step)]

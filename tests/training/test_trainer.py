@@ -138,8 +138,8 @@ def test_every_choice_changes_the_training_and_is_repeatable(
 ) -> None:
     compute = Compute(torch.device("cpu"), precision, "channels_last", compile=False)
     plain = losses(tiny, compute)
-    for place, value in choices.items():
-        set_value(*place.split("."), value=value)(tiny["train"]["normal"])
+    for key, value in choices.items():
+        set_value(*key.split("."), value=value)(tiny["train"]["normal"])
     found = losses(tiny, compute)
     assert found.isfinite().all()
     assert not torch.allclose(found, plain, rtol=1e-5)
@@ -203,9 +203,9 @@ def test_apart_real_images_are_judged_by_their_smoothed_label_and_the_penalty(
     tiny["train"]["normal"].update(label_smoothing=0.1, gradient_penalty=3.0)
     tiny["train"]["normal"]["discriminator"]["dropout"] = 0.0
     trainer = Trainer(parse_settings(tiny).train.normal, 16, compute)
-    place = REAL.clone().requires_grad_(True)
-    logits = trainer.discriminator(place)
-    (gradient,) = torch.autograd.grad(logits.sum(), place)
+    x = REAL.clone().requires_grad_(True)
+    logits = trainer.discriminator(x)
+    (gradient,) = torch.autograd.grad(logits.sum(), x)
     expected = F.binary_cross_entropy(torch.sigmoid(logits), torch.full((8,), 0.9))
     expected = expected + 3 / 2 * gradient.square().sum((1, 2, 3)).mean()  # R1
     found: list[Tensor] = []
@@ -248,8 +248,8 @@ def test_the_step_of_a_critic_has_the_penalty_and_augments_what_it_sees(
         for images in (REAL, fake)
     ]
     between = plain._uniform("penalty", 8, 1).view(-1, 1, 1, 1)
-    place = (fake + between * (REAL - fake)).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(critic(place).sum(), place, create_graph=True)
+    x = (fake + between * (REAL - fake)).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
     penalty = ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
     loss = critic(seen[1]).mean() - critic(seen[0]).mean()
     (loss + 10 * penalty).backward()
