@@ -1,10 +1,10 @@
-"""How the Fréchet distance falls as a training of one class goes on: against images and time.
+"""Fréchet distance over a training of one class, against images seen and seconds.
 
 `python -m benchmarks.learning_curve NAME --class normal [--networks thesis] [--set KEY=VALUE ...]`
 trains on the arrays that `dvc repro preprocess` made and scores as many generated images as there
-are real ones to judge by, with 768 features of the Inception network. Settings are chosen by
-`--judge held-out`, which keeps patients of the train split from the training; `--judge test` is for
-the end. The seconds are those of the training alone. Writes NAME.csv, NAME.json and NAME.png
+are real ones to judge by, with 768 features of the Inception network. `--judge held-out`, which
+keeps patients of the train split out of the training, is for choosing settings; `--judge test` is
+for the end. The seconds are those of the training alone. Writes NAME.csv, NAME.json and NAME.png
 (generated images) to reports/kermany, and the generator of a whole training to
 models/curves/NAME.pt.
 """
@@ -13,8 +13,9 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.workspace import ROOT, processor, settings_of_networks
-from src.common.devices import choose_compute
+from src.common.devices import Compute, choose_compute
 from src.common.errors import UserError, report_errors
 from src.common.files import sha256_of_array, write_file, write_json
 from src.common.logging import logger
@@ -39,7 +40,7 @@ from src.metrics.frechet import FeatureSet, frechet_distance
 from src.metrics.inception import InceptionExtractor, load_inception
 from src.models.io import Origin, save_generator
 from src.report.grids import png, tile
-from src.training.loop import Observer, steps_per_epoch, train
+from src.training.loop import TrainingCallbacks, steps_per_epoch, train
 
 Images = NDArray[np.uint8]
 FOLDER = ROOT / "reports" / "kermany"
@@ -52,127 +53,130 @@ FIRST, GROWTH = 15_000, 1.5  # images until the first score, and between the sco
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Real images that the generated ones are compared with."""
+class Scorer:
+    """Scores of generated images by their distance to real ones."""
 
     extractor: InceptionExtractor
     device: torch.device
     real: FeatureSet
 
     def score(self, images: Images) -> float:
-        """The Fréchet distance of images to the real ones."""
+        """Compute the Fréchet distance of images, uint8 (n, size, size), to the real ones."""
         return frechet_distance(_features(self.extractor, images, self.device), self.real)
 
 
+@dataclass
+class Curve:
+    """Scores of a training, written as they are made; its clock stops while it scores."""
+
+    name: str  # of the files
+    scorer: Scorer
+    images_per_epoch: int
+    rows: list[dict[str, float]] = field(default_factory=list)
+    _started_at: float = field(default_factory=time.perf_counter)
+    _scoring_seconds: float = 0.0
+
+    def training_seconds(self) -> float:
+        """Return the seconds of training so far."""
+        return time.perf_counter() - self._started_at - self._scoring_seconds
+
+    def add(self, epoch: int, generated: Images) -> None:
+        """Score an epoch's images, and write the curve and a picture."""
+        seconds, begun_at = self.training_seconds(), time.perf_counter()
+        row = {
+            "epoch": epoch,
+            "images": epoch * self.images_per_epoch,
+            "seconds": round(seconds, 1),
+            "fid": round(self.scorer.score(generated), 4),
+        }
+        self.rows.append(row)
+        logger.info(
+            f"{self.name}: {row['images']} images, {seconds:.0f} s: distance {row['fid']:.3f}"
+        )
+        write_table(FOLDER / f"{self.name}.csv", pd.DataFrame(self.rows))
+        grid = tile(generated[:SHOWN], SHOWN_COLUMNS)
+        write_file(FOLDER / f"{self.name}.png", png(grid))
+        self._scoring_seconds += time.perf_counter() - begun_at
+
+
 def _features(extractor: InceptionExtractor, images: Images, device: torch.device) -> FeatureSet:
+    """Compute the statistics of the images' features."""
     return FeatureSet(extract_features(extractor, images, BATCH, device))
 
 
-def split_by_patient(images: Images, patients: Patients, least: int) -> tuple[Images, Images]:
-    """The images to train on and the held-out ones, those of the last patients by name.
+def split_by_patient(images: Images, patients: Patients, min_images: int) -> tuple[Images, Images]:
+    """Hold out ``min_images`` images of the last patients by name.
 
-    ``least`` images are held out, and the rest of their patients' images are left aside.
+    Returns:
+        the images to train on and the held-out ones; the other images of the held-out patients
+        are in neither.
     """
-    names, places, counts = np.unique(patients.ids, return_inverse=True, return_counts=True)
+    names, indices, counts = np.unique(patients.ids, return_inverse=True, return_counts=True)
     # Patients from the end until there are enough images.
-    last = len(names) - np.searchsorted(np.cumsum(counts[::-1]), least) - 1
-    out = places >= last
-    return images[~out], images[out][:least]
+    last = len(names) - np.searchsorted(np.cumsum(counts[::-1]), min_images) - 1
+    is_held_out = indices >= last
+    return images[~is_held_out], images[is_held_out][:min_images]
 
 
 def epochs_to_score(settings: TrainSettings, steps: int) -> list[int]:
-    """Epochs at which the images seen have grown by GROWTH, and the last."""
-    each = steps * settings.batch_size
+    """List the epochs at which the images seen have grown by ``GROWTH``, and the last."""
+    images_per_epoch = steps * settings.batch_size
     epochs: list[int] = []
     images = float(FIRST)
-    while images < settings.epochs * each:
-        epochs.append(max(round(images / each), 1))
+    while images < settings.epochs * images_per_epoch:
+        epochs.append(max(round(images / images_per_epoch), 1))
         images *= GROWTH
     return sorted({*epochs, settings.epochs})
 
 
+def real_images(name: ClassName, judge: Literal["held-out", "test"]) -> tuple[Images, Images]:
+    """Load the images to train on, and those that generated ones are compared with.
+
+    Raises:
+        UserError: if the latter do not fill the rows of a sample grid.
+    """
+    train_set = train_sets()[name.upper()]
+    images = train_set.images
+    if judge == "held-out":
+        images, reference = split_by_patient(images, train_set.patients, HELD_OUT)
+    else:
+        reference = read_array(array_path(name, "test"))
+    if len(reference) % COLUMNS:
+        raise UserError(f"{len(reference)} images to judge by are not a multiple of {COLUMNS}")
+    return images, reference
+
+
 def run(arguments: argparse.Namespace) -> None:
-    """Train, score and write."""
+    """Train, score and write the three files of a curve."""
+    # Read the parameters and the images.
     name: ClassName = arguments.label
     networks = settings_of_networks(arguments.networks) if arguments.networks else []
     items = [*networks, *arguments.set, f"seed={arguments.seed}"]
-    overrides = [f"train.{name}.{item}" for item in items]
-    settings = load_settings(ROOT / "params.yaml", overrides)
+    settings = load_settings(ROOT / "params.yaml", [f"train.{name}.{item}" for item in items])
     compute = choose_compute(settings.compute)
-    train_set = train_sets()[name.upper()]
-    images = train_set.images
-    if arguments.judge == "held-out":
-        images, judging = split_by_patient(images, train_set.patients, HELD_OUT)
-    else:
-        judging = read_array(array_path(name, "test"))
-    if len(judging) % COLUMNS:
-        raise UserError(f"{len(judging)} images to judge by are not a multiple of {COLUMNS}")
-    weights = arguments.weights or download_inception()
-    extractor = load_inception(weights, DIMS, compute.device)
-    judge = Judge(extractor, compute.device, _features(extractor, judging, compute.device))
-    others = np.random.default_rng(0).permutation(len(images))[: len(judging)]
-    floor = judge.score(images[np.sort(others)])
+    images, reference = real_images(name, arguments.judge)
+
+    # Score real images, as the best that a generator may reach.
+    extractor = load_inception(arguments.weights or download_inception(), DIMS, compute.device)
+    scorer = Scorer(extractor, compute.device, _features(extractor, reference, compute.device))
+    others = np.random.default_rng(0).permutation(len(images))[: len(reference)]
+    floor = scorer.score(images[np.sort(others)])
     logger.info(
-        f"{len(images)} images to train on, {len(judging)} to judge by; they are {floor:.3f} apart"
+        f"{len(images)} images to train on, {len(reference)} to judge by; "
+        f"the distance between them is {floor:.3f}"
     )
 
+    # Train, and score as it goes on.
     chosen = settings.train_of(name)
     steps = steps_per_epoch(len(images), chosen.batch_size)
-    samples = chosen.samples.model_copy(
-        update={
-            "epochs": tuple(epochs_to_score(chosen, steps)),
-            "rows": len(judging) // COLUMNS,
-            "columns": COLUMNS,
-        }
-    )
-    chosen = chosen.model_copy(update={"samples": samples})
-    rows: list[dict[str, float]] = []
-    start, aside = time.perf_counter(), 0.0
+    grids = {
+        "epochs": tuple(epochs_to_score(chosen, steps)),
+        "rows": len(reference) // COLUMNS,
+        "columns": COLUMNS,
+    }
+    chosen = chosen.model_copy(update={"samples": chosen.samples.model_copy(update=grids)})
+    train_and_score(arguments, images, settings.data.source, chosen, compute, scorer)
 
-    def trained() -> float:
-        return time.perf_counter() - start - aside
-
-    def on_samples(epoch: int, drawn: Images) -> None:
-        nonlocal aside
-        seconds, begin = trained(), time.perf_counter()
-        row = {
-            "epoch": epoch,
-            "images": epoch * steps * chosen.batch_size,
-            "seconds": round(seconds, 1),
-            "fid": round(judge.score(drawn), 4),
-        }
-        rows.append(row)
-        logger.info(
-            f"{arguments.name}: {row['images']} images, {seconds:.0f} s: distance {row['fid']:.3f}"
-        )
-        write_table(FOLDER / f"{arguments.name}.csv", pd.DataFrame(rows))
-        grid = tile(drawn[:SHOWN], SHOWN_COLUMNS)
-        write_file(FOLDER / f"{arguments.name}.png", png(grid))
-        aside += time.perf_counter() - begin
-
-    stop_after = 60 * arguments.minutes
-    progress = Progress(f"train {name}", chosen.epochs * steps * chosen.batch_size, "images")
-    observer = Observer(
-        on_step=progress.advance,
-        on_samples=on_samples,
-        should_stop=lambda: trained() > stop_after,
-    )
-    try:
-        with progress:
-            result = train(images, chosen, compute, observer)
-        origin = Origin(
-            label=name.upper(),
-            source=settings.data.source,
-            images=len(images),
-            images_sha256=sha256_of_array(images),
-            training=chosen.model_dump(mode="json"),
-        )
-        path = ROOT / "models" / "curves" / f"{arguments.name}.pt"
-        save_generator(path, result.generator, origin)
-    except KeyboardInterrupt:
-        if trained() <= stop_after:
-            raise
-        logger.info(f"stopped after {arguments.minutes:g} minutes of training")
     write_json(
         FOLDER / f"{arguments.name}.json",
         {
@@ -181,13 +185,50 @@ def run(arguments: argparse.Namespace) -> None:
             "seed": arguments.seed,
             "judge": arguments.judge,
             "images_to_train_on": len(images),
-            "images_to_judge_by": len(judging),
+            "images_to_judge_by": len(reference),
             "real_train_against_judge": floor,
             "features": f"inception, {DIMS}",
             "machine": {"processor": processor(), **compute.describe()},
             "parameters": flatten(settings.train_of(name)),
         },
     )
+
+
+def train_and_score(
+    arguments: argparse.Namespace,
+    images: Images,
+    source: str,
+    settings: TrainSettings,
+    compute: Compute,
+    scorer: Scorer,
+) -> None:
+    """Train until the last epoch or minute, and save the generator of a whole training."""
+    steps = steps_per_epoch(len(images), settings.batch_size)
+    curve = Curve(arguments.name, scorer, steps * settings.batch_size)
+    total = settings.epochs * curve.images_per_epoch
+    max_seconds = 60 * arguments.minutes
+    try:
+        with Progress(f"train {arguments.label}", total, "images") as progress:
+            callbacks = TrainingCallbacks(
+                on_step=progress.advance,
+                on_samples=curve.add,
+                should_stop=lambda: curve.training_seconds() > max_seconds,
+            )
+            result = train(images, settings, compute, callbacks)
+    except KeyboardInterrupt:
+        if curve.training_seconds() <= max_seconds:
+            raise
+        logger.info(f"stopped after {arguments.minutes:g} minutes of training")
+        return
+    origin = Origin(
+        label=arguments.label.upper(),
+        source=source,
+        images=len(images),
+        images_sha256=sha256_of_array(images),
+        training=settings.model_dump(mode="json"),
+    )
+    path = ROOT / "models" / "curves" / f"{arguments.name}.pt"
+    save_generator(path, result.generator, origin)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
-"""The baseline: the training loop that anyone would write from the thesis and the papers.
+"""Baseline of the benchmarks: a training step written straight from the thesis and the papers.
 
-Default memory layout, float32, ordinary optimizers, sigmoid and binary cross-entropy or the hinge,
-enlarged maps and torch's own normalisations, no freezing.
+Default memory layout, float32, ordinary optimizers, sigmoid with binary cross-entropy or the hinge
+loss, enlarged maps, torch's own normalisations, and no freezing.
 """
 
 import copy
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from src.config.train import DiscriminatorSettings, GeneratorSettings, TrainSettings
-from src.training.augmentation import augment, numbers_for
+from src.training.augmentation import augment, count_draws
 
 
 class PlainGenerator(nn.Module):
-    """The generator; kernels and strides must allow symmetric padding."""
+    """Generator; its kernels and strides must allow symmetric padding."""
 
     def __init__(self, settings: GeneratorSettings, image_size: int) -> None:
         super().__init__()
@@ -43,19 +43,19 @@ class PlainGenerator(nn.Module):
         self.output = nn.Conv2d(
             widths[-1], 1, settings.output_kernel, padding=settings.output_kernel // 2
         )
-        self.slope = settings.negative_slope
+        self.negative_slope = settings.negative_slope
 
     def forward(self, z: Tensor) -> Tensor:
-        """(n, latent) to (n, 1, size, size) in [-1, 1]."""
+        """Generate (n, 1, size, size) in [-1, 1] from noise (n, latent_dim)."""
         first, *others = self.normalizations
-        x = F.leaky_relu(first(self.dense(z).view(-1, *self.base)), self.slope)
+        x = F.leaky_relu(first(self.dense(z).view(-1, *self.base)), self.negative_slope)
         for layer, normalization in zip(self.upsampling, others, strict=True):
-            x = F.leaky_relu(normalization(layer(x)), self.slope)
+            x = F.leaky_relu(normalization(layer(x)), self.negative_slope)
         return torch.tanh(self.output(x))
 
 
 class PlainDiscriminator(nn.Module):
-    """The discriminator, to a logit."""
+    """Discriminator from images to logits."""
 
     def __init__(
         self, settings: DiscriminatorSettings, image_size: int, dropout: nn.Module | None = None
@@ -74,32 +74,33 @@ class PlainDiscriminator(nn.Module):
         for stride in settings.strides:
             side //= stride
         self.dense = nn.Linear(settings.channels[-1] * side * side, 1)
-        self.slope = settings.negative_slope
+        self.negative_slope = settings.negative_slope
         if settings.normalization == "spectral":
             for layer in self.convolutions:
                 parametrizations.spectral_norm(layer)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, 1, size, size) to (n,) logits."""
+        """Compute the logits (n,) of images (n, 1, size, size) in [-1, 1]."""
         x = images
         for layer, padding in zip(self.convolutions, self.padding, strict=True):
-            x = F.leaky_relu(layer(F.pad(x, padding)), self.slope)
+            x = F.leaky_relu(layer(F.pad(x, padding)), self.negative_slope)
         return self.dense(self.dropout(x.flatten(1))).squeeze(1)
 
 
 class PlainTrainer:
-    """The updates."""
+    """Both networks with their optimizers, and the updates."""
 
     def __init__(self, settings: TrainSettings, generator: nn.Module, critic: nn.Module) -> None:
-        known = settings.loss in ("bce", "hinge") and not settings.gradient_penalty
-        if not known or settings.discriminator.normalization == "batch":
-            raise ValueError("the plain loop does not know these choices")
+        implemented = settings.loss in ("bce", "hinge") and not settings.gradient_penalty
+        if not implemented or settings.discriminator.normalization == "batch":
+            raise ValueError("the plain step does not implement these settings")
         self.settings = settings
+        self._is_hinge = settings.loss == "hinge"
         self.generator, self.discriminator = generator, critic
-        self.average = copy.deepcopy(generator)
-        self.latent = settings.generator.latent_dim
+        self.ema = copy.deepcopy(generator)
+        self.latent_dim = settings.generator.latent_dim
         self.device = next(generator.parameters()).device
-        self.random = torch.Generator(self.device).manual_seed(settings.seed)
+        self.rng = torch.Generator(self.device).manual_seed(settings.seed)
         g, d = settings.optimizer.generator, settings.optimizer.discriminator
         self.adam_g = torch.optim.Adam(
             generator.parameters(), g.learning_rate, (g.beta1, g.beta2), g.epsilon
@@ -109,43 +110,44 @@ class PlainTrainer:
         )
 
     def step(self, real: Tensor) -> Tensor:
-        """One batch of real images, (n, 1, size, size) in [-1, 1]; the losses g, d1, d2."""
+        """Update both networks on real images, (n, 1, size, size) in [-1, 1].
+
+        Returns:
+            the losses of the generator, and the discriminator on generated and real images, (3,).
+        """
         if self.settings.discriminator_updates == "apart":
-            on_real = self._loss(real, real=True)
-            self._update(self.adam_d, on_real)
-            fake = self.generator(self._draw(len(real))).detach()
-            on_fake = self._loss(fake, real=False)
-            self._update(self.adam_d, on_fake)
+            loss_d_real = self._loss(real, real=True)
+            self._update(self.adam_d, loss_d_real)
+            fake = self.generator(self._noise(len(real))).detach()
+            loss_d_fake = self._loss(fake, real=False)
+            self._update(self.adam_d, loss_d_fake)
         else:
-            fake = self.generator(self._draw(len(real))).detach()
-            on_real, on_fake = self._loss(real, real=True), self._loss(fake, real=False)
-            self._update(self.adam_d, on_real + on_fake)
-        fake = self.generator(self._draw(len(real)))
-        g = -self._judge(fake).mean() if self._hinge() else self._loss(fake, real=True)
-        self._update(self.adam_g, g)
+            fake = self.generator(self._noise(len(real))).detach()
+            loss_d_real, loss_d_fake = self._loss(real, real=True), self._loss(fake, real=False)
+            self._update(self.adam_d, loss_d_real + loss_d_fake)
+        fake = self.generator(self._noise(len(real)))
+        loss_g = -self._logits(fake).mean() if self._is_hinge else self._loss(fake, real=True)
+        self._update(self.adam_g, loss_g)
         if self.settings.ema_decay:
             with torch.no_grad():
                 for mine, other in zip(
-                    self.average.parameters(), self.generator.parameters(), strict=True
+                    self.ema.parameters(), self.generator.parameters(), strict=True
                 ):
                     mine.mul_(self.settings.ema_decay).add_(
                         other, alpha=1 - self.settings.ema_decay
                     )
-        return torch.stack([g, on_fake, on_real]).detach()
+        return torch.stack([loss_g, loss_d_fake, loss_d_real]).detach()
 
-    def _hinge(self) -> bool:
-        return self.settings.loss == "hinge"
-
-    def _judge(self, images: Tensor) -> Tensor:
+    def _logits(self, images: Tensor) -> Tensor:
         names = self.settings.augmentation
         if names:
-            images = augment(images, names, self._uniform(len(images), numbers_for(names)))
+            images = augment(images, names, self._uniform(len(images), count_draws(names)))
         logits: Tensor = self.discriminator(images)
         return logits
 
     def _loss(self, images: Tensor, *, real: bool) -> Tensor:
-        logits = self._judge(images)
-        if self._hinge():
+        logits = self._logits(images)
+        if self._is_hinge:
             return F.relu(1 - logits if real else 1 + logits).mean()
         return F.binary_cross_entropy(torch.sigmoid(logits), torch.full_like(logits, float(real)))
 
@@ -155,8 +157,8 @@ class PlainTrainer:
         loss.backward()
         adam.step()
 
-    def _draw(self, count: int) -> Tensor:
-        return torch.randn(count, self.latent, generator=self.random, device=self.device)
+    def _noise(self, count: int) -> Tensor:
+        return torch.randn(count, self.latent_dim, generator=self.rng, device=self.device)
 
-    def _uniform(self, count: int, numbers: int) -> Tensor:
-        return torch.rand(count, numbers, device=self.device)
+    def _uniform(self, count: int, draws: int) -> Tensor:
+        return torch.rand(count, draws, device=self.device)

@@ -1,8 +1,8 @@
-"""Training in several processes against one, on the cores of this machine: `make bench-processes`.
+"""Training speed of several processes against one on this machine: `make bench-processes`.
 
 The same batch is split among 1, 2 and 4 processes, which share the cores, so on one machine the
-ratio shows what splitting costs: 1.0 is no cost at all. Each step also tells how many bytes of
-gradients the processes exchange.
+ratio shows what splitting costs: 1.0 is no cost at all. The table also has the size of the
+gradients that the processes exchange at each step.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from src.common.devices import choose_compute
 from src.common.files import write_json
 from src.config.compute import ComputeSettings
 from src.models.networks import count_parameters
-from src.training.distributed import ALONE, Group
+from src.training.distributed import SINGLE_PROCESS, ProcessGroup
 from src.training.trainer import Trainer
 
 RESULT = ROOT / "reports" / "benchmarks" / "processes.json"
@@ -30,9 +30,9 @@ COUNTS = (1, 2, 4)
 
 
 def measure(size: str, processes: int, seconds: float) -> dict[str, float]:
-    """Images a second of the whole group, over about ``seconds``; in each of its processes."""
+    """Measure the images a second of the whole group for ``seconds``, as one of its processes."""
     settings, image_size = settings_of(size)
-    # Batch normalisation is not for several processes on the CPU.
+    # Several processes refuse batch normalisation.
     generator = settings.generator.model_copy(update={"normalization": "none"})
     settings = settings.model_copy(update={"generator": generator})
     chosen = ComputeSettings(
@@ -46,46 +46,50 @@ def measure(size: str, processes: int, seconds: float) -> dict[str, float]:
     rank = int(os.environ.get("RANK", "0"))
     compute = choose_compute(chosen, rank, processes)
     if processes == 1:
-        return _steps(Trainer(settings, image_size, compute), settings.batch_size, seconds, ALONE)
-    with Group.joined(compute.device) as group:
+        return _measure_steps(
+            Trainer(settings, image_size, compute), settings.batch_size, seconds, SINGLE_PROCESS
+        )
+    with ProcessGroup.init(compute.device) as group:
         trainer = Trainer(settings, image_size, compute, group)
-        return _steps(trainer, settings.batch_size, seconds, group)
+        return _measure_steps(trainer, settings.batch_size, seconds, group)
 
 
-def _steps(trainer: Trainer, batch: int, seconds: float, group: Group) -> dict[str, float]:
+def _measure_steps(
+    trainer: Trainer, batch_size: int, seconds: float, group: ProcessGroup
+) -> dict[str, float]:
     side = trainer.generator.image_size
-    real = torch.rand(group.share_of(batch), 1, side, side) * 2 - 1
+    real = torch.rand(group.local_batch_size(batch_size), 1, side, side) * 2 - 1
     for _ in range(2):
         trainer.step(real)
     steps, start = 0, time.perf_counter()
     # The first process's clock decides for all.
-    while not group.any(group.first and time.perf_counter() - start > seconds):
+    while not group.any(group.is_first and time.perf_counter() - start > seconds):
         trainer.step(real)
         steps += 1
-    rate = steps * batch / (time.perf_counter() - start)
+    rate = steps * batch_size / (time.perf_counter() - start)
     sent = 4 * (2 * count_parameters(trainer.discriminator) + count_parameters(trainer.generator))
     return {"images_per_second": rate, "mib_of_gradients": sent / 2**20}
 
 
 def in_processes(size: str, processes: int, seconds: float) -> dict[str, float]:
-    """One measurement, by new processes; the first one's word counts."""
+    """Measure in new processes, and return what the first one measured."""
     port = str(free_port())
     command = [sys.executable, "-m", "benchmarks.processes", "--measure", size]
     command += [str(processes), str(seconds)]
-    place = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     started = [
         subprocess.Popen(
             command,
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **environment, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
         )
         for rank in range(processes)
     ]
     outputs = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
-        raise SystemExit(f"{size} in {processes} processes failed")
+        raise SystemExit(f"error: {size} in {processes} processes failed; see above")
     values: dict[str, float] = json.loads(outputs[0])
     return values
 

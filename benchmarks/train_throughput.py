@@ -27,7 +27,7 @@ from src.common.devices import choose_compute, choose_device, computes_in_bf16, 
 from src.config.compute import ComputeSettings
 from src.config.settings import load_settings
 from src.config.train import TrainSettings
-from src.models.flops import discriminator_flops, generator_flops, update_flops
+from src.models.flops import layer_flops, update_flops
 from src.training.trainer import Trainer
 
 Device = Literal["cpu", "cuda"]
@@ -39,14 +39,14 @@ MODULE = "benchmarks.train_throughput"
 SIZES = ("thesis", "spectral", "default")  # a file of networks/, or those of params.yaml
 PRECISIONS = ("fp32", "bf16")
 GEMM_SIDES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192)}
-# A step that is not recorded as a CUDA graph.
+# Precisions of a step that is not captured as a CUDA graph.
 LAUNCHED = {"fp32_launched": "fp32", "bf16_launched": "bf16"}
-WARM_UP = 5  # steps before those that are measured
-STEPS_BETWEEN = {"cpu": 1, "cuda": 10}  # looks at the clock, for which a GPU has to be waited for
+WARMUP_STEPS = 5  # steps before those that are measured
+STEPS_PER_TIMING = {"cpu": 1, "cuda": 10}  # reading the clock waits for the GPU
 
 
 def settings_of(size: str) -> tuple[TrainSettings, int]:
-    """The training settings of a size, and the side of its images."""
+    """Load the training settings of a size, and return them with the side of its images."""
     chosen = [] if size == "default" else settings_of_networks(size)
     overrides = [f"train.normal.{item}" for item in chosen]
     settings = load_settings(ROOT / "params.yaml", [*overrides, "preprocess.image_size=64"])
@@ -54,26 +54,29 @@ def settings_of(size: str) -> tuple[TrainSettings, int]:
 
 
 def flops_table(settings: TrainSettings, image_size: int) -> dict[str, dict[str, float]]:
-    """Nominal floating-point operations for one image: forward of each layer, and each update."""
-    return {
-        "generator": generator_flops(settings.generator, image_size),
-        "discriminator": discriminator_flops(settings.discriminator, image_size),
-        "updates": update_flops(settings, image_size),
-    }
+    """Count the nominal operations for one image: forward pass by layer, and step by update."""
+    return layer_flops(settings, image_size) | {"updates": update_flops(settings, image_size)}
 
 
 def measure_step(size: str, variant: str, seconds: float, device: Device) -> dict[str, float]:
-    """Images a second and the peak memory of the process or its GPU, over about ``seconds``."""
+    """Measure images a second and the peak memory in MiB of the process or its GPU.
+
+    Args:
+        size: one of ``SIZES``.
+        variant: "plain", a precision, or a key of ``LAUNCHED``.
+        seconds: how long to train.
+        device: what to train on.
+    """
     settings, image_size = settings_of(size)
-    where = torch.device(device)
+    torch_device = torch.device(device)
     trainer: PlainTrainer | Trainer
     if variant == "plain":
         torch.manual_seed(0)
-        torch.set_num_threads(len(os.sched_getaffinity(0)))  # as ours has
+        torch.set_num_threads(len(os.sched_getaffinity(0)))  # as the trainer's compute does
         trainer = PlainTrainer(
             settings,
-            PlainGenerator(settings.generator, image_size).to(where),
-            PlainDiscriminator(settings.discriminator, image_size).to(where),
+            PlainGenerator(settings.generator, image_size).to(torch_device),
+            PlainDiscriminator(settings.discriminator, image_size).to(torch_device),
         )
     else:
         precision = LAUNCHED.get(variant, variant)
@@ -87,16 +90,16 @@ def measure_step(size: str, variant: str, seconds: float, device: Device) -> dic
             }
         )
         trainer = Trainer(settings, image_size, choose_compute(chosen))
-    real = torch.rand(settings.batch_size, 1, image_size, image_size, device=where) * 2 - 1
-    for _ in range(WARM_UP):
+    real = torch.rand(settings.batch_size, 1, image_size, image_size, device=torch_device) * 2 - 1
+    for _ in range(WARMUP_STEPS):
         trainer.step(real)
-    wait_for(where)
+    wait_for(torch_device)
     steps, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
-        for _ in range(STEPS_BETWEEN[device]):
+        for _ in range(STEPS_PER_TIMING[device]):
             trainer.step(real)
             steps += 1
-        wait_for(where)
+        wait_for(torch_device)
     rate = steps * settings.batch_size / (time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device == "cuda":
@@ -105,36 +108,36 @@ def measure_step(size: str, variant: str, seconds: float, device: Device) -> dic
 
 
 def measure_gemm(precision: str, device: Device) -> dict[str, float]:
-    """GFLOP/s of square products, the fastest of two libraries, several sizes and repetitions.
+    """Measure the GFLOP/s of the fastest square matrix product: of libraries, sizes and repeats.
 
-    torch multiplies float32 by MKL, which leaves half of a processor of AMD unused; oneDNN, which
-    convolves, does not.
+    torch multiplies float32 by MKL, which leaves half of an AMD processor unused; oneDNN, which
+    computes the convolutions, does not.
     """
-    where = choose_device(device)
-    # As convolutions of float32 are, by default.
+    torch_device = choose_device(device)
+    # TF32 as for float32 convolutions, by default.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     best = 0.0
     for side in GEMM_SIDES[device]:
-        a, b = (torch.randn(side, side, device=where).to(kind) for _ in range(2))
+        a, b = (torch.randn(side, side, device=torch_device).to(dtype) for _ in range(2))
         for product in (torch.mm, _onednn_product) if device == "cpu" else (torch.mm,):
             for _ in range(8):
-                wait_for(where)
+                wait_for(torch_device)
                 start = time.perf_counter()
                 product(a, b)
-                wait_for(where)
+                wait_for(torch_device)
                 best = max(best, 2e-9 * side**3 / (time.perf_counter() - start))
     return {"gflops": best}
 
 
 def _onednn_product(a: Tensor, b: Tensor) -> Tensor:
-    """``a`` times the transpose of ``b``, by oneDNN."""
+    """Multiply ``a`` by the transpose of ``b`` with oneDNN."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
     return product
 
 
 def compare(rounds: int, seconds: float, device: Device) -> dict[str, Any]:
-    """All measurements, in turns; medians of the rates, the highest of peaks."""
+    """Run all measurements in turns; return medians of the rates and maxima of the peaks."""
     measured = PRECISIONS if computes_in_bf16(torch.device(device)) else ("fp32",)
     launched = [name for name, kind in LAUNCHED.items() if device == "cuda" and kind in measured]
     variants = ("plain", *measured, *launched)
@@ -185,12 +188,12 @@ def compare(rounds: int, seconds: float, device: Device) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print the tables."""
+    """Print the tables of operations and of results."""
     for size in SIZES:
         settings, image_size = settings_of(size)
         print(f"\n{size}: nominal MFLOP for one image, batch {settings.batch_size}")
-        for group, rows in flops_table(settings, image_size).items():
-            print(f"  {group}: " + ", ".join(f"{k} {v / 1e6:.1f}" for k, v in rows.items()))
+        for part, flops in flops_table(settings, image_size).items():
+            print(f"  {part}: " + ", ".join(f"{k} {v / 1e6:.1f}" for k, v in flops.items()))
     print(f"\n{'':21}{'images/s':>10}{'ratio':>8}{'GFLOP/s':>10}{'of peak':>9}{'MiB':>8}")
     for size in SIZES:
         plain = result[size]["plain"]

@@ -1,9 +1,9 @@
 """The library without the pipeline: load images, train, generate, judge.
 
 Run it with `python -m examples.walkthrough [FOLDER]`, or open it as a notebook whose working
-folder is the checkout: `# %%` begins a cell. FOLDER has images of one kind (or is a zip archive or
-.npy file of them); without it those that the pipeline collected are taken. A minute on one core;
-raise EPOCHS for images worth looking at.
+folder is the checkout: `# %%` begins a cell. FOLDER, which may be a zip archive or .npy file, has
+images of one kind; without it the images that the pipeline collected are used. It takes a minute on
+one core; raise EPOCHS for images worth looking at.
 """
 
 # %% Choose
@@ -21,10 +21,11 @@ from src.data.patients import Patients
 from src.metrics.extractors import load_extractor
 from src.metrics.features import extract_features
 from src.metrics.scores import FeatureSample, score_sets
-from src.models.networks import Discriminator, Generator, count_parameters
+from src.models.architectures import load_architecture
+from src.models.networks import count_parameters
 from src.models.sampling import draw_images, draw_latents
 from src.report.grids import png, tile
-from src.training.loop import Observer, train
+from src.training.loop import TrainingCallbacks, train
 
 EPOCHS = 3
 SIZE = 64  # pixels a side
@@ -33,12 +34,12 @@ OUT = Path("walkthrough")
 settings = load_settings(Path("params.yaml"), [f"train.normal.epochs={EPOCHS}"])
 compute = choose_compute(settings.compute)
 
-# %% Load images: uint8 (n, size, size), and whose each one is
-in_notebook = "ipykernel" in sys.modules  # whose own arguments are not for us
-given = sys.argv[1:] if not in_notebook else []
-folder = Path(given[0] if given else "data/images/train/NORMAL")
+# %% Load images: uint8 (n, size, size), and each one's patient
+in_notebook = "ipykernel" in sys.modules  # the arguments are the kernel's there
+arguments = sys.argv[1:] if not in_notebook else []
+folder = Path(arguments[0] if arguments else "data/images/train/NORMAL")
 if not folder.exists():
-    sys.exit(f"error: {folder}: there are no images; name a folder, or let `make demo` draw some")
+    sys.exit(f"error: there are no images, {folder}; name a folder, or run `make demo`")
 loaded = read_images(folder, SIZE)
 images = np.stack(loaded.images)
 patients = Patients.from_names(loaded.patient_ids)
@@ -46,8 +47,9 @@ print(f"{len(images)} images of {len(set(loaded.patient_ids))} patients")
 
 # %% Build networks
 networks = settings.train.normal
-generator = Generator(networks.generator, SIZE)
-discriminator = Discriminator(networks.discriminator, SIZE)
+classes = load_architecture(networks.architecture)
+generator = classes.generator(networks.generator, SIZE)
+discriminator = classes.discriminator(networks.discriminator, SIZE)
 print(f"{count_parameters(generator):,} and {count_parameters(discriminator):,} parameters")
 
 # %% Train
@@ -57,7 +59,9 @@ trained = train(
     images[half],
     networks,
     compute,
-    Observer(on_epoch=lambda losses: print(f"epoch {losses.epoch}: g {losses.g:.2f}")),
+    TrainingCallbacks(
+        on_epoch=lambda losses: print(f"epoch {losses.epoch}: g {losses.loss_g:.2f}")
+    ),
 )
 
 # %% Generate: image i of a seed is always the same

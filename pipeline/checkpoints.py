@@ -1,8 +1,8 @@
-"""Where the checkpoints of a training lie: `.checkpoints/<class>/<key>`, beside DVC's outputs.
+"""Folders of the trainings' checkpoints: `.checkpoints/<class>/<key>`, beside DVC's outputs.
 
-The key is a hash of all that the result of a training depends on, code, data, parameters, torch and
-the kind of device, but for `epochs`; so a changed parameter never goes on from another's state, and
-a longer training goes on from a shorter one.
+The key is a hash of all that the result of a training depends on except `epochs`: code, data,
+parameters, torch and the kind of device. So a training with changed parameters never resumes
+from another's state, and a longer training resumes from a shorter one.
 """
 
 import hashlib
@@ -22,12 +22,15 @@ from src.common.paths import HOME, PROJECT
 from src.config.settings import ClassName, Settings
 
 ROOT = HOME / ".checkpoints"
-KEPT = 8  # trainings of a class, those last used
-LOCK = "lock"
+MAX_KEPT = 8  # trainings of a class, those last used
+LOCK = "lock"  # file in each folder, locked while it is in use; its time is that of the last use
 
 
 def training_key(settings: Settings, name: ClassName, compute: Compute) -> str:
-    """What names the trainings of a class that one checkpoint may serve, 32 hexadecimal digits.
+    """Hash all that the result of a class's training depends on, except `epochs`.
+
+    Returns:
+        32 hexadecimal digits.
 
     Raises:
         UserError: if something that the training depends on is missing.
@@ -54,35 +57,35 @@ def training_key(settings: Settings, name: ClassName, compute: Compute) -> str:
 
 @contextmanager
 def checkpoint_folder(name: ClassName, key: str) -> Iterator[Path]:
-    """The folder of a key, for this process alone.
+    """Lock the folder of a key for this process, and remove the folders used longest ago.
 
-    Where another process is training the same (a queue of experiments may do so), there is a
-    second folder, and so on. Those that were not used for longest are removed.
+    While another process trains the same (a queue of experiments may do so), a second folder is
+    used, and so on.
     """
     number = 1
     while True:
         folder = ROOT / name / (key if number == 1 else f"{key}-{number}")
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # another training has just removed it as an old one
-            held = try_lock(folder / LOCK)
-            if held is not None:
+            lock = try_lock(folder / LOCK)
+            if lock is not None:
                 break
             number += 1
-    with held:
-        (folder / LOCK).touch()  # the time of its last use
+    with lock:
+        (folder / LOCK).touch()
         _prune(ROOT / name)
         yield folder
 
 
 def _prune(parent: Path) -> None:
-    """Remove all but the folders last used, and none that is in use."""
+    """Remove all but the ``MAX_KEPT`` folders last used, and none that is in use."""
     used: dict[Path, float] = {}
     for path in parent.glob(f"*/{LOCK}"):
         with suppress(FileNotFoundError):  # another training has just removed it
             used[path] = path.stat().st_mtime
-    for path in sorted(used, key=lambda path: used[path], reverse=True)[KEPT:]:
+    for path in sorted(used, key=lambda path: used[path], reverse=True)[MAX_KEPT:]:
         with suppress(FileNotFoundError):
-            held = try_lock(path)
-            if held is not None:
-                with held:
+            lock = try_lock(path)
+            if lock is not None:
+                with lock:
                     remove_folder(path.parent)

@@ -1,13 +1,12 @@
 """Stages train_normal and train_pneumonia: `python -m pipeline.train normal`.
 
-With `train.processes` above 1 the stage starts so many on this host. On several hosts torchrun
-starts them: `torchrun --nnodes 2 ... -m pipeline.train normal` on each.
+With `train.processes` above 1 the stage launches so many on this host. On several hosts torchrun
+launches them: `torchrun --nnodes 2 ... -m pipeline.train normal` on each.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
@@ -25,53 +24,70 @@ from src.common.paths import HOME, PARAMS, array_path, generator_path, model_fol
 from src.common.processes import end_with_parent, stop_requests
 from src.common.progress import Progress
 from src.config.settings import ClassName, Settings, load_settings
+from src.models.architectures import load_architecture
 from src.models.flops import forward_flops
 from src.models.io import Origin, save_generator
-from src.models.networks import Discriminator, Generator, count_parameters
+from src.models.networks import count_parameters
 from src.report.grids import png, tile
 from src.tracking.runs import archive_run
 from src.training.checkpoints import Checkpoints
-from src.training.distributed import ALONE, Group
-from src.training.launch import INTERRUPTED, Place, launch, place_in_torchrun
-from src.training.loop import EpochLosses, Observer, Safeguards, steps_per_epoch, train
-
-ALONE_HERE = Place(rank=0, local_rank=0, local_size=1)
+from src.training.distributed import SINGLE_PROCESS, ProcessGroup
+from src.training.launch import INTERRUPTED, find_worker, launch
+from src.training.loop import (
+    EpochLosses,
+    Safeguards,
+    TrainingCallbacks,
+    TrainResult,
+    steps_per_epoch,
+    train,
+)
 
 
 def start(name: ClassName) -> None:
-    """Train a class in this process, or in several that it starts or is one of."""
+    """Train a class in this process, in several that it launches, or as one of those."""
     settings = load_settings(PARAMS)
-    place = place_in_torchrun()
-    if place is not None:
-        end_with_parent()
-    if place is None and settings.train.processes > 1:
-        # What can be refused is refused here, once.
-        chosen, processes = settings.train_of(name), settings.train.processes
-        compute = choose_compute(settings.compute, local_size=processes)
-        training_key(settings, name, compute)
-        steps_per_epoch(len(read_array(array_path(name, "train"))), chosen.batch_size)
-        networks = (
-            Generator(chosen.generator, settings.preprocess.image_size),
-            Discriminator(chosen.discriminator, settings.preprocess.image_size),
-        )
-        Group(0, processes).check_networks(networks)
-        launch("pipeline.train", [name], processes)
+    worker = find_worker()
+    if worker is None and settings.train.processes > 1:
+        check_before_launch(settings, name)
+        launch("pipeline.train", [name], settings.train.processes)
         return
-    where = place or ALONE_HERE
-    compute = choose_compute(settings.compute, where.local_rank, where.local_size)
+    if worker is None:
+        compute = choose_compute(settings.compute)
+        key = training_key(settings, name, compute)
+        train_as_first(settings, name, compute, key, SINGLE_PROCESS)
+        return
+    end_with_parent()
+    compute = choose_compute(settings.compute, worker.local_rank, worker.local_size)
     key = training_key(settings, name, compute)
-    if place is None:
-        lead(settings, name, compute, key, ALONE)
-        return
-    with Group.joined(compute.device, place.meeting) as group:
+    with ProcessGroup.init(compute.device, worker.rendezvous_file) as group:
         group.check_same("parameters, data and code", key)
-        if group.first:
-            lead(settings, name, compute, key, group)
+        if group.is_first:
+            train_as_first(settings, name, compute, key, group)
         else:
-            follow(settings, name, compute, group)
+            train_as_other(settings, name, compute, group)
 
 
-def lead(settings: Settings, name: ClassName, compute: Compute, key: str, group: Group) -> None:
+def check_before_launch(settings: Settings, name: ClassName) -> None:
+    """Refuse here, and once, what each of several processes would refuse.
+
+    Raises:
+        UserError: if something is missing, or if the processes cannot train together.
+    """
+    train_settings, image_size = settings.train_of(name), settings.preprocess.image_size
+    compute = choose_compute(settings.compute, local_size=settings.train.processes)
+    training_key(settings, name, compute)
+    steps_per_epoch(len(read_array(array_path(name, "train"))), train_settings.batch_size)
+    classes = load_architecture(train_settings.architecture)
+    networks = (
+        classes.generator(train_settings.generator, image_size),
+        classes.discriminator(train_settings.discriminator, image_size),
+    )
+    ProcessGroup(0, settings.train.processes).check_networks(networks)
+
+
+def train_as_first(
+    settings: Settings, name: ClassName, compute: Compute, key: str, group: ProcessGroup
+) -> None:
     """Train as the only or first process, which keeps checkpoints, tracks and writes."""
     with checkpoint_folder(name, key) as folder:
         checkpoints = Checkpoints(folder)
@@ -88,66 +104,126 @@ def lead(settings: Settings, name: ClassName, compute: Compute, key: str, group:
         archive_run(HOME, work)
 
 
-def follow(settings: Settings, name: ClassName, compute: Compute, group: Group) -> None:
+def train_as_other(
+    settings: Settings, name: ClassName, compute: Compute, group: ProcessGroup
+) -> None:
     """Train as one of the other processes, which write nothing."""
     images = read_array(array_path(name, "train"))
     safeguards = _safeguards(settings, None)
     with stop_requests() as stops:
-        observer = Observer(should_stop=lambda: bool(stops))
+        callbacks = TrainingCallbacks(should_stop=lambda: bool(stops))
         try:
-            train(images, settings.train_of(name), compute, observer, safeguards, group)
-        except UserError:  # the first process meets these too, and tells
+            train(images, settings.train_of(name), compute, callbacks, safeguards, group)
+        except UserError:  # the first process meets these too, and reports them
             sys.exit(1)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
 
 
 def train_class(
-    stage: Stage, name: ClassName, compute: Compute, checkpoints: Checkpoints, group: Group
+    stage: Stage, name: ClassName, compute: Compute, checkpoints: Checkpoints, group: ProcessGroup
 ) -> None:
-    """Write models/<class> and the metrics."""
+    """Train a class, and write models/<class> and the metrics."""
     settings = stage.settings.train_of(name)
     images = read_array(array_path(name, "train"))
     steps = steps_per_epoch(len(images), settings.batch_size)
+    _report_start(stage, name, compute, group, len(images), steps)
+    total = settings.epochs * steps * settings.batch_size
+    with Progress(f"train {name}", total, "images") as progress, stop_requests() as stops:
+        callbacks = _callbacks(stage, name, steps, progress, checkpoints, stops)
+        safeguards = _safeguards(stage.settings, checkpoints)
+        result = train(images, settings, compute, callbacks, safeguards, group)
+    _write_results(stage, name, images, result)
+    _write_metrics(stage, name, images, steps, result)
+    last = result.history[-1]
+    logger.info(
+        f"{name}: last losses g {last.loss_g:.3f}, d1 {last.loss_d_fake:.3f}, "
+        f"d2 {last.loss_d_real:.3f}"
+    )
+
+
+def _report_start(
+    stage: Stage, name: ClassName, compute: Compute, group: ProcessGroup, images: int, steps: int
+) -> None:
+    """Log what is trained, and on what."""
+    settings = stage.settings.train_of(name)
     for choice, value in compute.describe().items():
         stage.run.set_tag(f"compute.{choice}", value)
     stage.run.set_tag("compute.processes", str(group.size))
     together = f" in {group.size} processes" if group.size > 1 else ""
     logger.info(
-        f"{name}: {len(images)} images, {settings.epochs} epochs of {steps} batches of "
+        f"{name}: {images} images, {settings.epochs} epochs of {steps} batches of "
         f"{settings.batch_size} on {compute.device} in {compute.precision}{together}"
     )
 
+
+def _callbacks(
+    stage: Stage,
+    name: ClassName,
+    steps: int,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    stops: list[int],
+) -> TrainingCallbacks:
+    """Make the callbacks that show progress, log losses and samples, and stop on request."""
+    settings = stage.settings.train_of(name)
+
     def on_epoch(losses: EpochLosses) -> None:
-        stage.run.log_metrics({"g": losses.g, "d1": losses.d1, "d2": losses.d2}, losses.epoch)
+        values = {"g": losses.loss_g, "d1": losses.loss_d_fake, "d2": losses.loss_d_real}
+        stage.run.log_metrics(values, losses.epoch)
 
     def on_samples(epoch: int, samples: NDArray[np.uint8]) -> None:
         stage.run.log_image("samples", tile(samples, settings.samples.columns), epoch)
 
-    whole = settings.epochs * steps * settings.batch_size
-    progress = Progress(f"train {name}", whole, "images")
-
     def on_resume(epoch: int, batches: int, seen: int) -> None:
         progress.resume(seen)
-        if checkpoints.continues_finished:
+        if checkpoints.extends_finished:
             logger.info(f"{name}: going on from the finished training of {epoch - 1} epochs")
             stage.run.set_tag("continues.epochs", str(epoch - 1))
             return
-        done = f"{batches} of {steps} batches of epoch {epoch}" if seen < whole else "all epochs"
+        is_partial = seen < progress.total
+        done = f"{batches} of {steps} batches of epoch {epoch}" if is_partial else "all epochs"
         logger.info(f"{name}: going on from a checkpoint, with {done} done")
         stage.run.set_tag("resumed.after", done)
 
-    with progress, stop_requests() as stops:
-        observer = Observer(
-            progress.advance, on_epoch, on_samples, on_resume, _stopper(stops, checkpoints)
-        )
-        safeguards = _safeguards(stage.settings, checkpoints)
-        result = train(images, settings, compute, observer, safeguards, group)
+    announced: list[bool] = []
 
-    place = model_folder(name)
-    history = pd.DataFrame([asdict(losses) for losses in result.history])
-    write_table(place / "history.csv", history)
-    with atomic_folder(place / "samples") as samples_folder:
+    def should_stop() -> bool:
+        if stops and not announced:
+            announced.append(True)
+            logger.info(
+                f"stopping: the state is kept in {checkpoints.folder}; `dvc repro` goes on from it"
+            )
+        return bool(stops)
+
+    return TrainingCallbacks(progress.advance, on_epoch, on_samples, on_resume, should_stop)
+
+
+def _safeguards(settings: Settings, checkpoints: Checkpoints | None) -> Safeguards:
+    """Return the safeguards that the parameters describe."""
+    shared = settings.train
+    return Safeguards(
+        checkpoints,
+        shared.checkpoint_interval_seconds,
+        shared.on_divergence,
+        shared.collapse_patience,
+    )
+
+
+def _write_results(
+    stage: Stage, name: ClassName, images: NDArray[np.uint8], result: TrainResult
+) -> None:
+    """Write the losses, the sample grids and the generator to models/<class>."""
+    settings = stage.settings.train_of(name)
+    folder = model_folder(name)
+    # The columns have the thesis's names.
+    history = pd.DataFrame(
+        [(row.epoch, row.loss_g, row.loss_d_fake, row.loss_d_real) for row in result.history],
+        columns=["epoch", "g", "d1", "d2"],
+    )
+    write_table(folder / "history.csv", history)
+    stage.run.log_file(folder / "history.csv")
+    with atomic_folder(folder / "samples") as samples_folder:
         for epoch, samples in result.samples.items():
             grid = tile(samples, settings.samples.columns)
             (samples_folder / f"epoch_{epoch:05d}.png").write_bytes(png(grid))
@@ -159,7 +235,14 @@ def train_class(
         training=settings.model_dump(mode="json"),
     )
     save_generator(generator_path(name), result.generator, origin)
-    final = result.history[-1]
+
+
+def _write_metrics(
+    stage: Stage, name: ClassName, images: NDArray[np.uint8], steps: int, result: TrainResult
+) -> None:
+    """Write reports/metrics/train_<class>.json."""
+    settings = stage.settings.train_of(name)
+    last = result.history[-1]
     stage.write_metrics(
         f"train_{name}",
         {
@@ -171,37 +254,9 @@ def train_class(
             "discriminator_parameters": count_parameters(result.discriminator),
             "mflop_per_image": forward_flops(settings, images.shape[-1]) / 1e6,
             "loss": settings.loss,
-            "last_losses": {"g": final.g, "d1": final.d1, "d2": final.d2},
+            "last_losses": {"g": last.loss_g, "d1": last.loss_d_fake, "d2": last.loss_d_real},
         },
     )
-    stage.run.log_file(place / "history.csv")
-    logger.info(f"{name}: last losses g {final.g:.3f}, d1 {final.d1:.3f}, d2 {final.d2:.3f}")
-
-
-def _safeguards(settings: Settings, checkpoints: Checkpoints | None) -> Safeguards:
-    """The safeguards that the parameters name."""
-    shared = settings.train
-    return Safeguards(
-        checkpoints,
-        shared.checkpoint_interval_seconds,
-        shared.on_divergence,
-        shared.collapse_patience,
-    )
-
-
-def _stopper(stops: list[int], checkpoints: Checkpoints) -> Callable[[], bool]:
-    """Whether to stop; it says so, the first time."""
-    told: list[bool] = []
-
-    def should_stop() -> bool:
-        if stops and not told:
-            told.append(True)
-            logger.info(
-                f"stopping: the state is kept in {checkpoints.folder}; `dvc repro` goes on from it"
-            )
-        return bool(stops)
-
-    return should_stop
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,9 +31,9 @@ from .config.settings import ClassName, load_settings
 from .data.classes import CLASSES
 from .data.dataset import train_sets
 from .metrics.extractors import choose_extractor
-from .models.export import facts_of
-from .models.interpolation import FORMATS, animation, walk
-from .models.io import SavedGenerator, load_generator
+from .models.export import describe_generator
+from .models.interpolation import FORMATS, encode_animation, interpolate_loop
+from .models.io import LoadedGenerator, load_generator
 from .models.sampling import (
     BATCH,
     LEAST_TRUNCATION,
@@ -58,10 +58,10 @@ NAME = "synthetic"  # how our files begin
 class Drawn:
     """What a generator draws from a seed."""
 
-    def __init__(self, saved: SavedGenerator, device: torch.device, arguments: argparse.Namespace):
+    def __init__(self, saved: LoadedGenerator, device: torch.device, arguments: argparse.Namespace):
         self.saved = saved
         self.seed, self.truncation = arguments.seed, arguments.truncation
-        self.facts: dict[str, Any] = facts_of(saved)
+        self.facts: dict[str, Any] = describe_generator(saved)
         self._device = device
 
     @property
@@ -271,9 +271,9 @@ def _write_grid(drawn: Drawn, file: Path, count: int) -> None:
 def _write_walk(drawn: Drawn, file: Path, count: int, frames: int) -> None:
     """A walk through the first images."""
     stops = min(count, STOPS_MOST)
-    images = drawn.images(walk(drawn.latents(range(stops)), frames))
+    images = drawn.images(interpolate_loop(drawn.latents(range(stops)), frames))
     facts = drawn.facts_of(0) | {"index": f"0 to {stops - 1}, and between"}
-    write_file(file, animation(images, file.suffix.lower(), text_chunks(facts)))
+    write_file(file, encode_animation(images, file.suffix.lower(), text_chunks(facts)))
     logger.info(f"{drawn.label}: {len(images)} frames through {stops} images in {file}")
 
 

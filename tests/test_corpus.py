@@ -32,8 +32,8 @@ from src.config.settings import Settings, load_settings
 from src.data import archive
 from src.data.preprocess import preprocess_images
 from src.data.sources import collect_images
+from src.models.initialization import initialize
 from src.models.io import Origin, save_generator
-from src.models.layers import initialize
 from src.models.networks import Generator
 from src.tracking import find_generator as model_source
 from tests.conftest import ROOT, Hostile, kaggle_files, png_bytes

@@ -15,8 +15,8 @@ from src.common.files import sha256_of_array
 from src.config.settings import Settings
 from src.data.image_files import read_images
 from src.generate import main
+from src.models.initialization import initialize
 from src.models.io import Origin, save_generator
-from src.models.layers import initialize
 from src.models.networks import Generator
 from src.tracking import find_generator as model_source
 

@@ -9,7 +9,10 @@ from itertools import chain
 
 from ..metrics.inception import LAST_LAYER
 from ..metrics.resizing import RESIZES, SCALINGS
-from ..models.layers import INITIALIZATIONS, NORMALIZATIONS, UPSAMPLINGS
+from ..models.architectures import ARCHITECTURES
+from ..models.initialization import INITIALIZATIONS
+from ..models.layers import UPSAMPLINGS
+from ..models.normalization import NORMALIZATIONS
 from ..training.augmentation import AUGMENTATIONS
 from ..training.losses import LOSSES
 from ..training.optimizers import OPTIMIZERS
@@ -49,7 +52,8 @@ def check_training(train: TrainSettings) -> None:
 
 def _unknown_names(train: TrainSettings) -> Iterator[str]:
     """Names that are in no table."""
-    choices = [
+    choices: Choices = [
+        ("architecture", train.architecture, ARCHITECTURES),
         ("generator.upsampling", train.generator.upsampling, UPSAMPLINGS),
         ("generator.normalization", train.generator.normalization, NORMALIZATIONS),
         ("discriminator.normalization", train.discriminator.normalization, NORMALIZATIONS),
@@ -71,14 +75,14 @@ def _unknown(choices: Choices) -> Iterator[str]:
 def _combinations(train: TrainSettings) -> Iterator[str]:
     """Choices that exist but make no sense together."""
     for kernel, stride in zip(train.generator.kernels, train.generator.strides, strict=True):
-        if UPSAMPLINGS[train.generator.upsampling].width(kernel, stride) < stride:
+        if UPSAMPLINGS[train.generator.upsampling].footprint(kernel, stride) < stride:
             yield f"generator.kernels: a kernel of {kernel} leaves holes at stride {stride}"
     loss = LOSSES[train.loss]
-    if train.label_smoothing and not loss.smooths:
+    if train.label_smoothing and not loss.has_labels:
         yield f"label_smoothing: the {train.loss} loss has no labels; set it to 0"
-    if loss.needs_penalty and not train.gradient_penalty:
+    if loss.needs_gradient_penalty and not train.gradient_penalty:
         yield f"gradient_penalty: the {train.loss} loss needs one above 0; 10 is usual"
-    if loss.needs_penalty and train.discriminator_updates == "apart":
+    if loss.needs_gradient_penalty and train.discriminator_updates == "apart":
         yield (
             f"discriminator_updates: the {train.loss} loss compares real and generated images; "
             "set it to together"

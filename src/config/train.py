@@ -110,8 +110,9 @@ class SampleSettings(Section):
 
 
 class TrainSettings(Section):
-    """One class's networks and schedule; ``choices.py`` knows the names that may be chosen."""
+    """One class's networks and schedule; ``checks.py`` knows the names that may be chosen."""
 
+    architecture: str
     generator: GeneratorSettings
     discriminator: DiscriminatorSettings
     initialization: str

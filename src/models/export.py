@@ -9,44 +9,49 @@ import torch
 
 from ..common.errors import UserError
 from ..data.credits import CREDITS
-from .io import SavedGenerator
+from .io import LoadedGenerator
 from .sampling import BATCH, FACTS, NETWORK
 
 
-def facts_of(saved: SavedGenerator) -> dict[str, str]:
-    """What every image that it draws says of it.
+def describe_generator(loaded: LoadedGenerator) -> dict[str, str]:
+    """Describe a generator by the facts that every image drawn from it carries.
+
+    Returns:
+        class, model_sha256, data (the credit for the train images) and licence.
 
     Raises:
-        UserError: if nobody knows to whom its images are due.
+        UserError: if the licence of its train images is not known.
     """
-    credit = CREDITS.get(saved.origin.source)
+    credit = CREDITS.get(loaded.origin.source)
     if credit is None:
-        raise UserError(f"{saved.file}: it learnt from the unknown source {saved.origin.source!r}")
+        raise UserError(
+            f"{loaded.file}: its images are of the unknown source {loaded.origin.source!r}"
+        )
     return {
-        "class": saved.origin.label,
-        "model_sha256": saved.sha256,
+        "class": loaded.origin.label,
+        "model_sha256": loaded.sha256,
         "data": credit.source,
         "licence": credit.licence,
     }
 
 
-def export_generator(saved: SavedGenerator, texts: dict[str, str], out: Path) -> None:
-    """Write what ``src.models.sampling`` draws from, and the generator's own file.
+def export_generator(loaded: LoadedGenerator, texts: dict[str, str], out: Path) -> None:
+    """Write the network and facts that ``sampling.py`` reads, and copy the generator's own file.
 
     Args:
-        saved: on the CPU.
-        texts: other files to put beside it, by name.
-        out: a folder, made if needed.
+        loaded: the generator, on the CPU.
+        texts: contents of further text files, by file name.
+        out: the folder to write to; it is made if needed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    latent = saved.network.settings.latent_dim
-    program = torch.export.export(saved.network, (torch.zeros(BATCH, latent),))
+    latent = loaded.network.settings.latent_dim
+    program = torch.export.export(loaded.network, (torch.zeros(BATCH, latent),))
     # Through memory, since torch has errors of its own for a full disk.
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     (out / NETWORK).write_bytes(buffer.getvalue())
-    facts = facts_of(saved) | {"latent": latent, "image_size": saved.network.image_size}
+    facts = describe_generator(loaded) | {"latent": latent, "image_size": loaded.network.image_size}
     (out / FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    shutil.copyfile(saved.file, out / "generator.pt")
+    shutil.copyfile(loaded.file, out / "generator.pt")
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")

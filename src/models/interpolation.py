@@ -1,4 +1,4 @@
-"""A walk through a generator's latent space, as an animated picture."""
+"""Interpolation between latents of a generator, and its images as an animation."""
 
 import io
 from collections.abc import Mapping
@@ -8,54 +8,57 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 Latents = NDArray[np.float32]
-MILLISECONDS = 60  # that a frame is shown
+FRAME_MILLISECONDS = 60
 FORMATS = {".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}
 
 
-def walk(stops: Latents, frames: int) -> Latents:
-    """Latents on the way from each stop to the next, and from the last back to the first.
+def interpolate_loop(latents: Latents, frames: int) -> Latents:
+    """Interpolate from each latent to the next, and from the last back to the first.
 
-    On great circles, with lengths in between, since noise of a normal distribution lies near a
-    sphere and a straight way would cross its empty middle (White, 2016).
+    Spherically, and linearly in length: normal noise lies near a sphere, whose empty middle a
+    straight line would cross (White, 2016).
 
     Args:
-        stops: two or more, (n, width).
-        frames: of each way.
+        latents: two or more, (n, latent_dim).
+        frames: latents from each one up to the next.
 
     Returns:
-        (n * frames, width), the stops among them.
+        (n * frames, latent_dim), with the given ones among them.
     """
-    ways = zip(stops, np.roll(stops, -1, axis=0), strict=True)
-    shares = np.arange(frames) / frames
-    return np.concatenate([_between(start, end, shares) for start, end in ways])
+    pairs = zip(latents, np.roll(latents, -1, axis=0), strict=True)
+    t = np.arange(frames) / frames
+    return np.concatenate([_interpolate(start, end, t) for start, end in pairs])
 
 
-def _between(start: Latents, end: Latents, shares: NDArray[np.float64]) -> Latents:
-    """Points on the way at ``shares`` of it."""
+def _interpolate(start: Latents, end: Latents, t: NDArray[np.float64]) -> Latents:
+    """Interpolate two latents (latent_dim,) at ``t`` in [0, 1], (frames,)."""
+    t = t[:, None]
     a, b = start.astype(np.float64), end.astype(np.float64)
     length_a, length_b = np.linalg.norm(a), np.linalg.norm(b)
     if not length_a or not length_b:
-        return (a + shares[:, None] * (b - a)).astype(np.float32)
+        return (a + t * (b - a)).astype(np.float32)
     angle = np.arccos(np.clip(a @ b / (length_a * length_b), -1, 1))
-    t = shares[:, None]
-    # Where they point the same way, sin(x) / sin(angle) is x / angle.
-    near = angle < 1e-6
-    first = 1 - t if near else np.sin((1 - t) * angle) / np.sin(angle)
-    second = t if near else np.sin(t * angle) / np.sin(angle)
+    # For small angles sin(x) / sin(angle) is x / angle.
+    is_small = angle < 1e-6
+    first = 1 - t if is_small else np.sin((1 - t) * angle) / np.sin(angle)
+    second = t if is_small else np.sin(t * angle) / np.sin(angle)
     lengths = (1 - t) * length_a + t * length_b
     return ((first * a / length_a + second * b / length_b) * lengths).astype(np.float32)
 
 
-def animation(frames: NDArray[np.uint8], suffix: str, texts: Mapping[str, str]) -> bytes:
-    """Grey frames (n, h, w) as an endless animation that holds ``texts``.
+def encode_animation(frames: NDArray[np.uint8], suffix: str, texts: Mapping[str, str]) -> bytes:
+    """Encode frames as an endless animation.
 
     Args:
-        frames: two or more.
-        suffix: one of ``FORMATS``.
-        texts: what the file says of itself, by keyword.
+        frames: two or more grey images, uint8 (n, h, w).
+        suffix: of the file, a key of ``FORMATS``.
+        texts: metadata that the file will hold, by keyword.
+
+    Returns:
+        the content of the file.
     """
     pictures = [Image.fromarray(frame) for frame in frames]
-    said = "; ".join(f"{name}: {text}" for name, text in texts.items())
+    comment = "; ".join(f"{name}: {text}" for name, text in texts.items())
     buffer = io.BytesIO()
     options: dict[str, object] = {}
     if suffix == ".png":
@@ -64,16 +67,16 @@ def animation(frames: NDArray[np.uint8], suffix: str, texts: Mapping[str, str]) 
             info.add_itxt(name, text)
         options["pnginfo"] = info
     elif suffix == ".gif":
-        options["comment"] = said.encode()
+        options["comment"] = comment.encode()
     else:
-        options["xmp"] = said.encode()
+        options["xmp"] = comment.encode()
         options["lossless"] = True
     pictures[0].save(
         buffer,
         format=FORMATS[suffix],
         save_all=True,
         append_images=pictures[1:],
-        duration=MILLISECONDS,
+        duration=FRAME_MILLISECONDS,
         loop=0,
         **options,
     )

@@ -1,10 +1,9 @@
-"""Files of generators: weights, the description that rebuilds the network, and its origin."""
+"""Generator files: weights, the description that rebuilds the network, and its origin."""
 
 import hashlib
 import io
 import zipfile
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,12 +17,14 @@ from ..common.paths import generator_path
 from ..config.renames import with_new_names
 from ..config.train import GeneratorSettings
 from ..data.classes import CLASSES
-from .networks import Generator
+from .architectures import ARCHITECTURES, load_architecture
+from .networks import Generator, count_parameters
 
-LARGEST_SIDE = 512  # of what a file of a generator draws; `preprocess.image_size` is no larger
+MAX_IMAGE_SIZE = 512  # pixels a side that a file may ask for; `preprocess.image_size` is no larger
 
 
-def _known(label: str) -> str:
+def _check_label(label: str) -> str:
+    """Return the label of a class, or raise ValueError."""
     if label not in CLASSES:
         raise ValueError(f"{label!r} is none of {', '.join(CLASSES)}")
     return label
@@ -31,28 +32,32 @@ def _known(label: str) -> str:
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Origin:
-    """Where a generator comes from; it is kept in its file, and what it draws is named by it."""
+    """What a generator was trained on and how; its file holds this."""
 
-    label: Annotated[str, AfterValidator(_known)]  # the class of its images
-    source: str  # of the images that it learnt from, as data.source names it
-    images: int  # that it learnt from
-    images_sha256: str  # of the array of those images
-    training: dict[str, JsonValue]  # the parameters of its training
+    label: Annotated[str, AfterValidator(_check_label)]  # the class of its images
+    source: str  # of the train images, a value of data.source
+    images: int  # number of train images
+    images_sha256: str  # of the array of train images
+    training: dict[str, JsonValue]  # the parameters train.<class>
 
 
 @dataclass(frozen=True)
-class SavedGenerator:
+class LoadedGenerator:
     """A generator as its file describes it."""
 
     network: Generator  # in eval mode
     origin: Origin
-    file: Path  # where it was read
-    sha256: str  # of the file
+    file: Path  # that it was read from
+    sha256: str  # of that file
 
 
 def save_generator(path: Path, network: Generator, origin: Origin) -> None:
-    """Write the weights, with the description that rebuilds the network, as plain tensors."""
+    """Write a generator's weights, the description that rebuilds it, and its origin to ``path``.
+
+    The file holds plain tensors, numbers and texts.
+    """
     content: dict[str, Any] = {
+        "architecture": network.architecture,
         "settings": network.settings.model_dump(mode="json"),
         "image_size": network.image_size,
         "origin": asdict(origin),
@@ -64,8 +69,10 @@ def save_generator(path: Path, network: Generator, origin: Origin) -> None:
     write_file(path, buffer.getvalue())
 
 
-def load_generator(path: Path, device: torch.device) -> SavedGenerator:
+def load_generator(path: Path, device: torch.device) -> LoadedGenerator:
     """Rebuild a saved generator in eval mode on ``device``; no code in the file is run.
+
+    Files of earlier versions, with the parameters' old names and no architecture, load too.
 
     Raises:
         UserError: if the file is missing, damaged, or not a generator of this project.
@@ -84,21 +91,23 @@ def load_generator(path: Path, device: torch.device) -> SavedGenerator:
         settings = GeneratorSettings.model_validate(
             with_new_names(content["settings"], "train.*.generator"), strict=False
         )
-        image_size, weights = int(content["image_size"]), content["weights"]
-        _check_size(settings, image_size, len(data))
-        network = Generator(settings, image_size)
-        network.load_state_dict(weights)
+        image_size = int(content["image_size"])
+        # Before architectures had names there was one.
+        kind = _generator_class(content.get("architecture", "dcgan"))
+        _check_size(kind, settings, image_size, len(data))
+        network = kind(settings, image_size)
+        network.load_state_dict(content["weights"])
         origin = Origin(**content["origin"])
         origin = replace(origin, training=with_new_names(origin.training, "train.*"))
     except Exception as error:  # whatever a damaged or foreign file makes torch raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is not a generator of this project: {reason}") from error
     digest = hashlib.sha256(data).hexdigest()
-    return SavedGenerator(network.to(device).eval(), origin, path, digest)
+    return LoadedGenerator(network.to(device).eval(), origin, path, digest)
 
 
 def _check_entries(data: bytes) -> None:
-    """Refuse an archive whose entries are packed and may unpack to any size; torch packs none.
+    """Refuse an archive with compressed entries, which may unpack to any size; torch's have none.
 
     Raises:
         ValueError: with both sizes.
@@ -109,26 +118,35 @@ def _check_entries(data: bytes) -> None:
         raise ValueError(f"its {len(data)} bytes would unpack to {unpacked}")
 
 
-def _check_size(settings: GeneratorSettings, image_size: int, size: int) -> None:
+def _generator_class(architecture: str) -> type[Generator]:
+    """Return the generator's class of an architecture.
+
+    Raises:
+        ValueError: if there is no such architecture.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"its architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}")
+    return load_architecture(architecture).generator
+
+
+def _check_size(
+    kind: type[Generator], settings: GeneratorSettings, image_size: int, file_bytes: int
+) -> None:
     """Refuse a description that asks for more memory than a file of its size, or any, is worth.
 
     Raises:
         ValueError: with both numbers of values.
     """
-    if not 0 < image_size <= LARGEST_SIDE:
+    if not 0 < image_size <= MAX_IMAGE_SIZE:
         raise ValueError(f"it draws images of {image_size} pixels a side")
     settings.check_image_size(image_size)
-    held = size // torch.float32.itemsize
-    widths = (settings.base_channels, *settings.channels, 1)
-    kernels = (*settings.kernels, settings.output_kernel)
-    asked = settings.latent_dim * settings.base_size(
-        image_size
-    ) ** 2 * settings.base_channels + sum(
-        kernel**2 * before * after
-        for (before, after), kernel in zip(pairwise(widths), kernels, strict=True)
-    )
-    if asked > held:
-        raise ValueError(f"it describes {asked} weights and holds {held} at most")
+    # Normalisation adds few values, and spectral normalisation does not work on the meta device.
+    bare = settings.model_copy(update={"normalization": "none"})
+    with torch.device("meta"):  # has shapes and takes no memory
+        described = count_parameters(kind(bare, image_size))
+    held = file_bytes // torch.float32.itemsize
+    if described > held:
+        raise ValueError(f"it describes {described} weights and holds {held} at most")
 
 
 def load_generators(device: torch.device) -> dict[str, Generator]:

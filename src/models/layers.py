@@ -1,4 +1,4 @@
-"""Layers with TensorFlow's "same" padding, normalisation, and what draws from explicit generators.
+"""Convolutions with TensorFlow's "same" padding, and dropout from an explicit generator.
 
 Keras pads so that a layer's output has ``ceil(input / stride)`` pixels, and puts an odd pixel of
 padding at the right and bottom; torch pads both sides alike. The thesis's networks need the
@@ -6,15 +6,11 @@ former.
 """
 
 import functools
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
-
-Network = TypeVar("Network", bound=nn.Module)
-SPECTRAL_STEPS = 15  # of the power method before training; it then goes on by one a step
 
 
 class SameConv2d(nn.Conv2d):
@@ -31,20 +27,21 @@ class SameConv2d(nn.Conv2d):
         self._kernel, self._stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, in, h, w) to (n, out, ceil(h / stride), ceil(w / stride))."""
+        """Convolve (n, in, h, w) to (n, out, ceil(h / stride), ceil(w / stride))."""
         height, width = (-(-size // self._stride) for size in x.shape[2:])
-        above, before = self._missing(x.shape[2], height), self._missing(x.shape[3], width)
+        top = self._missing_pixels(x.shape[2], height)
+        left = self._missing_pixels(x.shape[3], width)
         # A slice, even of everything, would copy the gradient.
-        if min(above, before) < 0:
-            x = x[:, :, max(-above, 0) :, max(-before, 0) :]
-        padding = (max(above + 1, 0) // 2, max(before + 1, 0) // 2)
+        if min(top, left) < 0:
+            x = x[:, :, max(-top, 0) :, max(-left, 0) :]
+        padding = (max(top + 1, 0) // 2, max(left + 1, 0) // 2)
         y = F.conv2d(x, self.weight, self.bias, self.stride, padding)
         # At stride 1 an even kernel makes one pixel more.
         return y if y.shape[2:] == (height, width) else y[:, :, :height, :width]
 
-    def _missing(self, size: int, out: int) -> int:
-        """Pixels that ``size`` lacks for ``out`` windows; negative where some are not used."""
-        return (out - 1) * self._stride + self._kernel - size
+    def _missing_pixels(self, size: int, windows: int) -> int:
+        """Count the pixels that ``size`` lacks for so many windows; negative if some are unused."""
+        return (windows - 1) * self._stride + self._kernel - size
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
@@ -56,31 +53,33 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
         super().__init__(in_channels, out_channels, kernel, stride)
-        extra = self.width(kernel, stride) - stride
+        extra = self.footprint(kernel, stride) - stride
         # torch crops both sides alike; an odd pixel more is cropped at the end by hand.
         self._padding, self._crop = extra // 2, extra % 2
 
     @staticmethod
-    def width(kernel: int, stride: int) -> int:
-        """Pixels a side that one pixel of the input reaches in the output."""
+    def footprint(kernel: int, stride: int) -> int:
+        """Return the pixels a side that one pixel of the input reaches in the output."""
         return kernel
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(n, in, h, w) to (n, out, h * stride, w * stride)."""
+        """Enlarge (n, in, h, w) to (n, out, h * stride, w * stride)."""
         if output_size is not None:
             raise ValueError("the output size follows from the stride")
         assert self.bias is not None
-        y = F.conv_transpose2d(x, self._spread(), self.bias.detach(), self.stride, self._padding)
+        y = F.conv_transpose2d(
+            x, self._effective_kernel(), self.bias.detach(), self.stride, self._padding
+        )
         y = _BiasGradient.apply(y, self.bias)
         return y[:, :, : y.shape[2] - 1, : y.shape[3] - 1] if self._crop else y
 
-    def _spread(self) -> Tensor:
-        """What a pixel of the input adds to the output, (in, out, width, width)."""
+    def _effective_kernel(self) -> Tensor:
+        """Return what a pixel of the input adds to the output, (in, out, footprint, footprint)."""
         return self.weight
 
 
 class NearestConv2d(SameConvTranspose2d):
-    """Enlargement to the nearest neighbour, then a convolution: no grid artefacts.
+    """Nearest-neighbour enlargement followed by a convolution, which leaves no grid artefacts.
 
     Odena et al., 2016, "Deconvolution and checkerboard artifacts". Both together are a transposed
     convolution, whose kernel is this layer's summed over the ``stride x stride`` pixels that one
@@ -89,24 +88,24 @@ class NearestConv2d(SameConvTranspose2d):
     """
 
     @staticmethod
-    def width(kernel: int, stride: int) -> int:
-        """Pixels a side that one pixel of the input reaches in the output."""
+    def footprint(kernel: int, stride: int) -> int:
+        """Return the pixels a side that one pixel of the input reaches in the output."""
         return kernel + stride - 1
 
-    def _spread(self) -> Tensor:
-        more = self.stride[0] - 1
-        rows = [F.pad(self.weight, (0, 0, i, more - i)) for i in range(more + 1)]
+    def _effective_kernel(self) -> Tensor:
+        shifts = self.stride[0] - 1
+        rows = [F.pad(self.weight, (0, 0, i, shifts - i)) for i in range(shifts + 1)]
         tall = functools.reduce(torch.add, rows)
-        columns = [F.pad(tall, (i, more - i)) for i in range(more + 1)]
+        columns = [F.pad(tall, (i, shifts - i)) for i in range(shifts + 1)]
         return functools.reduce(torch.add, columns)
 
 
-# By the names that the parameters use.
+# By the value of the parameter ``upsampling``.
 UPSAMPLINGS = {"transposed": SameConvTranspose2d, "nearest": NearestConv2d}
 
 
 class ChannelsLastGradient(torch.autograd.Function):
-    """The identity, whose gradient is laid out as channels_last.
+    """Identity whose gradient is laid out as channels_last.
 
     Behind a convolution with one output channel oneDNN returns a gradient in the default layout,
     and every layer before it would then work several times slower.
@@ -114,17 +113,17 @@ class ChannelsLastGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """``x``, of shape (n, channels, h, w)."""
+        """Return ``x``, (n, channels, h, w), unchanged."""
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """The gradient, copied if its layout is another."""
+        """Return the gradient, copied if its layout is another."""
         return gradients[0].contiguous(memory_format=torch.channels_last)
 
 
 class _BiasGradient(torch.autograd.Function):
-    """The identity for a map that ``bias`` was added to, which gives the bias its gradient.
+    """Identity for a map that ``bias`` was added to, which gives the bias its gradient.
 
     The gradient is a sum over all pixels. torch's own, for transposed convolutions on the CPU,
     takes longer than the convolution itself; a product with ones takes a tenth of that.
@@ -149,125 +148,25 @@ class Dropout(nn.Module):
     """
 
     def __init__(self, rate: float) -> None:
+        """``rate`` is the fraction of values that are dropped, in [0, 1)."""
         super().__init__()
         self.rate = rate
         self._dropped = min(round(rate * 65536), 65535)  # some stay
-        self.random: torch.Generator | None = None
-        self.part = (0, 1)  # x is this one of so many equal parts of a batch
+        self.rng: torch.Generator | None = None  # to be set before training
+        self.batch_part = (0, 1)  # index of this process's part of a batch, and number of parts
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero a share of the values and scale the rest; the identity in eval mode."""
+        """Zero random values and scale the rest; the identity in eval mode."""
         if not self.training or self._dropped == 0:
             return x
-        if self.random is None:
-            raise RuntimeError("set Dropout.random to a torch.Generator before training")
-        index, parts = self.part
+        if self.rng is None:
+            raise RuntimeError("set Dropout.rng to a torch.Generator before training")
+        index, parts = self.batch_part
         # For the whole batch, so that a value's fate does not depend on how the batch was split.
         words = torch.empty(-(-x.numel() * parts // 4), dtype=torch.int64, device=x.device)
-        words.random_(-(2**63), None, generator=self.random)
+        words.random_(-(2**63), None, generator=self.rng)
         start = index * x.numel()
         bits = words.view(torch.int16)[start : start + x.numel()]  # uniform, -32768 to 32767
         bits = bits.view(x.shape)
         kept = (bits >= self._dropped - 32768).to(x.dtype)
         return x * kept.mul_(65536 / (65536 - self._dropped))
-
-
-class SpectralNorm(nn.Module):
-    """The parametrization that divides weights by their largest singular value.
-
-    Miyato et al., 2018, algorithm 1: one step of the power method for each forward pass of a
-    training. Unlike torch's it starts from an explicit generator, and stays in the weights'
-    precision under autocast.
-    """
-
-    def __init__(self, weight: Tensor, dim: int) -> None:
-        """``dim`` of the weight is that of the layer's outputs."""
-        super().__init__()
-        self._dim = dim
-        rows, columns = self._matrix(weight.detach()).shape
-        self.left: Tensor
-        self.right: Tensor
-        self.register_buffer("left", weight.new_zeros(rows))
-        self.register_buffer("right", weight.new_zeros(columns))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight over its largest singular value."""
-        with torch.autocast(weight.device.type, enabled=False):
-            matrix = self._matrix(weight)
-            if self.training:
-                self._step(matrix.detach())
-            # Copies, since the next pass changes them before this one's gradient is taken.
-            return weight / (self.left.clone() @ (matrix @ self.right.clone()))
-
-    @torch.no_grad()
-    def start(self, weight: Tensor, random: torch.Generator) -> None:
-        """Begin anew for these weights, from a random vector."""
-        self.right.normal_(generator=random)
-        for _ in range(SPECTRAL_STEPS):
-            self._step(self._matrix(weight))
-
-    def _step(self, matrix: Tensor) -> None:
-        """One step of the power method."""
-        F.normalize(matrix @ self.right, dim=0, out=self.left)
-        F.normalize(self.left @ matrix, dim=0, out=self.right)
-
-    def _matrix(self, weight: Tensor) -> Tensor:
-        """The weight as a matrix with a row for each output."""
-        return weight.transpose(0, self._dim).flatten(1)
-
-
-NORMALIZATIONS = ("none", "batch", "spectral")
-
-
-def normalize(layer: nn.Module, kind: str) -> nn.Module:
-    """A convolution or dense layer with what normalises it.
-
-    Args:
-        layer: a layer of this file, or nn.Linear.
-        kind: "none"; "batch" (Ioffe and Szegedy, 2015), which follows a convolution and acts on
-            its channels; or "spectral" (Miyato et al., 2018).
-    """
-    if kind == "spectral":
-        assert isinstance(layer.weight, Tensor)
-        outputs = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
-        parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight, outputs))
-    elif kind == "batch" and isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-        return nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels))
-    return layer
-
-
-def _xavier(weight: Tensor, random: torch.Generator) -> None:
-    """Keras's default: Glorot-uniform (Glorot and Bengio, 2010, eq. 16)."""
-    nn.init.xavier_uniform_(weight, generator=random)
-
-
-def _dcgan(weight: Tensor, random: torch.Generator) -> None:
-    """N(0, 0.02^2) (Radford et al., 2016, section 3)."""
-    nn.init.normal_(weight, std=0.02, generator=random)
-
-
-# By the names that the parameters use.
-INITIALIZATIONS = {"xavier": _xavier, "dcgan": _dcgan}
-
-
-@torch.no_grad()
-def initialize(network: Network, kind: str, random: torch.Generator) -> Network:
-    """Draw all weights as ``INITIALIZATIONS`` says, zero the biases, and give the network back."""
-    for module in network.modules():
-        if not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            continue
-        weight, norm = _own_weight(module)
-        INITIALIZATIONS[kind](weight, random)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-        if norm is not None:
-            norm.start(weight, random)
-    return network
-
-
-def _own_weight(layer: nn.Module) -> tuple[Tensor, SpectralNorm | None]:
-    """The weight that is trained, and what normalises it."""
-    if not parametrize.is_parametrized(layer, "weight"):
-        return cast(Tensor, layer.weight), None
-    parts = cast(nn.ModuleDict, layer.parametrizations)["weight"]
-    return cast(Tensor, parts.original), cast(SpectralNorm, cast(nn.ModuleList, parts)[0])

@@ -1,6 +1,7 @@
-"""The generator and the discriminator, described by lists of channels, kernels and strides.
+"""The "dcgan" generator and discriminator, described by lists of channels, kernels and strides.
 
-The thesis's networks are one point of this family: 2,704,897 and 2,099,457 parameters.
+The thesis's networks are one point of this family: 2,704,897 and 2,099,457 parameters. Operations
+are nominal: a multiplication and an addition are two, and only convolutions and dense layers count.
 """
 
 from itertools import pairwise
@@ -9,17 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from ..config.train import DiscriminatorSettings, GeneratorSettings
-from .layers import UPSAMPLINGS, ChannelsLastGradient, Dropout, SameConv2d, normalize
+from .layers import UPSAMPLINGS, ChannelsLastGradient, Dropout, SameConv2d
+from .normalization import normalize
 
 
 class Generator(nn.Module):
-    """From latent noise to grey images.
+    """Network from latent noise to grey images.
 
     A dense layer makes a small map, layers of ``UPSAMPLINGS`` enlarge it, and a convolution makes
     one channel; normalisation and LeakyReLU in between, tanh at the end.
     """
 
+    architecture = "dcgan"
+
     def __init__(self, settings: GeneratorSettings, image_size: int) -> None:
+        """Build the layers, with torch's default weights, for images of ``image_size`` pixels.
+
+        Raises:
+            ValueError: if the strides do not divide ``image_size``.
+        """
         super().__init__()
         self.settings = settings
         self.image_size = image_size
@@ -42,7 +51,7 @@ class Generator(nn.Module):
         self.output = normalize(output, "none" if kind == "batch" else kind)
 
     def forward(self, noise: Tensor) -> Tensor:
-        """(n, latent) of N(0, 1) to (n, 1, image_size, image_size) in [-1, 1]."""
+        """Generate (n, 1, image_size, image_size) in [-1, 1] from N(0, 1) noise (n, latent_dim)."""
         x = self.dense(noise).view(-1, *self._base).permute(0, 3, 1, 2)
         x = self.activation(self.normalization(x))
         for layer in self.upsampling:
@@ -51,15 +60,36 @@ class Generator(nn.Module):
             x = ChannelsLastGradient.apply(x)
         return torch.tanh(self.output(x))
 
+    @staticmethod
+    def count_flops(settings: GeneratorSettings, image_size: int) -> dict[str, float]:
+        """Count the operations for one image, by layer; the first layer comes first."""
+        side = settings.base_size(image_size)
+        before = settings.base_channels
+        flops = {"dense": 2.0 * settings.latent_dim * side * side * before}
+        shapes = zip(settings.channels, settings.kernels, settings.strides, strict=True)
+        for index, (after, kernel, stride) in enumerate(shapes, 1):
+            footprint = UPSAMPLINGS[settings.upsampling].footprint(kernel, stride)
+            flops[f"upsampling {index}"] = 2.0 * side**2 * footprint**2 * before * after
+            side, before = side * stride, after
+        flops["output"] = 2.0 * side**2 * settings.output_kernel**2 * before
+        return flops
+
 
 class Discriminator(nn.Module):
-    """From grey images to one logit, positive where an image looks real.
+    """Network from grey images to one logit, positive where an image looks real.
 
     The sigmoid of the thesis is left to the loss, which is then computed without overflow; the
     gradients are the same.
     """
 
+    architecture = "dcgan"
+
     def __init__(self, settings: DiscriminatorSettings, image_size: int) -> None:
+        """Build the layers, with torch's default weights, for images of ``image_size`` pixels.
+
+        Raises:
+            ValueError: if the strides do not divide ``image_size``.
+        """
         super().__init__()
         settings.check_image_size(image_size)
         widths = (1, *settings.channels)
@@ -82,14 +112,27 @@ class Discriminator(nn.Module):
         self.dense = nn.Linear(settings.channels[-1] * side * side, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, 1, image_size, image_size) in [-1, 1] to (n,) logits."""
+        """Compute the logits (n,) of images (n, 1, image_size, image_size) in [-1, 1]."""
         # Turned by 180 degrees, since the odd pixel of padding is on the other side here.
         x = images.flip(2, 3)
         for layer in self.convolutions:
             x = self.activation(layer(x))
         return self.dense(self.dropout(x.permute(0, 2, 3, 1).flatten(1))).squeeze(1)
 
+    @staticmethod
+    def count_flops(settings: DiscriminatorSettings, image_size: int) -> dict[str, float]:
+        """Count the operations for one image, by layer; the first layer comes first."""
+        side, before = image_size, 1
+        flops: dict[str, float] = {}
+        shapes = zip(settings.channels, settings.kernels, settings.strides, strict=True)
+        for index, (after, kernel, stride) in enumerate(shapes, 1):
+            side //= stride
+            flops[f"convolution {index}"] = 2.0 * side**2 * kernel**2 * before * after
+            before = after
+        flops["dense"] = 2.0 * side**2 * before
+        return flops
+
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of trained values."""
+    """Count the trained values of a network."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,7 +1,7 @@
-"""Whether a training still goes anywhere: finite numbers, and two networks that answer each other.
+"""Signs that a training has collapsed: the two networks no longer answer each other.
 
-Three signs of collapse are counted in batches on end: the discriminator tells every real image
-from every generated one, it gives all of them the same score, or all generated images are alike.
+Three signs are counted in consecutive batches: the discriminator separates all real from all
+generated images, it gives all of them the same logit, or all generated images are alike.
 """
 
 from typing import Any
@@ -10,60 +10,66 @@ import torch
 from torch import Tensor
 
 SIGNS = (
-    "the discriminator has told every real image from every generated one",
-    "the discriminator has given every image the same score",
+    "the discriminator has separated all real from all generated images",
+    "the discriminator has given all images the same logit",
     "all generated images of a batch have been alike",
 )
 
-TOLD_APART = 0  # the place of the first
+SEPARATED = 0  # index of the first sign
 GREY_LEVEL = 2 / 255  # in the range of tanh
 
 
-class Watch:
-    """Counts the signs of collapse, on the training's device, without waiting for it."""
+class CollapseMonitor:
+    """Counter of consecutive batches with each sign of collapse.
+
+    It counts on the training's device, without waiting for it.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._batches = torch.zeros(len(SIGNS), dtype=torch.int64, device=device)
 
-    def count(self, signs: Tensor) -> None:
-        """Count one more batch; ``signs`` are 1.0 where ``signs_of_collapse`` saw them, (3,)."""
+    def update(self, signs: Tensor) -> None:
+        """Count one more batch, from ``collapse_signs`` of it, (3,); below 1.0 is no sign."""
         self._batches = (self._batches + 1) * (signs >= 1)
 
-    def collapse(self, limit: int) -> tuple[str, int] | None:
-        """A sign that has been seen for ``limit`` batches on end or more, and for how many."""
+    def find_sign(self, patience: int) -> tuple[str, int] | None:
+        """Return a sign that at least the last ``patience`` batches showed, and how many did."""
         for sign, batches in zip(SIGNS, self._batches.tolist(), strict=True):
-            if batches >= limit:
+            if batches >= patience:
                 return sign, batches
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts."""
+        """Return the counts."""
         return {"batches": self._batches}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the counts."""
+        """Restore the counts."""
         self._batches.copy_(state["batches"])
 
 
 @torch.no_grad()
-def signs_of_collapse(on_real: Tensor, on_fake: Tensor, fake: Tensor) -> Tensor:
-    """Which signs of ``SIGNS`` one batch shows, as 0.0 or 1.0, float64 (3,).
+def collapse_signs(real_logits: Tensor, fake_logits: Tensor, fake: Tensor) -> Tensor:
+    """Detect the ``SIGNS`` that one batch shows.
 
     Args:
-        on_real: the discriminator's logits for real images, (n,).
-        on_fake: its logits for generated images, (n,).
-        fake: generated images in [-1, 1], (n, 1, size, size). Of a single one nothing can be said.
+        real_logits: the discriminator's logits of real images, (n,).
+        fake_logits: its logits of generated images, (n,).
+        fake: generated images in [-1, 1], (n, 1, size, size); a single one is not alike.
+
+    Returns:
+        1.0 for each sign that is there, else 0.0; float64 (3,).
     """
-    told_apart = (on_real.amin() > 0) & (on_fake.amax() < 0)
-    scores = torch.cat([on_real, on_fake])
-    same_score = scores.amax() == scores.amin()
+    separated = (real_logits.amin() > 0) & (fake_logits.amax() < 0)
+    logits = torch.cat([real_logits, fake_logits])
+    same_logit = logits.amax() == logits.amin()
     alike = (fake.amax(0) - fake.amin(0)).amax() < GREY_LEVEL
     if len(fake) < 2:
         alike = torch.zeros_like(alike)
-    return torch.stack([told_apart, same_score, alike]).double()
+    return torch.stack([separated, same_logit, alike]).double()
 
 
 def all_finite(networks: tuple[torch.nn.Module, ...]) -> bool:
-    """Whether every parameter is a finite number."""
+    """Check that every parameter of the networks is a finite number."""
     finite = [value.isfinite().all() for network in networks for value in network.parameters()]
     return bool(torch.stack(finite).all())

@@ -1,7 +1,7 @@
-"""The processes that train one pair of networks together, each on a part of every batch.
+"""The group of processes that train one pair of networks together, each on a part of every batch.
 
 Every process holds the same networks. Noise, dropout and the order of the images belong to the
-whole batch: each process draws them for all of it and takes its rows, so that what is learned
+whole batch: each process draws them for all of it and takes its part, so that what is learned
 depends on the batch and not on how it was split, up to the rounding of sums.
 """
 
@@ -20,56 +20,61 @@ from ..common.errors import UserError
 
 
 @dataclass(frozen=True)
-class Group:
-    """This process's place among those that train together; the first one writes and reports."""
+class ProcessGroup:
+    """Processes that train together; ``rank`` is this one's, and the first one writes and logs."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
     @contextmanager
-    def joined(cls, device: torch.device, meeting: Path | None = None) -> Iterator[Self]:
+    def init(cls, device: torch.device, rendezvous_file: Path | None = None) -> Iterator[Self]:
         """Join the processes that torchrun started, and leave them at the end.
 
         Tensors on the CPU travel by gloo and those on a GPU by NCCL.
 
         Args:
-            device: what this process trains on.
-            meeting: a file by which processes of one host find each other; without it they meet at
-                the port that torchrun chose, which is open to the network.
+            device: the device of this process.
+            rendezvous_file: a file by which processes of one host find each other; without it they
+                use the port that torchrun chose, which is open to the network.
         """
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        if meeting is None:
+        if rendezvous_file is None:
             dist.init_process_group(backend)
         else:
             rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
-            dist.init_process_group(backend, f"file://{meeting}", rank=rank, world_size=size)
+            dist.init_process_group(
+                backend, f"file://{rendezvous_file}", rank=rank, world_size=size
+            )
         try:
             yield cls(dist.get_rank(), dist.get_world_size())
         finally:
             dist.destroy_process_group()
 
     @property
-    def first(self) -> bool:
-        """Whether this process is the one that writes and reports."""
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes and logs."""
         return self.rank == 0
 
-    def share_of(self, batch: int) -> int:
-        """How many images of a batch are this process's.
+    def local_batch_size(self, batch_size: int) -> int:
+        """Return how many images of each batch are this process's.
 
         Raises:
-            UserError: if the batch cannot be dealt out evenly.
+            UserError: if the processes cannot share a batch evenly.
         """
-        if batch % self.size:
-            raise UserError(f"batch: {batch} cannot be dealt out evenly to {self.size} processes")
-        return batch // self.size
+        if batch_size % self.size:
+            raise UserError(
+                f"batch_size: {self.size} processes cannot share {batch_size} images evenly; "
+                "set it to a multiple"
+            )
+        return batch_size // self.size
 
-    def rows(self, share: int) -> slice:
-        """This process's rows of a batch of which every process has ``share``."""
-        return slice(self.rank * share, (self.rank + 1) * share)
+    def local_part(self, local_batch_size: int) -> slice:
+        """Return this process's indices in a batch of which every process has so many."""
+        return slice(self.rank * local_batch_size, (self.rank + 1) * local_batch_size)
 
     def check_networks(self, networks: Iterable[nn.Module]) -> None:
-        """Refuse what the processes cannot do together.
+        """Refuse networks that several processes cannot train together.
 
         Raises:
             UserError: for batch normalisation, whose statistics each process would have of its own.
@@ -98,22 +103,22 @@ class Group:
             gradient.copy_(part.view(gradient.shape))
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of each value over the processes."""
+        """Average each value over the processes."""
         if self.size == 1:
             return values
         _communicate(lambda: dist.all_reduce(values))
         return values / self.size
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """Return whether the flag is set in any process."""
         if self.size == 1:
             return flag
         flags = torch.tensor([flag], dtype=torch.uint8)
         _communicate(lambda: dist.all_reduce(flags, dist.ReduceOp.MAX))
         return bool(flags[0])
 
-    def from_first(self, content: bytes | None) -> bytes | None:
-        """The first process's content, in every process."""
+    def broadcast(self, content: bytes | None) -> bytes | None:
+        """Return the first process's content in every process."""
         if self.size == 1:
             return content
         size = torch.tensor([-1 if content is None else len(content)])
@@ -121,28 +126,28 @@ class Group:
         if size < 0:
             return None
         buffer = torch.empty(int(size), dtype=torch.uint8)
-        if self.first and content:
+        if self.is_first and content:
             buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
         _communicate(lambda: dist.broadcast(buffer, 0))
         return buffer.numpy().tobytes()
 
     def check_same(self, what: str, text: str) -> None:
-        """Refuse to go on where ``text`` is not the same in every process.
+        """Refuse to go on unless ``text`` is the same in every process.
 
         Raises:
             UserError: in every process, if any differs from the first one.
         """
         mine = text.encode()
-        differs = self.from_first(mine) != mine
+        differs = self.broadcast(mine) != mine
         if self.any(differs):
             raise UserError(f"the processes do not have the same {what}")
 
 
-ALONE = Group()
+SINGLE_PROCESS = ProcessGroup()
 
 
 def _communicate(call: Callable[[], object]) -> None:
-    """Exchange something with the other processes.
+    """Exchange tensors with the other processes.
 
     Raises:
         UserError: if one of them is gone.
@@ -151,6 +156,6 @@ def _communicate(call: Callable[[], object]) -> None:
         call()
     except RuntimeError as error:  # gloo's and NCCL's
         raise UserError(
-            "the connection to another training process broke, so that one has ended: "
+            "the connection to another training process broke, since that process has ended: "
             f"{str(error).splitlines()[0][:200]}"
         ) from error

@@ -1,4 +1,4 @@
-"""Several processes that train together: started here on one host, or by torchrun on many."""
+"""Start of several training processes: here on one host, or by torchrun on many."""
 
 import logging
 import os
@@ -16,48 +16,47 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ..common.errors import UserError
 
 INTERRUPTED = 130  # exit status of a process that was asked to stop
-SECONDS_TO_STOP = 120  # that the processes get to finish a batch and save
-MEETING = "TRAINING_MEETING"  # environment variable: the file by which processes find each other
+SHUTDOWN_SECONDS = 120  # for the processes to finish a batch and save
+RENDEZVOUS_FILE = "TRAINING_RENDEZVOUS_FILE"  # environment variable, of processes of one host
 
 
 @dataclass(frozen=True)
-class Place:
-    """This process's place among those that torchrun started."""
+class Worker:
+    """One of the processes that torchrun started."""
 
     rank: int
-    local_rank: int
+    local_rank: int  # on this host
     local_size: int
-    meeting: Path | None = None  # of the processes of one host, see ``Group.joined``
+    rendezvous_file: Path | None = None  # see ``ProcessGroup.init``
 
 
-def place_in_torchrun() -> Place | None:
-    """Where torchrun has put this process, or None if it was started alone."""
+def find_worker() -> Worker | None:
+    """Return which of torchrun's processes this is, or None if it was started alone."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     rank, local_rank, local_size = (
         int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     )
-    meeting = os.environ.get(MEETING)
-    return Place(rank, local_rank, local_size, Path(meeting) if meeting else None)
+    file = os.environ.get(RENDEZVOUS_FILE)
+    return Worker(rank, local_rank, local_size, Path(file) if file else None)
 
 
 def launch(module: str, arguments: Sequence[str], processes: int) -> None:
     """Run `python -m module` in so many processes on this host, as torchrun does, to the end.
 
-    They meet in files and talk over the loopback interface, so nothing is open to the network.
+    They find each other by files and use the loopback interface, so nothing is open to the network.
 
     Raises:
-        UserError: naming a process that was killed.
-        SystemExit: if they failed or were asked to stop, which the first one has told.
+        UserError: if a process was killed, with its rank.
+        SystemExit: if they failed or were asked to stop, which the first one has reported.
     """
-    # torch has words of its own for the end of a process, and pages of them. This process logs
-    # nothing else.
+    # torch logs pages about the end of a process. This process logs nothing else.
     logging.disable(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each sets its number of threads itself
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # else a port is open to all
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
     with tempfile.TemporaryDirectory(prefix="torchrun-") as logs:
-        os.environ[MEETING] = str(Path(logs, "meeting"))
+        os.environ[RENDEZVOUS_FILE] = str(Path(logs, "processes"))
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -69,17 +68,17 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> None:
             run_id=str(os.getpid()),
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
-            shutdown_timeout=SECONDS_TO_STOP,
+            shutdown_timeout=SHUTDOWN_SECONDS,
         )
         try:
             elastic_launch(config, sys.executable)("-m", module, *arguments)
         except SignalException:
-            sys.exit(INTERRUPTED)  # the first process has said so
+            sys.exit(INTERRUPTED)  # the first process has reported it
         except ChildFailedError as error:
             ends = {rank: failure.exitcode for rank, failure in error.failures.items()}
             # The others end because that one did.
             killed = {rank: status for rank, status in ends.items() if status < 0}
-            if not killed:  # the first process has said why
+            if not killed:  # the first process has reported why
                 sys.exit(INTERRUPTED if INTERRUPTED in ends.values() else 1)
             rank, status = min(killed.items(), key=lambda end: end[1] == -signal.SIGTERM)
             raise UserError(

@@ -1,6 +1,6 @@
-"""What the two networks are asked for, as functions of the discriminator's logits.
+"""Adversarial losses as functions of the discriminator's logits, and the gradient penalty.
 
-A loss is one entry of ``LOSSES``; the parameters know it by its name there.
+A loss is one entry of ``LOSSES``, by the value of the parameter ``loss``.
 """
 
 from collections.abc import Callable
@@ -16,22 +16,22 @@ Network = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Loss:
-    """One adversarial loss; each function takes logits (n,) to a scalar."""
+    """An adversarial loss; its functions take logits (n,) to a scalar."""
 
-    on_real: Callable[[Tensor, float], Tensor]  # the discriminator's; the target for real images
-    on_fake: Callable[[Tensor], Tensor]  # the discriminator's on generated images
+    on_real: Callable[[Tensor, float], Tensor]  # discriminator's, with the target for real images
+    on_fake: Callable[[Tensor], Tensor]  # discriminator's on generated images
     for_generator: Callable[[Tensor], Tensor]
     # Where the gradient penalty is taken: at the real images, where the gradient shall vanish
-    # (R1; Mescheder et al., 2018, eq. 9), or between real and generated ones, where its norm shall
-    # be 1 (Gulrajani et al., 2017, eq. 3).
-    penalty: Literal["real", "between"]
-    smooths: bool = False  # whether the target for real images may be below 1
-    needs_penalty: bool = False
-    parts_at_zero: bool = True  # whether a logit above 0 means that an image is taken for real
+    # (R1; Mescheder et al., 2018, eq. 9), or at interpolated ones, where its norm shall be 1
+    # (Gulrajani et al., 2017, eq. 3).
+    penalty: Literal["real", "interpolated"]
+    has_labels: bool = False  # whether the target for real images may be smoothed
+    needs_gradient_penalty: bool = False
+    classifies: bool = True  # whether a logit above 0 means that an image is taken for real
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:
-    """Mean binary cross-entropy of sigmoid(logits) against one target."""
+    """Compute the mean binary cross-entropy of sigmoid(logits) against one target."""
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
@@ -42,7 +42,7 @@ LOSSES = {
         on_fake=lambda logits: _cross_entropy(logits, 0.0),
         for_generator=lambda logits: _cross_entropy(logits, 1.0),
         penalty="real",
-        smooths=True,
+        has_labels=True,
     ),
     # Lim and Ye, 2017; Miyato et al., 2018, eq. 16 and 17.
     "hinge": Loss(
@@ -56,30 +56,30 @@ LOSSES = {
         on_real=lambda logits, target: -logits.mean(),
         on_fake=lambda logits: logits.mean(),
         for_generator=lambda logits: -logits.mean(),
-        penalty="between",
-        needs_penalty=True,
-        parts_at_zero=False,
+        penalty="interpolated",
+        needs_gradient_penalty=True,
+        classifies=False,
     ),
 }
 
 
 def gradient_penalty(
-    loss: Loss, discriminator: Network, real: Tensor, fake: Tensor, between: Tensor
+    loss: Loss, discriminator: Network, real: Tensor, fake: Tensor, weights: Tensor
 ) -> Tensor:
-    """The penalty on the discriminator's gradient, before its weight; a scalar.
+    """Compute the penalty on the discriminator's input gradient, a scalar, before its weight.
 
     Args:
-        loss: says where the penalty is taken.
-        discriminator: from images to logits.
+        loss: decides where the penalty is taken.
+        discriminator: maps images to logits.
         real: real images, float32 (n, 1, size, size).
         fake: generated images of the same shape, without a gradient.
-        between: where on the way from fake to real, uniform on [0, 1), (n,).
+        weights: those of the real images in the interpolation, uniform on [0, 1), (n,).
     """
-    place = real if loss.penalty == "real" else fake + between.view(-1, 1, 1, 1) * (real - fake)
-    place = place.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(discriminator(place).sum(), place, create_graph=True)
-    squares = gradient.square().sum((1, 2, 3))
+    x = real if loss.penalty == "real" else fake + weights.view(-1, 1, 1, 1) * (real - fake)
+    x = x.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
+    squared_norm = gradient.square().sum((1, 2, 3))
     if loss.penalty == "real":
-        return squares.mean() / 2
+        return squared_norm.mean() / 2
     # The root has no derivative at 0, where a dead discriminator would be.
-    return ((squares + 1e-12).sqrt() - 1).square().mean()
+    return ((squared_norm + 1e-12).sqrt() - 1).square().mean()

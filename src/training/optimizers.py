@@ -1,6 +1,6 @@
 """The optimizers that the thesis explains.
 
-An optimizer is one entry of ``OPTIMIZERS``; the parameters know it by its name there. Momentum and
+An optimizer is one entry of ``OPTIMIZERS``, by the value of the parameter ``name``. Momentum and
 the decay of mean squares are ``beta1`` and ``beta2``, as Adam calls them, in all of them.
 """
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 Weights = Iterable[nn.Parameter]
-# Learning rate, beta1, beta2, epsilon, and whether a CUDA graph may hold it: its learning rate and
-# its number of steps are on the GPU then.
-Maker = Callable[[Weights, float | Tensor, float, float, float, bool], torch.optim.Optimizer]
-OPTIMIZERS: dict[str, Maker] = {
+# Learning rate, beta1, beta2, epsilon, and whether a CUDA graph may capture the step: learning rate
+# and step count are on the GPU then.
+Factory = Callable[[Weights, float | Tensor, float, float, float, bool], torch.optim.Optimizer]
+OPTIMIZERS: dict[str, Factory] = {
     # Kingma and Ba, 2015, algorithm 1, in torch's fused form.
     "adam": lambda weights, rate, beta1, beta2, epsilon, capturable: torch.optim.Adam(
         weights, lr=rate, betas=(beta1, beta2), eps=epsilon, fused=True, capturable=capturable

@@ -10,16 +10,16 @@ from .trainer import Trainer
 
 
 def seconds_per_image(
-    settings: TrainSettings, image_size: int, batch: int, compute: Compute
+    settings: TrainSettings, image_size: int, batch_size: int, compute: Compute
 ) -> float:
-    """Seconds that the updates of a step take for one image, measured on one batch of noise."""
+    """Measure how many seconds the updates of a step take for each image of a batch of noise."""
     device = compute.device
     trainer = Trainer(settings, image_size, compute)
-    images = torch.rand(batch, 1, image_size, image_size, device=device) * 2 - 1
-    for _ in range(trainer.warm_up):
+    images = torch.rand(batch_size, 1, image_size, image_size, device=device) * 2 - 1
+    for _ in range(trainer.warmup_steps):
         trainer.step(images)
     wait_for(device)
     start = time.perf_counter()
     trainer.step(images)
     wait_for(device)
-    return (time.perf_counter() - start) / batch
+    return (time.perf_counter() - start) / batch_size

@@ -1,9 +1,9 @@
-"""One step of the training: what a batch of real images does to both networks.
+"""One step of the training: the updates of both networks on a batch of real images.
 
 As in the thesis, for every batch:
 
 1. the discriminator learns from the real images;
-2. the discriminator learns from generated images, apart from the first or together with it;
+2. the discriminator learns from generated images, in an update of its own or in that of step 1;
 3. the generator learns through the frozen discriminator.
 
 With binary cross-entropy, updates apart and Adam these are the thesis's three updates.
@@ -17,13 +17,15 @@ from torch import Tensor
 from ..common.devices import Compute
 from ..common.rng import Stream, torch_stream
 from ..config.train import OptimizerSettings, TrainSettings
-from ..models.layers import Dropout, initialize
-from ..models.networks import Discriminator, Generator
-from .augmentation import augment, numbers_for
-from .collapse import TOLD_APART, Watch, all_finite, signs_of_collapse
-from .cuda_graph import WARM_UP, RecordedStep, Step
-from .distributed import ALONE, Group
-from .ema import Average
+from ..models.architectures import load_architecture
+from ..models.initialization import initialize
+from ..models.layers import Dropout
+from ..models.networks import Generator
+from .augmentation import augment, count_draws
+from .collapse import SEPARATED, CollapseMonitor, all_finite, collapse_signs
+from .cuda_graph import WARMUP_STEPS, GraphedStep, Step
+from .distributed import SINGLE_PROCESS, ProcessGroup
+from .ema import EMA
 from .losses import LOSSES, Network, gradient_penalty
 from .optimizers import OPTIMIZERS
 
@@ -38,26 +40,34 @@ class Trainer:
         settings: TrainSettings,
         image_size: int,
         compute: Compute,
-        group: Group = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        weights = torch_stream(CPU, Stream.TRAIN_WEIGHTS, settings.seed)
-        start = settings.initialization
-        self.generator = initialize(Generator(settings.generator, image_size), start, weights)
-        self.discriminator = initialize(
-            Discriminator(settings.discriminator, image_size), start, weights
-        )
-        compute.place(self.generator)
-        compute.place(self.discriminator)
-        group.check_networks((self.generator, self.discriminator))
+        """Build and initialise both networks on the device.
+
+        Args:
+            settings: networks, losses and optimizers.
+            image_size: pixels a side.
+            compute: device, precision and memory format.
+            group: the processes that train together.
+
+        Raises:
+            UserError: if several processes cannot train these networks together.
+        """
         self._settings, self._compute, self._group = settings, compute, group
-        self._loss = LOSSES[settings.loss]
-        self.watch = Watch(compute.device)
-        # What runs; compiled, a network shares its parameters with the one that is kept.
+        device = compute.device
+        # The networks; compiled ones share their parameters.
+        weights = torch_stream(CPU, Stream.TRAIN_WEIGHTS, settings.seed)
+        classes = load_architecture(settings.architecture)
+        self.generator = classes.generator(settings.generator, image_size)
+        self.discriminator = classes.discriminator(settings.discriminator, image_size)
+        for network in (self.generator, self.discriminator):
+            compute.place(initialize(network, settings.initialization, weights))
+        group.check_networks((self.generator, self.discriminator))
         self._g: Network = torch.compile(self.generator) if compute.compile else self.generator
         self._d: Network = (
             torch.compile(self.discriminator) if compute.compile else self.discriminator
         )
-        device = compute.device
+        # Their sources of randomness.
         self._streams = {
             name: torch_stream(device, stream, settings.seed)
             for name, stream in (
@@ -69,176 +79,178 @@ class Trainer:
         }
         for module in self.discriminator.modules():
             if isinstance(module, Dropout):
-                module.random, module.part = self._streams["dropout"], (group.rank, group.size)
+                module.rng, module.batch_part = self._streams["dropout"], (group.rank, group.size)
+        # What changes them, and what observes them.
+        self._loss = LOSSES[settings.loss]
         self._optimizer_g = _optimizer(self.generator, settings.optimizer.generator, device)
         self._optimizer_d = _optimizer(self.discriminator, settings.optimizer.discriminator, device)
-        self._seen = 0  # images of the whole group
-        self._average = Average(self.generator, settings.ema_decay) if settings.ema_decay else None
-        self._updates = self._make_updates()
+        self._ema = EMA(self.generator, settings.ema_decay) if settings.ema_decay else None
+        self.collapse_monitor = CollapseMonitor(device)
+        self._images_seen = 0  # by the whole group
+        self._run_updates = self._make_step()
 
     @property
-    def warm_up(self) -> int:
-        """Steps before those that are as fast as all later ones."""
-        return WARM_UP + 1 if isinstance(self._updates, RecordedStep) else 1
+    def warmup_steps(self) -> int:
+        """Number of first steps that are slower than all later ones."""
+        return WARMUP_STEPS + 1 if isinstance(self._run_updates, GraphedStep) else 1
 
     @property
-    def drawing(self) -> Generator:
-        """The generator that images are drawn from: the average of the trained one, if there is."""
-        if self._average is None:
-            return self.generator
-        network = self._average.network
-        assert isinstance(network, Generator)
-        return network
+    def sampling_generator(self) -> Generator:
+        """The generator to draw images from: the averaged one, if there is an average."""
+        return self.generator if self._ema is None else self._ema.network
 
-    def state(self) -> dict[str, Any]:
-        """All that the next steps depend on: weights, optimizers and states of random streams."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next steps depend on: weights, optimizers and random streams."""
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         streams = {name: stream.get_state() for name, stream in self._streams.items()}
-        return {**parts, **streams, "seen": self._seen}
+        return {**parts, **streams, "images_seen": self._images_seen}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take up where ``state`` was taken."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         for name, stream in self._streams.items():
             stream.set_state(state[name])
         for optimizer in (self._optimizer_g, self._optimizer_d):
             for group in optimizer.param_groups:
-                if isinstance(group["lr"], Tensor):  # the only state that torch leaves where it was
+                if isinstance(group["lr"], Tensor):  # the only state that torch does not move
                     group["lr"] = group["lr"].to(self._compute.device)
-        self._seen = state["seen"]
-        self._updates = self._make_updates()  # a recorded step knows the old states' places
+        self._images_seen = state["images_seen"]
+        self._run_updates = self._make_step()  # a captured step refers to the old states
 
-    def finite(self) -> bool:
-        """Whether every weight is a finite number."""
+    def all_finite(self) -> bool:
+        """Check that every weight of both networks is a finite number."""
         return all_finite((self.generator, self.discriminator))
 
-    def _parts(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer | Watch | Average]:
-        parts: dict[str, torch.nn.Module | torch.optim.Optimizer | Watch | Average] = {
+    def _parts(self) -> dict[str, Any]:
+        """Return what has a state of its own, by its key in a checkpoint."""
+        parts = {
             "generator": self.generator,
             "discriminator": self.discriminator,
             "optimizer_g": self._optimizer_g,
             "optimizer_d": self._optimizer_d,
-            "watch": self.watch,
+            "collapse_monitor": self.collapse_monitor,
         }
-        return parts if self._average is None else parts | {"average": self._average}
+        return parts if self._ema is None else parts | {"ema": self._ema}
 
     def step(self, real: Tensor) -> Tensor:
-        """The updates on one batch of real images, (n, 1, size, size) in [-1, 1].
+        """Update both networks on one batch of real images.
 
-        In a group ``real`` is this process's share of the batch, as large as everyone's.
+        Args:
+            real: (n, 1, size, size) in [-1, 1]; in a group this process's part of the batch, as
+                large as everyone's.
 
         Returns:
-            the batch's losses g, d1 (on fake) and d2 (on real), (3,), on the device; penalties are
-            not in them.
+            the losses of the generator, and of the discriminator on generated and on real images,
+            (3,), on the device; without penalties.
         """
         self._set_learning_rates()
-        losses, signs = self._updates(real)
-        if self._average is not None:
-            self._average.update(self.generator)
-        self._seen += len(real) * self._group.size
-        count = len(losses)
-        found = self._group.mean(torch.cat([losses.double(), signs]))
-        self.watch.count(found[count:])
-        return found[:count].to(losses.dtype)
+        losses, signs = self._run_updates(real)
+        if self._ema is not None:
+            self._ema.update(self.generator)
+        self._images_seen += len(real) * self._group.size
+        # One message between the processes for both.
+        means = self._group.mean(torch.cat([losses.double(), signs]))
+        self.collapse_monitor.update(means[len(losses) :])
+        return means[: len(losses)].to(losses.dtype)
 
     def _set_learning_rates(self) -> None:
-        """Let them fall by half with every half-life.
+        """Set the learning rates, which halve with every half-life of images seen.
 
-        So they depend on the images seen alone, and a longer training goes on as it would have.
+        They depend on the images seen alone, so a longer training goes on as it would have.
         """
-        chosen = self._settings.optimizer
-        share = (
-            0.5 ** (self._seen / chosen.learning_rate_half_life)
-            if chosen.learning_rate_half_life
-            else 1.0
-        )
-        for optimizer, settings in (
-            (self._optimizer_g, chosen.generator),
-            (self._optimizer_d, chosen.discriminator),
+        optimizer = self._settings.optimizer
+        half_life = optimizer.learning_rate_half_life
+        factor = 0.5 ** (self._images_seen / half_life) if half_life else 1.0
+        for torch_optimizer, settings in (
+            (self._optimizer_g, optimizer.generator),
+            (self._optimizer_d, optimizer.discriminator),
         ):
-            rate = settings.learning_rate * share
-            for group in optimizer.param_groups:
+            rate = settings.learning_rate * factor
+            for group in torch_optimizer.param_groups:
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(rate)
                 else:
                     group["lr"] = rate
 
-    def _make_updates(self) -> Step:
-        """The updates as they run: recorded on a GPU, unless processes have to speak in between."""
+    def _make_step(self) -> Step:
+        """Return the updates as they run: as a CUDA graph, unless processes exchange gradients."""
         if self._compute.records and self._group.size == 1:
-            return RecordedStep(self._step, self._streams.values())
-        return self._step
+            return GraphedStep(self._update_in_precision, self._streams.values())
+        return self._update_in_precision
 
-    def _step(self, real: Tensor) -> tuple[Tensor, Tensor]:
-        """The updates, at the chosen precision; losses and signs of collapse."""
+    def _update_in_precision(self, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Update both networks in the chosen precision; return losses and signs of collapse."""
         with self._compute.autocast():
-            return self._update_both(real)
+            return self._update_networks(real)
 
-    def _update_both(self, real: Tensor) -> tuple[Tensor, Tensor]:
-        """The updates of both networks; losses, (3,), and signs of collapse."""
+    def _update_networks(self, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Update both networks; return the losses, (3,), and the signs of collapse, (3,)."""
         real = real.contiguous(memory_format=torch.channels_last)
+        # Update the discriminator.
         if self._settings.discriminator_updates == "apart":
-            d2, on_real = self._judge_real(real)
-            self._update_discriminator(d2 + self._penalty(real, real))
-            fake = self._draw(len(real))
-            d1, on_fake = self._judge_fake(fake)
-            self._update_discriminator(d1)
+            loss_d_real, real_logits = self._loss_on_real(real)
+            self._update_discriminator(loss_d_real + self._penalty(real, real))
+            fake = self._generate(len(real))
+            loss_d_fake, fake_logits = self._loss_on_fake(fake)
+            self._update_discriminator(loss_d_fake)
         else:
-            fake = self._draw(len(real))
-            d2, on_real = self._judge_real(real)
-            d1, on_fake = self._judge_fake(fake)
-            self._update_discriminator(d1 + d2 + self._penalty(real, fake))
-        # Frozen, the discriminator passes the gradient on without computing its own.
+            fake = self._generate(len(real))
+            loss_d_real, real_logits = self._loss_on_real(real)
+            loss_d_fake, fake_logits = self._loss_on_fake(fake)
+            self._update_discriminator(loss_d_fake + loss_d_real + self._penalty(real, fake))
+        # Update the generator. Frozen, the discriminator passes the gradient on without its own.
         self.discriminator.requires_grad_(False)
-        g = self._loss.for_generator(self._judge(self._g(self._noise(len(real)))))
-        self._update(self._optimizer_g, self.generator, g)
+        loss_g = self._loss.for_generator(self._logits(self._g(self._noise(len(real)))))
+        self._update(self._optimizer_g, self.generator, loss_g)
         self.discriminator.requires_grad_(True)
-        losses = torch.stack([loss.detach() for loss in (g, d1, d2)])
-        signs = signs_of_collapse(on_real.detach(), on_fake.detach(), fake)
-        if not self._loss.parts_at_zero:
-            signs[TOLD_APART].zero_()
+        # Look for collapse.
+        losses = torch.stack([loss.detach() for loss in (loss_g, loss_d_fake, loss_d_real)])
+        signs = collapse_signs(real_logits.detach(), fake_logits.detach(), fake)
+        if not self._loss.classifies:
+            signs[SEPARATED].zero_()
         return losses, signs
 
-    def _judge_real(self, real: Tensor) -> tuple[Tensor, Tensor]:
-        """The discriminator's loss on real images, and its logits, (n,)."""
-        logits = self._judge(real)
+    def _loss_on_real(self, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the discriminator's loss on real images, and its logits, (n,)."""
+        logits = self._logits(real)
         return self._loss.on_real(logits, 1 - self._settings.label_smoothing), logits
 
-    def _judge_fake(self, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """The discriminator's loss on generated images, and its logits, (n,)."""
-        logits = self._judge(fake)
+    def _loss_on_fake(self, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the discriminator's loss on generated images, and its logits, (n,)."""
+        logits = self._logits(fake)
         return self._loss.on_fake(logits), logits
 
-    def _judge(self, images: Tensor) -> Tensor:
-        """The discriminator's logits for images that are augmented first, (n,), float32 or more."""
+    def _logits(self, images: Tensor) -> Tensor:
+        """Compute the discriminator's logits of augmented images, (n,), in float32 or more."""
         names = self._settings.augmentation
         if names:
-            chance = self._uniform("augmentation", len(images), numbers_for(names))
-            images = augment(images, names, chance)
+            uniform = self._uniform("augmentation", len(images), count_draws(names))
+            images = augment(images, names, uniform)
             images = images.contiguous(memory_format=torch.channels_last)
         logits = self._d(images)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def _penalty(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The weighted gradient penalty, a scalar; 0 without one."""
+        """Compute the weighted gradient penalty, a scalar; 0 without one."""
         weight = self._settings.gradient_penalty
         if not weight:
             return real.new_zeros(())
-        between = self._uniform("penalty", len(real), 1).squeeze(1)
+        uniform = self._uniform("penalty", len(real), 1).squeeze(1)
         # In float32, since gradients of gradients lose too much in bfloat16, and by the network
         # that was not compiled, since a compiled one has none.
         network = self.discriminator
         with torch.autocast(real.device.type, enabled=False):
-            return weight * gradient_penalty(self._loss, network, real, fake.float(), between)
+            return weight * gradient_penalty(self._loss, network, real, fake.float(), uniform)
 
     def _update_discriminator(self, loss: Tensor) -> None:
+        """Do one optimizer step of the discriminator."""
         self._update(self._optimizer_d, self.discriminator, loss)
 
     def _update(
         self, optimizer: torch.optim.Optimizer, network: torch.nn.Module, loss: Tensor
     ) -> None:
-        """One step of ``network`` down the gradient of ``loss``."""
+        """Do one optimizer step of ``network`` down the gradient of ``loss``."""
         optimizer.zero_grad()
         loss.backward()
         self._group.average_gradients(network)
@@ -247,27 +259,27 @@ class Trainer:
         torch.clear_autocast_cache()
 
     @torch.no_grad()
-    def _draw(self, count: int) -> Tensor:
-        """Generated images without a gradient, (count, 1, size, size)."""
+    def _generate(self, count: int) -> Tensor:
+        """Generate images without a gradient, (count, 1, size, size) in [-1, 1]."""
         return self._g(self._noise(count))
 
     def _noise(self, count: int) -> Tensor:
-        """This process's latent noise, N(0, 1) of shape (count, latent)."""
+        """Draw this process's latent noise, N(0, 1) of shape (count, latent_dim)."""
         shape = (count * self._group.size, self._settings.generator.latent_dim)
         noise = torch.randn(shape, generator=self._streams["noise"], device=self._compute.device)
-        return noise[self._group.rows(count)]
+        return noise[self._group.local_part(count)]
 
-    def _uniform(self, stream: str, count: int, width: int) -> Tensor:
-        """This process's numbers of a stream, uniform on [0, 1), (count, width)."""
-        shape = (count * self._group.size, width)
+    def _uniform(self, stream: str, count: int, draws: int) -> Tensor:
+        """Draw this process's numbers of a stream, uniform on [0, 1), (count, draws)."""
+        shape = (count * self._group.size, draws)
         numbers = torch.rand(shape, generator=self._streams[stream], device=self._compute.device)
-        return numbers[self._group.rows(count)]
+        return numbers[self._group.local_part(count)]
 
 
 def _optimizer(
     network: torch.nn.Module, settings: OptimizerSettings, device: torch.device
 ) -> torch.optim.Optimizer:
-    """The optimizer of a network that the parameters name."""
+    """Make the optimizer of a network that the parameters name."""
     make = OPTIMIZERS[settings.name]
     on_gpu = device.type == "cuda"
     rate = torch.tensor(settings.learning_rate, device=device) if on_gpu else settings.learning_rate

@@ -25,7 +25,7 @@ from ..metrics.scores import excess
 from ..models.networks import Generator
 from ..models.sampling import generate
 from ..training.collapse import all_finite
-from ..training.loop import Observer, Safeguards, train
+from ..training.loop import Safeguards, TrainingCallbacks, train
 
 Images = NDArray[np.uint8]
 Extract = Callable[[Images], NDArray[np.float32]]
@@ -228,9 +228,11 @@ def run_trial(
             raise _BudgetSpentError
         paused += time.perf_counter() - now
 
-    observer = Observer(on_step=on_step, on_generator=on_generator, should_stop=should_stop)
+    callbacks = TrainingCallbacks(
+        on_step=on_step, on_generator=on_generator, should_stop=should_stop
+    )
     try:
-        train(images, schedule, compute, observer, Safeguards(collapse_batches=collapse_patience))
+        train(images, schedule, compute, callbacks, Safeguards(collapse_patience=collapse_patience))
     except _BudgetSpentError:
         pass
     except UserError as error:

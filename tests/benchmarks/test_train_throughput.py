@@ -122,7 +122,7 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
     )
     fast = Trainer(settings, image_size, choose_compute(chosen))
     dropout = Dropout(settings.discriminator.dropout)
-    dropout.random = torch_stream(CPU, Stream.TRAIN_DROPOUT, settings.seed)
+    dropout.rng = torch_stream(CPU, Stream.TRAIN_DROPOUT, settings.seed)
     plain = PlainTrainer(
         settings,
         generator := PlainGenerator(settings.generator, image_size),
@@ -134,11 +134,10 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
     )
     copy_generator(fast.generator, generator)
     copy_discriminator(fast.discriminator, discriminator)
-    plain.random = torch_stream(CPU, Stream.TRAIN_NOISE, settings.seed)
+    plain.rng = torch_stream(CPU, Stream.TRAIN_NOISE, settings.seed)
     # Smooth brightness, rising to the right and bottom.
-    images = torch.rand(
-        20, 8, 1, image_size, image_size, generator=torch.Generator().manual_seed(0)
-    )
+    random = torch.Generator().manual_seed(0)
+    images = torch.rand(20, 8, 1, image_size, image_size, generator=random)
     images = images.cumsum(-1).cumsum(-2)
     images = images / images.amax((-1, -2), keepdim=True) * 2 - 1
     ours = torch.stack([fast.step(batch) for batch in images])

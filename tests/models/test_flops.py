@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.models.flops import discriminator_flops, generator_flops
 from src.models.networks import Discriminator, Generator
 from tests.models.test_networks import discriminator_settings, generator_settings
 
@@ -20,7 +19,7 @@ def test_the_generator_is_counted_as_torch_counts(changes: dict[str, object]) ->
     network = Generator(settings, 64).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 100))
-    assert sum(generator_flops(settings, 64).values()) == counter.get_total_flops()
+    assert sum(Generator.count_flops(settings, 64).values()) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("changes", [{}, {"kernels": [4] * 4, "strides": [2] * 4}])
@@ -29,4 +28,4 @@ def test_the_discriminator_is_counted_as_torch_counts(changes: dict[str, object]
     network = Discriminator(settings, 64).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 1, 64, 64))
-    assert sum(discriminator_flops(settings, 64).values()) == counter.get_total_flops()
+    assert sum(Discriminator.count_flops(settings, 64).values()) == counter.get_total_flops()

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.models.interpolation import FORMATS, animation, walk
+from src.models.interpolation import FORMATS, encode_animation, interpolate_loop
 
 
 def test_a_walk_passes_its_stops_and_keeps_its_length() -> None:
     stops = np.random.default_rng(1).standard_normal((3, 100)).astype(np.float32)
-    way = walk(stops, 8)
+    way = interpolate_loop(stops, 8)
     assert way.shape == (24, 100)
     np.testing.assert_allclose(way[::8], stops, atol=1e-5)
     lengths, ends = np.linalg.norm(way, axis=1), np.linalg.norm(stops, axis=1)
@@ -22,7 +22,7 @@ def test_a_walk_passes_its_stops_and_keeps_its_length() -> None:
 
 def test_stops_that_are_equal_or_nothing_do_no_harm() -> None:
     stops = np.stack([np.ones(4), np.ones(4), np.zeros(4)]).astype(np.float32)
-    way = walk(stops, 4)
+    way = interpolate_loop(stops, 4)
     assert np.isfinite(way).all()
     np.testing.assert_allclose(way[:5], 1, atol=1e-6)
 
@@ -30,7 +30,7 @@ def test_stops_that_are_equal_or_nothing_do_no_harm() -> None:
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_an_animation_shows_every_frame_and_says_what_it_is(suffix: str) -> None:
     frames = np.random.default_rng(1).integers(0, 256, (5, 8, 8), dtype=np.uint8)
-    content = animation(frames, suffix, {"synthetic": "yes", "class": "NORMAL"})
+    content = encode_animation(frames, suffix, {"synthetic": "yes", "class": "NORMAL"})
     with Image.open(io.BytesIO(content)) as image:
         assert image.n_frames == 5  # type: ignore[attr-defined]
         for number, frame in enumerate(frames):

@@ -9,8 +9,8 @@ from torch import nn
 
 from src.common.errors import UserError
 from src.config.train import DiscriminatorSettings, GeneratorSettings
+from src.models.initialization import initialize
 from src.models.io import Origin, load_generator, save_generator
-from src.models.layers import initialize
 from src.models.networks import Discriminator, Generator, count_parameters
 from src.models.sampling import draw_images, draw_latents
 from tests.conftest import Hostile

@@ -15,9 +15,9 @@ from PIL import Image, PngImagePlugin
 
 from src.config.settings import Settings
 from src.models import sampling
-from src.models.export import export_generator, facts_of
-from src.models.io import SavedGenerator, load_generator, save_generator
-from src.models.layers import initialize
+from src.models.export import describe_generator, export_generator
+from src.models.initialization import initialize
+from src.models.io import LoadedGenerator, load_generator, save_generator
 from src.models.networks import Generator
 from src.models.sampling import (
     BATCH,
@@ -32,7 +32,7 @@ from src.models.sampling import (
 from tests.models.test_networks import ORIGIN, generator_settings
 
 
-def saved(path: Path, **changes: Any) -> SavedGenerator:
+def saved(path: Path, **changes: Any) -> LoadedGenerator:
     settings = generator_settings(latent_dim=12, base_channels=8, channels=[8, 4, 4], **changes)
     network = initialize(Generator(settings, 32), "xavier", torch.Generator().manual_seed(1))
     network(torch.randn(5, 12))
@@ -122,7 +122,7 @@ def test_an_exported_generator_draws_the_same_bytes(
 
 
 def test_every_file_says_that_it_is_synthetic(tmp_path: Path) -> None:
-    facts = facts_of(saved(tmp_path / "g.pt")) | {"seed": "1", "note": "é"}
+    facts = describe_generator(saved(tmp_path / "g.pt")) | {"seed": "1", "note": "é"}
     image = np.arange(64, dtype=np.uint8).reshape(8, 8)
     with Image.open(io.BytesIO(encode_png(image, facts))) as read:
         assert np.array_equal(np.asarray(read), image)

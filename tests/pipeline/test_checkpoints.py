@@ -142,7 +142,7 @@ def test_a_killed_process_leaves_its_folder_free(project: Path) -> None:
 def test_the_oldest_are_removed_but_none_in_use(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "KEPT", 2)
+    monkeypatch.setattr(checkpoints, "MAX_KEPT", 2)
     parent = project / ".checkpoints" / "normal"
     with checkpoint_folder("normal", "used") as used:
         os.utime(used / "lock", (1, 1))

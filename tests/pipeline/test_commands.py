@@ -107,7 +107,7 @@ def test_the_estimate_includes_the_fid_network(capsys: pytest.CaptureFixture[str
         ("train.normal.epoch=3", "train.normal.epoch=3: give an existing parameter"),
         ("train.normal.epochs=-3", "train.normal.epochs: Input should be greater than"),
         ("data.path", "data.path: give an existing parameter as section.key=value"),
-        ("train.normal.batch_size=601", "batch: 601 is more than the 600 images"),
+        ("train.normal.batch_size=601", "batch_size: 601 is more than the 600 images"),
         ("train=[1", "this is not valid YAML"),
     ],
 )

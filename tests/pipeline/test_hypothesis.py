@@ -19,7 +19,7 @@ from src.metrics.hypothesis import Verdict, judge
 from src.metrics.protocol import compare_sets
 from src.models.networks import Generator
 from src.models.sampling import generate
-from src.training.loop import Observer, train
+from src.training.loop import TrainingCallbacks, train
 from src.training.trainer import Trainer
 from tests.conftest import ROOT, all_drawn, collected, prepared_from
 
@@ -42,7 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], 
         for one in (settings.train.normal, settings.train.pneumonia)
     ]
     generators = [
-        train(arrays["train", label], one, compute, Observer()).generator
+        train(arrays["train", label], one, compute, TrainingCallbacks()).generator
         for label, one in zip(CLASSES, chosen, strict=True)
     ]
     rows = kept[kept["split"] == "train"]

@@ -28,7 +28,7 @@ STAGE = ("python3", "-m", "pipeline.train", "normal")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A clone that is ready to train, long enough to be killed many times."""
     project = Project.cloned(tmp_path_factory.mktemp("template"))
-    project.change(set_value("train", "checkpoint_seconds", value=0.05))
+    project.change(set_value("train", "checkpoint_interval_seconds", value=0.05))
     project.change(set_value("train", "normal", "epochs", value=EPOCHS))
     project.repro("preprocess")
     return project
@@ -214,7 +214,7 @@ def test_a_lock_file_that_a_killed_dvc_left_cut_costs_no_stage(
 def test_asked_to_stop_it_saves_and_leaves(
     project: Project, whole: dict[str, bytes], number: signal.Signals
 ) -> None:
-    project.change(set_value("train", "checkpoint_seconds", value=1e6))
+    project.change(set_value("train", "checkpoint_interval_seconds", value=1e6))
     process = project.start(*STAGE)
     wait_until_it_trains(process, 0.3)
     process.send_signal(number)

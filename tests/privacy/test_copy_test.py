@@ -20,7 +20,7 @@ from src.config.settings import Settings
 from src.data.dataset import ImageSet
 from src.data.patients import Patients, patient_of
 from src.data.phantoms import draw_phantoms
-from src.models.layers import initialize
+from src.models.initialization import initialize
 from src.models.networks import Generator
 from src.models.sampling import generate
 from src.privacy import copy_test as privacy

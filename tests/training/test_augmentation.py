@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.training.augmentation import AUGMENTATIONS, augment, numbers_for
+from src.training.augmentation import AUGMENTATIONS, augment, count_draws
 
 
 @pytest.fixture
@@ -11,27 +11,27 @@ def images() -> Tensor:
     return torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def chance(*rows: tuple[float, ...]) -> Tensor:
+def uniform(*rows: tuple[float, ...]) -> Tensor:
     return torch.tensor(rows)
 
 
 def test_brightness_adds_half_of_the_range_at_most(images: Tensor) -> None:
-    numbers = chance((0.0,), (0.5,), (0.75,), (0.999,))
+    numbers = uniform((0.0,), (0.5,), (0.75,), (0.999,))
     found = augment(images, ("brightness",), numbers) - images
     for image, grey in zip(found, (-0.5, 0.0, 0.25, 0.499), strict=True):
         torch.testing.assert_close(image, torch.full_like(image, grey), rtol=0, atol=1e-6)
 
 
 def test_contrast_scales_about_the_mean(images: Tensor) -> None:
-    found = augment(images, ("contrast",), chance((0.0,), (0.5,), (0.999,), (0.25,)))
+    found = augment(images, ("contrast",), uniform((0.0,), (0.5,), (0.999,), (0.25,)))
     for image, before, factor in zip(found, images, (0.5, 1.0, 1.499, 0.75), strict=True):
         assert float(image.mean()) == pytest.approx(float(before.mean()), abs=1e-6)
         assert float(image.std() / before.std()) == pytest.approx(factor, abs=1e-4)
 
 
 def test_translation_moves_by_whole_pixels_and_fills_with_zeros(images: Tensor) -> None:
-    """At 16 pixels by -2 to 2, one fifth of the chances each."""
-    numbers = chance((0.99, 0.5), (0.0, 0.5), (0.5, 0.7), (0.3, 0.3))
+    """At 16 pixels by -2 to 2, with a probability of one fifth each."""
+    numbers = uniform((0.99, 0.5), (0.0, 0.5), (0.5, 0.7), (0.3, 0.3))
     found = augment(images, ("translation",), numbers).numpy()
     for image, before, (down, right) in zip(
         found, images.numpy(), ((2, 0), (-2, 0), (0, 1), (-1, -1)), strict=True
@@ -53,16 +53,16 @@ def test_every_shift_is_as_likely() -> None:
 
 def test_cutout_takes_a_square_that_may_reach_over_the_edge(images: Tensor) -> None:
     images = images.abs() + 0.1
-    found = augment(images, ("cutout",), chance((0.0, 0.0), (0.5, 0.5), (0.999, 0.5), (0.5, 0.0)))
+    found = augment(images, ("cutout",), uniform((0.0, 0.0), (0.5, 0.5), (0.999, 0.5), (0.5, 0.0)))
     holes = [(image == 0).sum().item() for image in found]
     assert holes == [4 * 4, 8 * 8, 4 * 8, 8 * 4]
     assert torch.equal(found[1, 0, 4:12, 4:12], torch.zeros(8, 8))
     assert torch.equal(found[1, 0, :4], images[1, 0, :4])
 
 
-def test_names_use_their_own_chance_in_order(images: Tensor) -> None:
+def test_names_use_their_own_numbers_in_order(images: Tensor) -> None:
     names = ("brightness", "translation", "contrast")
-    assert numbers_for(names) == 4
+    assert count_draws(names) == 4
     numbers = torch.rand(4, 4, generator=torch.Generator().manual_seed(1))
     expected = augment(images, ("brightness",), numbers[:, :1])
     expected = augment(expected, ("translation",), numbers[:, 1:3])
@@ -74,5 +74,5 @@ def test_names_use_their_own_chance_in_order(images: Tensor) -> None:
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_each_has_a_gradient(images: Tensor, name: str) -> None:
     small = images[:2, :, :8, :8].double().requires_grad_(True)
-    numbers = torch.rand(2, numbers_for((name,)), generator=torch.Generator().manual_seed(1))
+    numbers = torch.rand(2, count_draws((name,)), generator=torch.Generator().manual_seed(1))
     assert torch.autograd.gradcheck(lambda x: augment(x, (name,), numbers.double()), small)

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from src.training.batches import RealImages
+from src.training.batches import BatchLoader
 
 
 def test_a_memory_map_gives_what_the_array_does(tmp_path: Path) -> None:
@@ -12,6 +12,6 @@ def test_a_memory_map_gives_what_the_array_does(tmp_path: Path) -> None:
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     chosen = torch.tensor([7, 0, 7])
     for source in (images, mapped):
-        found = RealImages(source, torch.device("cpu")).batch(chosen)
+        found = BatchLoader(source, torch.device("cpu")).load(chosen)
         assert found.dtype == torch.uint8
         np.testing.assert_array_equal(found.numpy(), images[[7, 0, 7]])

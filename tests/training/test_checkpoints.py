@@ -72,9 +72,9 @@ def test_a_finished_training_serves_only_one_that_goes_beyond_it(
     checkpoints.finish()
     assert names(tmp_path) == ["finished_000000000010.pt"]
     assert checkpoints.load(10) is None
-    assert not checkpoints.continues_finished
+    assert not checkpoints.extends_finished
     assert value(checkpoints.load(11)) == 10
-    assert checkpoints.continues_finished
+    assert checkpoints.extends_finished
 
 
 def test_a_shorter_training_leaves_a_longer_one_its_state(
@@ -108,9 +108,9 @@ def test_the_newest_is_the_one_of_most_batches_whatever_its_kind(
     later = Checkpoints(tmp_path)
     later.save(5, {"value": 5})
     assert value(later.load(20)) == 9
-    assert later.continues_finished
+    assert later.extends_finished
     assert value(later.load(9)) == 5  # as many batches as were finished would change nothing
-    assert not later.continues_finished
+    assert not later.extends_finished
 
 
 def test_of_finished_trainings_the_last_stays(checkpoints: Checkpoints, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from src.training.collapse import SIGNS, Watch, all_finite, signs_of_collapse
+from src.training.collapse import SIGNS, CollapseMonitor, all_finite, collapse_signs
 
 CPU = torch.device("cpu")
 VARIED = torch.linspace(-1, 1, 2 * 16).reshape(2, 1, 4, 4)
@@ -23,30 +23,30 @@ ALIKE = VARIED[:1].expand(2, 1, 4, 4)
 def test_the_signs_of_one_batch(
     real: list[float], fake: list[float], images: torch.Tensor, expected: list[int]
 ) -> None:
-    signs = signs_of_collapse(torch.tensor(real), torch.tensor(fake), images)
+    signs = collapse_signs(torch.tensor(real), torch.tensor(fake), images)
     assert signs.tolist() == expected
 
 
 def test_a_sign_counts_only_on_end() -> None:
-    watch = Watch(CPU)
+    monitor = CollapseMonitor(CPU)
     seen, unseen = torch.tensor([0.0, 0.0, 1.0]), torch.zeros(3)
     for signs in (seen, seen, unseen, seen, seen):
-        watch.count(signs)
-    assert watch.collapse(3) is None
-    watch.count(seen)
-    assert watch.collapse(3) == (SIGNS[2], 3)
-    again = Watch(CPU)
-    again.load_state_dict(watch.state_dict())
-    again.count(seen)
-    assert again.collapse(3) == (SIGNS[2], 4)
-    assert watch.collapse(4) is None  # what was taken from it is a copy
+        monitor.update(signs)
+    assert monitor.find_sign(3) is None
+    monitor.update(seen)
+    assert monitor.find_sign(3) == (SIGNS[2], 3)
+    again = CollapseMonitor(CPU)
+    again.load_state_dict(monitor.state_dict())
+    again.update(seen)
+    assert again.find_sign(3) == (SIGNS[2], 4)
+    assert monitor.find_sign(4) is None  # what was taken from it is a copy
 
 
 def test_a_sign_in_a_part_of_the_processes_does_not_count() -> None:
     """Their mean is then between 0 and 1."""
-    watch = Watch(CPU)
-    watch.count(torch.tensor([0.5, 0.0, 1.0]))
-    assert watch.collapse(1) == (SIGNS[2], 1)
+    monitor = CollapseMonitor(CPU)
+    monitor.update(torch.tensor([0.5, 0.0, 1.0]))
+    assert monitor.find_sign(1) == (SIGNS[2], 1)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -16,8 +16,8 @@ from src.common.errors import UserError
 from src.config.settings import Settings, parse_settings
 from src.models.sampling import to_unit_range
 from src.training.checkpoints import Checkpoints
-from src.training.distributed import Group
-from src.training.loop import Observer, Safeguards, TrainResult, train
+from src.training.distributed import ProcessGroup
+from src.training.loop import Safeguards, TrainingCallbacks, TrainResult, train
 from src.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -25,21 +25,21 @@ COMPUTE = Compute(CPU, "fp32", "channels_last", compile=False)
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 16, 16), dtype=np.uint8)
 
 
-def losses_of_steps(settings: Settings, group: Group) -> torch.Tensor:
+def losses_of_steps(settings: Settings, group: ProcessGroup) -> torch.Tensor:
     """Twenty steps with a small learning rate, since Adam magnifies rounding errors."""
     small = settings.train.normal
     adam = small.optimizer.generator.model_copy(update={"learning_rate": 1e-4})
     optimizer = small.optimizer.model_copy(update={"generator": adam, "discriminator": adam})
     small = small.model_copy(update={"optimizer": optimizer})
     trainer = Trainer(small, 16, COMPUTE, group)
-    rows = group.rows(group.share_of(8))
+    rows = group.local_part(group.local_batch_size(8))
     real = torch.from_numpy(IMAGES)
     batches = [to_unit_range(real.roll(step, 0)[:8]) for step in range(20)]
     return torch.stack([trainer.step(batch[rows]) for batch in batches])
 
 
 def result_of_training(
-    settings: Settings, group: Group, folder: Path, stop_after: int = 0
+    settings: Settings, group: ProcessGroup, folder: Path, stop_after: int = 0
 ) -> TrainResult | None:
     """Three epochs of three batches; the last process may ask to stop after some."""
     asked: list[bool] = []
@@ -48,10 +48,10 @@ def result_of_training(
         asked.append(True)
         return group.rank == group.size - 1 and len(asked) == stop_after
 
-    kept = Safeguards(Checkpoints(folder) if group.first else None)
-    observer = Observer(should_stop=should_stop)
+    kept = Safeguards(Checkpoints(folder) if group.is_first else None)
+    callbacks = TrainingCallbacks(should_stop=should_stop)
     try:
-        return train(IMAGES, settings.train.normal, COMPUTE, observer, kept, group)
+        return train(IMAGES, settings.train.normal, COMPUTE, callbacks, kept, group)
     except KeyboardInterrupt:
         return None
 
@@ -62,7 +62,7 @@ def work(rank: int, size: int, params: dict[str, Any], task: str, folder: Path) 
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size))
     settings = parse_settings(params)
     found: object
-    with Group.joined(CPU, folder / f"{task}-{size}.meeting") as group:
+    with ProcessGroup.init(CPU, folder / f"{task}-{size}.rendezvous") as group:
         if task == "steps":
             found = losses_of_steps(settings, group)
         elif task == "same":
@@ -72,12 +72,12 @@ def work(rank: int, size: int, params: dict[str, Any], task: str, folder: Path) 
             except UserError as error:
                 found = str(error)
         elif task == "share":
-            content = bytes(range(256)) * 5 if group.first else None
-            found = [group.from_first(content), group.from_first(None), group.any(rank == 1)]
+            content = bytes(range(256)) * 5 if group.is_first else None
+            found = [group.broadcast(content), group.broadcast(None), group.any(rank == 1)]
         else:
             result = result_of_training(settings, group, folder, int(task))
             found = result and [
-                [[one.g, one.d1, one.d2] for one in result.history],
+                [[one.loss_g, one.loss_d_fake, one.loss_d_real] for one in result.history],
                 result.generator.state_dict(),
                 [torch.from_numpy(grid) for grid in result.samples.values()],
             ]
@@ -98,7 +98,7 @@ def together(size: int, params: dict[str, Any], task: str, folder: Path) -> list
 def test_the_same_batch_gives_the_same_losses_however_it_is_split(
     tiny: dict[str, Any], tmp_path: Path, size: int
 ) -> None:
-    alone = losses_of_steps(parse_settings(tiny), Group())
+    alone = losses_of_steps(parse_settings(tiny), ProcessGroup())
     for found in together(size, tiny, "steps", tmp_path):
         torch.testing.assert_close(found, alone, rtol=2e-5, atol=1e-6)
 
@@ -106,7 +106,7 @@ def test_the_same_batch_gives_the_same_losses_however_it_is_split(
 def test_augmentation_and_penalty_belong_to_the_whole_batch(
     fancy: dict[str, Any], tmp_path: Path
 ) -> None:
-    alone = losses_of_steps(parse_settings(fancy), Group())
+    alone = losses_of_steps(parse_settings(fancy), ProcessGroup())
     for found in together(2, fancy, "steps", tmp_path):
         torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
 
@@ -150,15 +150,15 @@ def test_what_the_first_process_has_reaches_all(tiny: dict[str, Any], tmp_path: 
 
 
 def test_a_batch_that_cannot_be_dealt_out_evenly_is_refused() -> None:
-    assert Group(1, 4).share_of(8) == 2
-    assert Group(1, 4).rows(2) == slice(2, 4)
-    with pytest.raises(UserError, match="batch: 8 cannot be dealt out evenly to 3 processes"):
-        Group(0, 3).share_of(8)
+    assert ProcessGroup(1, 4).local_batch_size(8) == 2
+    assert ProcessGroup(1, 4).local_part(2) == slice(2, 4)
+    with pytest.raises(UserError, match="batch_size: 3 processes cannot share 8 images evenly"):
+        ProcessGroup(0, 3).local_batch_size(8)
 
 
 def test_batch_normalisation_between_processes_is_refused_by_name() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    Group().check_networks([network])
-    Group(0, 2).check_networks([nn.Conv2d(1, 2, 3)])
+    ProcessGroup().check_networks([network])
+    ProcessGroup(0, 2).check_networks([nn.Conv2d(1, 2, 3)])
     with pytest.raises(UserError, match=r"normalises by batch \(BatchNorm2d\)"):
-        Group(0, 2).check_networks([network])
+        ProcessGroup(0, 2).check_networks([network])

@@ -72,8 +72,8 @@ def test_penalties_have_their_closed_forms() -> None:
         expected = float(real.square().sum((1, 2, 3)).mean() / 2)
         assert penalty(name, square) == pytest.approx(expected)
     assert penalty("wasserstein", linear) == pytest.approx((norm - 1) ** 2)
-    place = fake + between.view(-1, 1, 1, 1) * (real - fake)
-    expected = float((place.flatten(1).norm(dim=1) - 1).square().mean())
+    x = fake + between.view(-1, 1, 1, 1) * (real - fake)
+    expected = float((x.flatten(1).norm(dim=1) - 1).square().mean())
     assert penalty("wasserstein", square) == pytest.approx(expected)
 
 

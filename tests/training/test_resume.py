@@ -16,8 +16,8 @@ from src.config.settings import Settings
 from src.config.train import OptimizersSettings, TrainSettings
 from src.training import trainer as trainer_module
 from src.training.checkpoints import Checkpoints, decode
-from src.training.collapse import signs_of_collapse
-from src.training.loop import EpochLosses, Observer, Safeguards, TrainResult, train
+from src.training.collapse import collapse_signs
+from src.training.loop import EpochLosses, Safeguards, TrainingCallbacks, TrainResult, train
 from src.training.trainer import Trainer
 
 Images = NDArray[np.uint8]
@@ -28,19 +28,19 @@ class KilledError(Exception):
     """Instead of SIGKILL."""
 
 
-def killed_after(steps: int) -> Observer:
+def killed_after(steps: int) -> TrainingCallbacks:
     counter = itertools.count(1)
 
     def on_step(images: int) -> None:
         if next(counter) == steps:
             raise KilledError
 
-    return Observer(on_step)
+    return TrainingCallbacks(on_step)
 
 
-def stopped_after(steps: int) -> Observer:
+def stopped_after(steps: int) -> TrainingCallbacks:
     counter = itertools.count(1)
-    return Observer(should_stop=lambda: next(counter) == steps)
+    return TrainingCallbacks(should_stop=lambda: next(counter) == steps)
 
 
 def same(one: TrainResult, other: TrainResult) -> None:
@@ -60,13 +60,13 @@ def test_stopped_anywhere_and_resumed_it_is_the_same(
     settings: TrainSettings, images: Images, tmp_path: Path, step: int, precision: Any
 ) -> None:
     compute = Compute(torch.device("cpu"), precision, "channels_last", compile=False)
-    whole = train(images, settings, compute, Observer())
+    whole = train(images, settings, compute, TrainingCallbacks())
     kept = Safeguards(Checkpoints(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         train(images, settings, compute, stopped_after(step), kept)
     seen: list[tuple[int, ...]] = []
-    observer = Observer(on_resume=lambda *place: seen.append(place))
-    same(train(images, settings, compute, observer, kept), whole)
+    callbacks = TrainingCallbacks(on_resume=lambda *progress: seen.append(progress))
+    same(train(images, settings, compute, callbacks, kept), whole)
     epoch, batch = (step - 1) // 2 + 1, (step - 1) % 2 + 1
     assert seen == [(epoch, batch, 8 * step)]
 
@@ -75,29 +75,29 @@ def test_with_every_choice_it_is_the_same_as_well(
     fancy_settings: Settings, images: Images, compute: Compute, tmp_path: Path
 ) -> None:
     settings = fancy_settings.train.normal
-    whole = train(images, settings, compute, Observer())
+    whole = train(images, settings, compute, TrainingCallbacks())
     kept = Safeguards(Checkpoints(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         train(images, settings, compute, stopped_after(3), kept)
-    same(train(images, settings, compute, Observer(), kept), whole)
+    same(train(images, settings, compute, TrainingCallbacks(), kept), whole)
 
 
 @pytest.mark.parametrize("cuts", [(1,), (2, 1, 1), (5, 1), (3, 2)])
 def test_killed_it_goes_on_from_the_last_checkpoint(
     settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path, cuts: tuple[int, ...]
 ) -> None:
-    whole = train(images, settings, compute, Observer())
-    kept = Safeguards(Checkpoints(tmp_path), checkpoint_seconds=0)
+    whole = train(images, settings, compute, TrainingCallbacks())
+    kept = Safeguards(Checkpoints(tmp_path), checkpoint_interval_seconds=0)
     for steps in cuts:
         with pytest.raises(KilledError):
             train(images, settings, compute, killed_after(steps), kept)
-    same(train(images, settings, compute, Observer(), kept), whole)
+    same(train(images, settings, compute, TrainingCallbacks(), kept), whole)
 
 
 def test_a_checkpoint_is_not_made_sooner_than_asked(
     settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
 ) -> None:
-    kept = Safeguards(Checkpoints(tmp_path), checkpoint_seconds=1e6)
+    kept = Safeguards(Checkpoints(tmp_path), checkpoint_interval_seconds=1e6)
     with pytest.raises(KilledError):
         train(images, settings, compute, killed_after(5), kept)
     assert list(tmp_path.rglob("*.pt")) == []
@@ -106,13 +106,13 @@ def test_a_checkpoint_is_not_made_sooner_than_asked(
 def test_what_was_seen_before_is_told_again(
     settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
 ) -> None:
-    kept = Safeguards(Checkpoints(tmp_path), checkpoint_seconds=0)
+    kept = Safeguards(Checkpoints(tmp_path), checkpoint_interval_seconds=0)
     with pytest.raises(KilledError):
         train(images, settings, compute, killed_after(5), kept)
     epochs: list[EpochLosses] = []
     drawn: dict[int, Images] = {}
-    observer = Observer(on_epoch=epochs.append, on_samples=drawn.__setitem__)
-    result = train(images, settings, compute, observer, kept)
+    callbacks = TrainingCallbacks(on_epoch=epochs.append, on_samples=drawn.__setitem__)
+    result = train(images, settings, compute, callbacks, kept)
     assert epochs == result.history
     assert [losses.epoch for losses in epochs] == [1, 2, 3]
     assert sorted(drawn) == [1, 3]
@@ -125,12 +125,12 @@ def test_a_longer_training_goes_on_from_a_finished_one_and_is_the_same(
 ) -> None:
     checkpoints = Checkpoints(tmp_path)
     longer = settings.model_copy(update={"epochs": 5})
-    whole = train(images, longer, compute, Observer())
-    train(images, settings, compute, Observer(), Safeguards(checkpoints))
+    whole = train(images, longer, compute, TrainingCallbacks())
+    train(images, settings, compute, TrainingCallbacks(), Safeguards(checkpoints))
     checkpoints.finish()
     resumed: list[int] = []
-    observer = Observer(on_resume=lambda epoch, batch, seen: resumed.append(epoch))
-    result = train(images, longer, compute, observer, Safeguards(checkpoints))
+    callbacks = TrainingCallbacks(on_resume=lambda epoch, batch, seen: resumed.append(epoch))
+    result = train(images, longer, compute, callbacks, Safeguards(checkpoints))
     assert resumed == [4]
     assert 3 not in result.samples  # drawn only because the shorter one ended there
     same(result, whole)
@@ -140,10 +140,10 @@ def test_a_finished_training_that_is_asked_for_again_starts_anew(
     settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
 ) -> None:
     checkpoints = Checkpoints(tmp_path)
-    train(images, settings, compute, Observer(), Safeguards(checkpoints))
+    train(images, settings, compute, TrainingCallbacks(), Safeguards(checkpoints))
     checkpoints.finish()
     steps: list[int] = []
-    train(images, settings, compute, Observer(steps.append), Safeguards(checkpoints))
+    train(images, settings, compute, TrainingCallbacks(steps.append), Safeguards(checkpoints))
     assert len(steps) == STEPS
 
 
@@ -162,7 +162,7 @@ def test_losses_that_are_not_finite_stop(
     settings: TrainSettings, images: Images, compute: Compute
 ) -> None:
     with pytest.raises(UserError, match="epoch 1: the training has diverged: the losses are not"):
-        train(images, explosive(settings), compute, Observer())
+        train(images, explosive(settings), compute, TrainingCallbacks())
 
 
 def test_a_training_that_diverges_keeps_its_last_good_state(
@@ -183,7 +183,13 @@ def test_a_training_that_diverges_keeps_its_last_good_state(
     monkeypatch.setattr(Trainer, "step", lost_in_the_fourth)
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(UserError, match="epoch 2: the training has diverged") as raised:
-        train(images, settings, compute, Observer(), Safeguards(checkpoints, checkpoint_seconds=0))
+        train(
+            images,
+            settings,
+            compute,
+            TrainingCallbacks(),
+            Safeguards(checkpoints, checkpoint_interval_seconds=0),
+        )
     assert checkpoints.newest() == tmp_path / "step_000000000003.pt"
     assert str(checkpoints.newest()) in str(raised.value)
     content = checkpoints.load(STEPS)
@@ -200,7 +206,7 @@ def test_weights_that_are_not_finite_give_no_result_even_where_only_a_warning_is
 ) -> None:
     going_on = Safeguards(on_divergence="warn")
     with pytest.raises(UserError, match="weights are not finite"):
-        train(images, explosive(settings), compute, Observer(), going_on)
+        train(images, explosive(settings), compute, TrainingCallbacks(), going_on)
     assert capsys.readouterr().err.count("warning: epoch ") == 1  # once, not each epoch
 
 
@@ -212,25 +218,27 @@ def collapsing(monkeypatch: pytest.MonkeyPatch) -> None:
     def signs(*tensors: torch.Tensor) -> torch.Tensor:
         return torch.tensor([float(next(counter) > 0), 0.0, 0.0], dtype=torch.float64)
 
-    monkeypatch.setattr(trainer_module, "signs_of_collapse", signs)
+    monkeypatch.setattr(trainer_module, "collapse_signs", signs)
 
 
 @pytest.mark.usefixtures("collapsing")
 def test_collapse_stops_at_the_end_of_the_epoch_and_names_the_last_state(
     settings: TrainSettings, images: Images, compute: Compute, tmp_path: Path
 ) -> None:
-    kept = Safeguards(Checkpoints(tmp_path), 0, collapse_batches=3)
-    message = r"epoch 2: .* told every real image .* for 3 batches on end; .*step_000000000004\.pt"
+    kept = Safeguards(Checkpoints(tmp_path), 0, collapse_patience=3)
+    message = (
+        r"epoch 2: .* separated all real .* for 3 consecutive batches; .*step_000000000004\.pt"
+    )
     with pytest.raises(UserError, match=message):
-        train(images, settings, compute, Observer(), kept)
+        train(images, settings, compute, TrainingCallbacks(), kept)
 
 
 @pytest.mark.usefixtures("collapsing")
 def test_collapse_is_only_warned_of_where_that_is_asked(
     settings: TrainSettings, images: Images, compute: Compute, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    going_on = Safeguards(on_divergence="warn", collapse_batches=3)
-    assert len(train(images, settings, compute, Observer(), going_on).history) == 3
+    going_on = Safeguards(on_divergence="warn", collapse_patience=3)
+    assert len(train(images, settings, compute, TrainingCallbacks(), going_on).history) == 3
     assert capsys.readouterr().err.count("warning: ") == 1
 
 
@@ -242,5 +250,5 @@ def test_a_discriminator_without_weights_is_seen_to_give_one_score(
         torch.nn.init.zeros_(parameter)
         parameter.requires_grad_(False)
     on_real, on_fake = (trainer.discriminator(torch.rand(4, 1, 16, 16)) for _ in range(2))
-    assert signs_of_collapse(on_real, on_fake, torch.rand(4, 1, 16, 16)).tolist()[1] == 1
+    assert collapse_signs(on_real, on_fake, torch.rand(4, 1, 16, 16)).tolist()[1] == 1
     assert math.isclose(float(on_real[0]), 0)

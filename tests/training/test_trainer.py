@@ -138,8 +138,8 @@ def test_every_choice_changes_the_training_and_is_repeatable(
 ) -> None:
     compute = Compute(torch.device("cpu"), precision, "channels_last", compile=False)
     plain = losses(tiny, compute)
-    for place, value in choices.items():
-        set_value(*place.split("."), value=value)(tiny["train"]["normal"])
+    for key, value in choices.items():
+        set_value(*key.split("."), value=value)(tiny["train"]["normal"])
     found = losses(tiny, compute)
     assert found.isfinite().all()
     assert not torch.allclose(found, plain, rtol=1e-5)
@@ -192,9 +192,9 @@ def test_apart_real_images_are_judged_by_their_smoothed_label_and_the_penalty(
     tiny["train"]["normal"].update(label_smoothing=0.1, gradient_penalty=3.0)
     tiny["train"]["normal"]["discriminator"]["dropout"] = 0.0
     trainer = Trainer(parse_settings(tiny).train.normal, 16, compute)
-    place = REAL.clone().requires_grad_(True)
-    logits = trainer.discriminator(place)
-    (gradient,) = torch.autograd.grad(logits.sum(), place)
+    x = REAL.clone().requires_grad_(True)
+    logits = trainer.discriminator(x)
+    (gradient,) = torch.autograd.grad(logits.sum(), x)
     expected = F.binary_cross_entropy(torch.sigmoid(logits), torch.full((8,), 0.9))
     expected = expected + 3 / 2 * gradient.square().sum((1, 2, 3)).mean()  # R1
     found: list[Tensor] = []
@@ -210,7 +210,7 @@ def test_together_the_discriminator_takes_one_step_down_the_sum(
     tiny["train"]["normal"]["discriminator"]["dropout"] = 0.0
     settings = parse_settings(tiny).train.normal
     ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
-    fake = plain._draw(8)
+    fake = plain._generate(8)
     loss = (
         F.relu(1 - plain.discriminator(REAL)).mean() + F.relu(1 + plain.discriminator(fake)).mean()
     )
@@ -231,14 +231,14 @@ def test_the_step_of_a_critic_has_the_penalty_and_augments_what_it_sees(
     settings = parse_settings(fancy).train.normal
     ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
     critic = plain.discriminator
-    fake = plain._draw(8)
+    fake = plain._generate(8)
     seen = [
         augment(images, settings.augmentation, plain._uniform("augmentation", 8, 6))
         for images in (REAL, fake)
     ]
     between = plain._uniform("penalty", 8, 1).view(-1, 1, 1, 1)
-    place = (fake + between * (REAL - fake)).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(critic(place).sum(), place, create_graph=True)
+    x = (fake + between * (REAL - fake)).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
     penalty = ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
     loss = critic(seen[1]).mean() - critic(seen[0]).mean()
     (loss + 10 * penalty).backward()
@@ -253,33 +253,33 @@ def test_images_are_drawn_from_the_average_where_there_is_one(
     tiny: dict[str, Any], compute: Compute
 ) -> None:
     trainer = Trainer(parse_settings(tiny).train.normal, 16, compute)
-    assert trainer.drawing is trainer.generator
+    assert trainer.sampling_generator is trainer.generator
     tiny["train"]["normal"]["ema_decay"] = 0.99
     averaged = Trainer(parse_settings(tiny).train.normal, 16, compute)
     for _ in range(5):
         assert torch.equal(trainer.step(REAL), averaged.step(REAL))  # it disturbs nothing
-    drawn, trained = averaged.drawing.state_dict(), averaged.generator.state_dict()
+    drawn, trained = averaged.sampling_generator.state_dict(), averaged.generator.state_dict()
     assert any(not torch.equal(drawn[name], trained[name]) for name in drawn)
 
 
 def test_a_critic_that_parts_real_from_generated_is_not_taken_for_a_collapse(
     fancy: dict[str, Any], compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not LOSSES["wasserstein"].parts_at_zero
+    assert not LOSSES["wasserstein"].classifies
     monkeypatch.setattr(
-        "src.training.trainer.signs_of_collapse",
+        "src.training.trainer.collapse_signs",
         lambda *tensors: torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64),
     )
     trainer = Trainer(parse_settings(fancy).train.normal, 16, compute)
     trainer.step(REAL)
-    assert trainer.watch.collapse(1) is None
+    assert trainer.collapse_monitor.find_sign(1) is None
 
 
 def test_learning_rates_halve_with_every_half_life(
     tiny: dict[str, Any], compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates: list[tuple[float, float]] = []
-    step = Trainer._step
+    step = Trainer._update_in_precision
 
     def noting(self: Trainer, real: Tensor) -> tuple[Tensor, Tensor]:
         optimizers = (self._optimizer_g, self._optimizer_d)
@@ -287,7 +287,7 @@ def test_learning_rates_halve_with_every_half_life(
         rates.append((g, d))
         return step(self, real)
 
-    monkeypatch.setattr(Trainer, "_step", noting)
+    monkeypatch.setattr(Trainer, "_update_in_precision", noting)
     tiny["train"]["normal"]["optimizer"]["learning_rate_half_life"] = 16
     tiny["train"]["normal"]["optimizer"]["discriminator"]["learning_rate"] = 0.004
     losses(tiny, compute, steps=5)  # of 8 images

@@ -15,7 +15,7 @@ from src.data.classes import CLASSES
 from src.data.dataset import ImageSet
 from src.data.patients import Patients
 from src.metrics.frechet import FeatureSet, frechet_distance
-from src.models.layers import initialize
+from src.models.initialization import initialize
 from src.models.networks import Generator
 from src.tuning import objective as module
 from src.tuning.objective import (
