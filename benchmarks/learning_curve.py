@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.workspace import ROOT, processor, settings_of_networks
+from benchmarks.workspace import ROOT, processor
 from src.common.devices import choose_compute
 from src.common.errors import UserError, report_errors
 from src.common.files import sha256_of_array, write_file, write_json
@@ -29,6 +29,7 @@ from src.common.logging import logger
 from src.common.outputs import read_array, write_table
 from src.common.paths import array_path
 from src.common.progress import Progress
+from src.config.presets import preset_names, preset_overrides
 from src.config.settings import ClassName, flatten, load_settings
 from src.config.train import TrainSettings
 from src.data.dataset import train_sets
@@ -94,9 +95,8 @@ def epochs_to_score(settings: TrainSettings, steps: int) -> list[int]:
 def run(arguments: argparse.Namespace) -> None:
     """Train, score and write."""
     name: ClassName = arguments.label
-    networks = settings_of_networks(arguments.networks) if arguments.networks else []
-    items = [*networks, *arguments.set, f"seed={arguments.seed}"]
-    overrides = [f"train.{name}.{item}" for item in items]
+    overrides = preset_overrides(arguments.networks, name) if arguments.networks else []
+    overrides += [f"train.{name}.{item}" for item in (*arguments.set, f"seed={arguments.seed}")]
     settings = load_settings(ROOT / "params.yaml", overrides)
     compute = choose_compute(settings.compute)
     train_set = train_sets()[name.upper()]
@@ -197,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("name", help="of the files that it writes")
     parser.add_argument("--class", dest="label", choices=("normal", "pneumonia"), required=True)
-    parser.add_argument("--networks", help="a file of networks/; else those of params.yaml")
+    parser.add_argument("--networks", choices=preset_names(), help="else those of params.yaml")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--judge", choices=("held-out", "test"), default="held-out")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so much training")
