@@ -34,12 +34,12 @@ from src.config.settings import ClassName, flatten, load_settings
 from src.config.train import TrainSettings
 from src.data.dataset import train_sets
 from src.data.download import download_inception
+from src.data.grids import png, tile
 from src.data.patients import Patients
 from src.metrics.features import extract_features
 from src.metrics.frechet import FeatureSet, frechet_distance
 from src.metrics.inception import InceptionExtractor, load_inception
 from src.models.io import Origin, save_generator
-from src.report.grids import png, tile
 from src.training.loop import Observer, steps_per_epoch, train
 
 Images = NDArray[np.uint8]

@@ -1,8 +1,8 @@
 """Train on real images: `python -m src.real chest_xray.zip`, or `make real DATA=chest_xray.zip`.
 
-DATA is an archive, or a folder, of chest X-rays in Kaggle's layout. An estimate of the duration comes
-first, then a DVC experiment with a name that no other one has, then its verdict. `--checksum PATH`
-prints data.sha256 of an archive or folder instead.
+DATA is an archive, or a folder, of chest X-rays in Kaggle's layout. An estimate of the duration
+comes first, then a DVC experiment with a name that no other one has, then its verdict.
+`--checksum PATH` prints data.sha256 of an archive or folder instead.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from .data.classes import CLASSES
 LABELS = tuple(label.lower() for label in CLASSES)
 IMAGE_SIZE = 64  # pixels a side
 CLASSIFIER_STEPS = 1000  # of the utility test; real images need more than the demo's
-# Without a preset: a class trains for ten to twenty minutes on two cores, and the learning rates fall
-# more slowly than in the short demo.
+# Without a preset: a class trains for ten to twenty minutes on two cores, and the learning rates
+# fall more slowly than in the short demo.
 EPOCHS = {"normal": 320, "pneumonia": 110}
 HALF_LIFE = 200_000  # images
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--epochs",
         type=int,
         metavar="N",
-        help="of both classes; else the preset's, or some that fit",
+        help="of both classes; else the preset's, or 320 and 110",
     )
     for label in LABELS:
         add(f"--epochs-{label}", type=int, metavar="N", help=f"of {label}")
@@ -115,7 +115,7 @@ def run_real(
         command += ["-S", override]
     logger.info(f"+ {shlex.join(['dvc', *command[1:]])}")
     _run_interruptible(command, environment)
-    from .summary import summarize  # here, since no other part of this command needs it
+    from .report.summary import summarize  # only here, since nothing else of the command needs it
 
     summarize()
 

@@ -12,9 +12,10 @@ import pytest
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from ruamel.yaml import YAML
 
-from src import real, summary
+from src import real
 from src.common.errors import UserError
 from src.real import main, quote_for_dvc, real_overrides
+from src.report import summary
 from tests.conftest import ROOT
 
 RECORDS = """#!/bin/sh

@@ -1,8 +1,8 @@
 """Presets: named networks and trainings of one class, in the files ``networks/<name>.yaml``.
 
-A preset is nested as ``train.normal`` of params.yaml is, and names only what it changes. This module
-alone reads the files. It imports neither pydantic nor a YAML reader before a preset is loaded, so
-that commands list the names at once.
+A preset is nested as ``train.normal`` of params.yaml is, and names only what it changes. This
+module alone reads the files. It imports neither pydantic nor a YAML reader before a preset is
+loaded, so that commands list the names at once.
 """
 
 import json

@@ -1,13 +1,17 @@
 """A walk through a generator's latent space, as an animated picture."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+if TYPE_CHECKING:  # a command lists the formats without NumPy and Pillow
+    import numpy as np
+    from numpy.typing import NDArray
 
-Latents = NDArray[np.float32]
+    Latents = NDArray[np.float32]
+
 MILLISECONDS = 60  # that a frame is shown
 FORMATS = {".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}
 
@@ -25,6 +29,8 @@ def walk(stops: Latents, frames: int) -> Latents:
     Returns:
         (n * frames, width), the stops among them.
     """
+    import numpy as np
+
     ways = zip(stops, np.roll(stops, -1, axis=0), strict=True)
     shares = np.arange(frames) / frames
     return np.concatenate([_between(start, end, shares) for start, end in ways])
@@ -32,6 +38,8 @@ def walk(stops: Latents, frames: int) -> Latents:
 
 def _between(start: Latents, end: Latents, shares: NDArray[np.float64]) -> Latents:
     """Points on the way at ``shares`` of it."""
+    import numpy as np
+
     a, b = start.astype(np.float64), end.astype(np.float64)
     length_a, length_b = np.linalg.norm(a), np.linalg.norm(b)
     if not length_a or not length_b:
@@ -54,6 +62,8 @@ def animation(frames: NDArray[np.uint8], suffix: str, texts: Mapping[str, str]) 
         suffix: one of ``FORMATS``.
         texts: what the file says of itself, by keyword.
     """
+    from PIL import Image, PngImagePlugin
+
     pictures = [Image.fromarray(frame) for frame in frames]
     said = "; ".join(f"{name}: {text}" for name, text in texts.items())
     buffer = io.BytesIO()
