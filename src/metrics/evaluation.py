@@ -208,7 +208,8 @@ class _SideReader:
             raise UserError(f"{path}: one image has no distribution; give two or more")
         if loaded.skipped_files:
             self.warnings.append(
-                f"{path}: {loaded.skipped_files} of its files have no image's name and were left out"
+                f"{path}: {loaded.skipped_files} of its files have no image's name and were left "
+                "out"
             )
         images = FeatureSample(self._extract(loaded), Patients.from_names(loaded.patient_ids))
         height = float(np.median([image.shape[0] for image in loaded.images]))

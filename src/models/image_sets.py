@@ -118,7 +118,9 @@ def write_image_set(
     Raises:
         UserError: if more than ``MAX_COPIES`` of the images are copies.
     """
-    label, rows, left_out = stream.label, [], []
+    label = stream.label
+    rows: list[dict[str, Any]] = []
+    left_out: list[int] = []  # numbers of copies
     place = image_folder(out, label)
     table_file, description_file = image_tables(out, label)
     with (

@@ -6,7 +6,7 @@ A user waits for them, so this reads the stages' files without pandas and asks n
 import csv
 from collections.abc import Mapping, Sequence
 
-from ..common.outputs import read_metrics, unusable
+from ..common.outputs import read_metrics, unusable_file_error
 from ..common.paths import HOME, PROJECT
 from ..config.registry import METRICS
 from ..metrics.hypothesis import Verdict
@@ -59,7 +59,7 @@ def _read_distances() -> list[Sequence[str]]:
                 for row in csv.DictReader(stream)
             ]
     except (OSError, ValueError, KeyError, TypeError) as error:  # TypeError: half a row
-        raise unusable(path, error) from error
+        raise unusable_file_error(path, error) from error
     return [COLUMNS, *rows]
 
 
