@@ -8,7 +8,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
 .PHONY: help setup doctor demo summary test test-long torture coverage audit check bench bench-evaluation bench-processes \
-  bench-tuning bench-large bench-long-use bench-seeds mutants real thesis tune compare promote serve sync ui pictures clean distclean
+  bench-tuning bench-large bench-long-use bench-seeds bench-startup mutants real thesis tune compare promote serve sync ui pictures clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -20,6 +20,7 @@ $(VENV)/runtime: requirements.txt requirements-lock.txt
 	@echo "setting up $(VENV): some minutes and, once, the package index"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) -r requirements.txt
+	@$(BIN)/python -m src.common.precompile
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime requirements-dev.txt
@@ -86,6 +87,9 @@ bench-large: setup  ## measure memory and time as the data grow: reports/benchma
 
 bench-long-use: setup  ## watch memory and open files over thousands of steps, trials and requests: reports/benchmarks (10 minutes)
 	@$(IN_VENV) python3 -m benchmarks.long_use
+
+bench-startup: setup  ## measure how soon commands answer and stages begin: reports/benchmarks (5 minutes)
+	@$(IN_VENV) python3 -m benchmarks.startup
 
 bench-seeds: setup  ## measure how far the demo's scores move with the seed: reports/benchmarks (half an hour)
 	@$(IN_VENV) python3 -m benchmarks.seeds
