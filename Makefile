@@ -8,7 +8,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
 .PHONY: help setup doctor demo summary test test-long torture coverage audit check bench bench-evaluation bench-processes \
-  bench-tuning bench-large bench-long-use bench-seeds mutants real thesis tune compare promote serve sync ui pictures clean distclean
+  bench-tuning bench-large bench-long-use bench-seeds bench-startup mutants real thesis tune compare promote serve sync ui pictures clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -20,6 +20,7 @@ $(VENV)/runtime: requirements.txt requirements-lock.txt
 	@echo "setting up $(VENV): some minutes and, once, the package index"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) -r requirements.txt
+	@$(BIN)/python -m src.common.precompile
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime requirements-dev.txt
@@ -87,6 +88,9 @@ bench-large: setup  ## measure memory and time as the data grow: reports/benchma
 bench-long-use: setup  ## watch memory and open files over thousands of steps, trials and requests: reports/benchmarks (10 minutes)
 	@$(IN_VENV) python3 -m benchmarks.long_use
 
+bench-startup: setup  ## measure how soon commands answer and stages begin: reports/benchmarks (5 minutes)
+	@$(IN_VENV) python3 -m benchmarks.startup
+
 bench-seeds: setup  ## measure how far the demo's scores move with the seed: reports/benchmarks (half an hour)
 	@$(IN_VENV) python3 -m benchmarks.seeds
 
@@ -123,39 +127,21 @@ ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 	  $(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) ;; esac
 PORT ?= 5000
 
-# Real images. NETWORKS names a file of networks/, whose settings count for both classes; without it
-# those of params.yaml do. Without epochs of their own they train for so many that a class takes
-# ten to twenty minutes on two cores.
+# Real images. NETWORKS names a preset, a file of networks/ without its ending; without it the networks
+# are those of params.yaml. The words of SET are split as a shell does, so that values may be quoted.
 NETWORKS ?=
 EPOCHS ?=
-OWN_EPOCHS = $(if $(NETWORKS),$(shell grep '^epochs=' 'networks/$(NETWORKS)' 2>&1))
-EPOCHS_NORMAL ?= $(or $(EPOCHS),$(if $(OWN_EPOCHS),,320))
-EPOCHS_PNEUMONIA ?= $(or $(EPOCHS),$(if $(OWN_EPOCHS),,110))
-NAME ?= $(or $(NETWORKS),real)
+EPOCHS_NORMAL ?=
+EPOCHS_PNEUMONIA ?=
+NAME ?=
 SET ?=
-settings_of = $(if $(NETWORKS),$(shell sed -e '/^#/d' -e 's/^/train.$(1)./' networks/$(NETWORKS) 2>/dev/null))
-# Learning rates that fall more slowly than in the short demo.
-HALF_LIFE = $(addsuffix .optimizer.learning_rate_half_life=200000,train.normal train.pneumonia)
-REAL = preprocess.image_size=64 utility.training_steps=1000 $(if $(NETWORKS),,$(HALF_LIFE)) \
-  $(call settings_of,normal) $(call settings_of,pneumonia) $(addprefix train.normal.epochs=,$(EPOCHS_NORMAL)) \
-  $(addprefix train.pneumonia.epochs=,$(EPOCHS_PNEUMONIA)) $(SET)
 
-real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [NAME=..] [SET="key=value .."], values without blanks
-	@test -n "$(DATA)" || { echo 'error: name the real images: make real DATA=<zip or folder>' >&2; exit 1; }
-	@test -z "$(NETWORKS)" || test -f "networks/$(NETWORKS)" || \
-	  { echo "error: networks/$(NETWORKS): there is no such file" >&2; exit 1; }
-	@export $(IN_VENV); \
-	data=$$(realpath -e "$(DATA)") || exit 1; \
-	case "$$data" in *"'"*) echo "error: $$data: an apostrophe in the path is not possible here; rename it" >&2; exit 1;; esac; \
-	sum=$$(python3 -m pipeline.fetch --checksum "$$data") || exit 1; \
-	set -- data.source=kermany "data.path='$$data'" "data.sha256=$$sum" $(foreach item,$(REAL),'$(item)'); \
-	python3 -m src.estimate "$$@" || exit 1; \
-	for item; do set -- "$$@" -S "$$item"; shift; done; \
-	taken=$$(dvc exp list --name-only) || exit 1; \
-	name="$(NAME)"; count=1; \
-	while echo "$$taken" | grep -Fqx "$$name"; do count=$$((count + 1)); name="$(NAME)-$$count"; done; \
-	set -x; dvc exp run -n "$$name" "$$@" || exit 1; set +x; \
-	python3 -m src.summary
+real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [NAME=..] [NETWORKS=..] [SET="key=value .."]
+	@test -n "$$DATA" || { echo 'error: name the real images: make real DATA=<zip or folder>' >&2; exit 1; }
+	@set -f; $(IN_VENV) python3 -m src.real "$$DATA" $(if $(NETWORKS),--preset "$(NETWORKS)") \
+	  $(if $(EPOCHS),--epochs "$(EPOCHS)") $(if $(EPOCHS_NORMAL),--epochs-normal "$(EPOCHS_NORMAL)") \
+	  $(if $(EPOCHS_PNEUMONIA),--epochs-pneumonia "$(EPOCHS_PNEUMONIA)") $(if $(NAME),--name "$(NAME)") \
+	  $(if $(SET),--set $(SET))
 
 thesis: NETWORKS = thesis
 thesis: real  ## the same with the thesis's networks and its 200 epochs

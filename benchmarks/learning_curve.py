@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.workspace import ROOT, processor, settings_of_networks
+from benchmarks.workspace import ROOT, processor
 from src.common.devices import Compute, choose_compute
 from src.common.errors import UserError, report_errors
 from src.common.files import sha256_of_array, write_file, write_json
@@ -30,16 +30,17 @@ from src.common.logging import logger
 from src.common.outputs import read_array, write_table
 from src.common.paths import array_path
 from src.common.progress import Progress
+from src.config.presets import preset_overrides
 from src.config.settings import ClassName, flatten, load_settings
 from src.config.train import TrainSettings
 from src.data.dataset import train_sets
 from src.data.download import download_inception
+from src.data.grids import png, tile
 from src.data.patients import Patients
 from src.metrics.features import extract_features
 from src.metrics.frechet import FeatureSet, frechet_distance
 from src.metrics.inception import InceptionExtractor, load_inception
 from src.models.io import Origin, save_generator
-from src.report.grids import png, tile
 from src.training.loop import TrainingCallbacks, steps_per_epoch, train
 
 Images = NDArray[np.uint8]
@@ -150,9 +151,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Train, score and write the three files of a curve."""
     # Read the parameters and the images.
     name: ClassName = arguments.label
-    networks = settings_of_networks(arguments.networks) if arguments.networks else []
-    items = [*networks, *arguments.set, f"seed={arguments.seed}"]
-    settings = load_settings(ROOT / "params.yaml", [f"train.{name}.{item}" for item in items])
+    overrides = preset_overrides(arguments.networks, name) if arguments.networks else []
+    overrides += [f"train.{name}.{item}" for item in (*arguments.set, f"seed={arguments.seed}")]
+    settings = load_settings(ROOT / "params.yaml", overrides)
     compute = choose_compute(settings.compute)
     images, reference = real_images(name, arguments.judge)
 

@@ -30,8 +30,8 @@ from src.common.files import write_file
 from src.common.logging import logger
 from src.common.outputs import read_array
 from src.common.paths import array_path
+from src.data.grids import png, read_png, tile
 from src.report.figures import STYLE
-from src.report.grids import png, read_png, tile
 
 BETWEEN_CLASSES = 0.45  # the two real classes apart, test split, 234 images of each
 CLASSES = ("normal", "pneumonia")

@@ -34,8 +34,8 @@ from src.common.paths import HOME, PARAMS
 from src.config.settings import ClassName, Settings, load_settings
 from src.config.train import TrainSettings
 from src.data.dataset import test_sets, train_checksum, train_sets
+from src.data.grids import png, tile
 from src.metrics.extractors import weights_name
-from src.report.grids import png, tile
 from src.tune import positive
 from src.tuning.objective import Budget, Evaluation, Split, run_trial
 from src.tuning.result import SearchResult, collect_result

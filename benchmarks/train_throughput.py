@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
-from benchmarks.workspace import ROOT, in_a_process, processor, record, settings_of_networks
+from benchmarks.workspace import ROOT, in_a_process, processor, record
 from src.common.devices import choose_compute, choose_device, computes_in_bf16, wait_for
 from src.config.compute import ComputeSettings
+from src.config.presets import apply_preset
 from src.config.settings import load_settings
 from src.config.train import TrainSettings
 from src.models.flops import layer_flops, update_flops
@@ -36,7 +37,7 @@ RESULTS = {
     "cuda": ROOT / "reports" / "benchmarks" / "train_throughput_cuda.json",
 }
 MODULE = "benchmarks.train_throughput"
-SIZES = ("thesis", "spectral", "default")  # a file of networks/, or those of params.yaml
+SIZES = ("thesis", "spectral", "default")  # a preset, or the networks of params.yaml
 PRECISIONS = ("fp32", "bf16")
 GEMM_SIDES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192)}
 # Precisions of a step that is not captured as a CUDA graph.
@@ -47,10 +48,11 @@ STEPS_PER_TIMING = {"cpu": 1, "cuda": 10}  # reading the clock waits for the GPU
 
 def settings_of(size: str) -> tuple[TrainSettings, int]:
     """Load the training settings of a size, and return them with the side of its images."""
-    chosen = [] if size == "default" else settings_of_networks(size)
-    overrides = [f"train.normal.{item}" for item in chosen]
-    settings = load_settings(ROOT / "params.yaml", [*overrides, "preprocess.image_size=64"])
-    return settings.train.normal, settings.preprocess.image_size
+    settings = load_settings(ROOT / "params.yaml", ["preprocess.image_size=64"])
+    train = settings.train.normal
+    if size != "default":
+        train = apply_preset(size, train)
+    return train, settings.preprocess.image_size
 
 
 def flops_table(settings: TrainSettings, image_size: int) -> dict[str, dict[str, float]]:

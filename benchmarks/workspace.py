@@ -1,4 +1,4 @@
-"""What benchmarks share: copies of the project, its named networks, measurements in processes."""
+"""What benchmarks share: copies of the project, measurements in processes, and their records."""
 
 import json
 import os
@@ -108,9 +108,3 @@ def record(path: Path, result: dict[str, Any], show: Callable[[dict[str, Any]], 
     write_json(path, result)
     show(result)
     print(f"written to {path.relative_to(ROOT)}")
-
-
-def settings_of_networks(name: str) -> list[str]:
-    """The settings of a file of networks/, as ``key=value`` below train.<class>."""
-    lines = (ROOT / "networks" / name).read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if not line.startswith("#")]

@@ -16,6 +16,7 @@ from PIL import Image
 
 from src.common.devices import choose_compute
 from src.config.settings import load_settings
+from src.data.grids import png, tile
 from src.data.image_files import read_images
 from src.data.patients import Patients
 from src.metrics.extractors import load_extractor
@@ -24,7 +25,6 @@ from src.metrics.scores import FeatureSample, score_sets
 from src.models.architectures import load_architecture
 from src.models.networks import count_parameters
 from src.models.sampling import draw_images, draw_latents
-from src.report.grids import png, tile
 from src.training.loop import TrainingCallbacks, train
 
 EPOCHS = 3

@@ -1,18 +1,12 @@
-"""Stage fetch: write the source's images and their table.
+"""Stage fetch: write the source's images and their table."""
 
-`python -m pipeline.fetch --checksum PATH` prints an archive's or folder's value for data.sha256.
-"""
-
-import argparse
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from pipeline.stage import Stage, run_stage
-from src.common.errors import report_errors
-from src.common.files import atomic_folder, sha256_of_file, sha256_of_path
+from src.common.files import atomic_folder, sha256_of_file
 from src.common.logging import logger
 from src.common.paths import HOME, PROJECT
 from src.data.classes import CLASSES, SPLITS
@@ -59,15 +53,5 @@ def fetch(stage: Stage) -> None:
     logger.info(f"{images.total()} images of {len(CLASSES)} classes in data/images")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage, or print a checksum."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.fetch", description=__doc__)
-    parser.add_argument("--checksum", metavar="PATH", type=Path, help="print its checksum")
-    arguments = parser.parse_args(argv)
-    if arguments.checksum is not None:
-        return report_errors(lambda: print(sha256_of_path(arguments.checksum)))
-    return run_stage("fetch", fetch)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_stage("fetch", fetch))

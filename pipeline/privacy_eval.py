@@ -18,6 +18,7 @@ from src.common.rng import Stream, integer_seed
 from src.config.privacy import PrivacySettings
 from src.data.classes import CLASSES
 from src.data.dataset import ImageSet, test_sets, train_sets
+from src.data.grids import png, tile
 from src.metrics.extractors import choose_extractor
 from src.models.io import load_generators
 from src.models.sampling import generate
@@ -27,7 +28,6 @@ from src.privacy.copy_test import SpaceFindings, closest, find_copies
 from src.privacy.neighbours import Nearest
 from src.privacy.perturbations import DISTURBANCES
 from src.privacy.verdict import judge, shared_level
-from src.report.grids import png, tile
 
 
 def privacy_eval(stage: Stage) -> None:

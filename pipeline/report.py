@@ -16,6 +16,7 @@ from src.common.paths import HOME, PROJECT, array_path, generator_path, model_fo
 from src.config.settings import Settings, flatten
 from src.config.train import SampleSettings
 from src.data.classes import CLASSES
+from src.data.grids import png, read_png, tile
 from src.metrics.hypothesis import Verdict
 from src.metrics.thesis import published_description
 from src.report.card import render_card
@@ -29,7 +30,6 @@ from src.report.figures import (
     sample_evolution,
 )
 from src.report.findings import Findings
-from src.report.grids import png, read_png, tile
 from src.report.packages import judge_fingerprint, package_generator
 from src.report.pages import render_report
 from src.tracking.address import has_server, runs_link

@@ -1,5 +1,7 @@
 """The frame of every stage: settings, an MLflow run, metrics, errors as one line."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -12,7 +14,9 @@ from src.common.files import write_json
 from src.common.outputs import read_metrics
 from src.common.paths import HOME, METRICS, PARAMS
 from src.config.settings import Settings, flatten, load_settings
-from src.tracking.runs import Run, start_run
+
+if TYPE_CHECKING:
+    from src.tracking.runs import Run
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +35,7 @@ class Stage:
         """SHA-256 of the parameters, as in the MLflow tag `params.sha256`."""
         return _params_sha256(flatten(self.settings))
 
-    def device(self) -> "torch.device":
+    def device(self) -> torch.device:
         """Set up the device that the parameters name, and note its number of threads."""
         # Here, since torch takes a second to import and some stages need none.
         import torch
@@ -79,6 +83,8 @@ def track(
         work: the function that does the work.
         resume: a key of the work; work that was interrupted continues in the run of its key.
     """
+    from src.tracking.runs import start_run  # MLflow imports for seconds
+
     everything = flatten(settings)
     params = {key: value for key, value in everything.items() if _is_shown(key, name)}
     experiment = os.environ.get("DVC_EXP_NAME") or "workspace"

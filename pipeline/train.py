@@ -24,11 +24,11 @@ from src.common.paths import HOME, PARAMS, array_path, generator_path, model_fol
 from src.common.processes import end_with_parent, stop_requests
 from src.common.progress import Progress
 from src.config.settings import ClassName, Settings, load_settings
+from src.data.grids import png, tile
 from src.models.architectures import load_architecture
 from src.models.flops import forward_flops
 from src.models.io import Origin, save_generator
 from src.models.networks import count_parameters
-from src.report.grids import png, tile
 from src.tracking.runs import archive_run
 from src.training.checkpoints import Checkpoints
 from src.training.distributed import SINGLE_PROCESS, ProcessGroup

@@ -1,4 +1,4 @@
-"""Says how long the networks of params.yaml would train and be judged on this machine.
+"""Estimate how long the networks of params.yaml train and are judged on this machine.
 
 `python -m src.estimate [SECTION.KEY=VALUE ...]` takes the same settings as `dvc exp run -S`.
 """
@@ -6,65 +6,88 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from .common.devices import choose_compute
 from .common.errors import report_errors
 from .common.logging import logger
 from .common.paths import HOME, PARAMS
-from .common.progress import duration
-from .config.settings import Settings, load_settings
-from .data.archive import GIB
 from .data.classes import CLASSES
-from .data.download import downloaded_kermany
-from .data.sources import PUBLISHED, list_archive_images, resolve_archive
-from .metrics.extractors import weights_name
-from .metrics.speed import seconds_per_feature
-from .privacy.perturbations import DISTURBANCES
-from .training.loop import steps_per_epoch
-from .training.speed import seconds_per_image
+
+if TYPE_CHECKING:
+    from .config.settings import Settings
 
 PROBE = 16  # images of the timed batch; larger ones are as fast or a little faster per image
 
 
-def estimate(overrides: Sequence[str]) -> None:
-    """Print the estimate for params.yaml with some settings changed."""
-    settings = load_settings(PARAMS, overrides)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments and print the estimate."""
+    parser = argparse.ArgumentParser(prog="python -m src.estimate", description=__doc__)
+    parser.add_argument("settings", nargs="*", metavar="SECTION.KEY=VALUE")
+    overrides: list[str] = parser.parse_args(argv).settings
+
+    def work() -> None:
+        from .config.settings import load_settings
+
+        estimate(load_settings(PARAMS, overrides))
+
+    return report_errors(work)
+
+
+def estimate(settings: "Settings") -> None:
+    """Print the seconds that each training and the judging take, and their sum.
+
+    Raises:
+        UserError: if the images, or the weights of the network that judges, cannot be used.
+    """
+    from .common.devices import choose_compute
+    from .common.progress import duration
+    from .metrics.extractors import weights_name
+    from .metrics.speed import seconds_per_feature
+    from .training.loop import steps_per_epoch
+    from .training.speed import seconds_per_image
+
     compute = choose_compute(settings.compute)
-    device = compute.device
+    device, size = compute.device, settings.preprocess.image_size
     weights_name(settings.fid, HOME)  # refused here, and not after hours
-    counts = _train_images(settings)
+    counts = _count_train_images(settings)
     total = 0.0
+    # Time one small batch of each training.
     for label, train in zip(
         CLASSES, (settings.train.normal, settings.train.pneumonia), strict=True
     ):
         steps = steps_per_epoch(counts[label], train.batch_size)
         images = train.epochs * steps * train.batch_size
-        each = seconds_per_image(
-            train, settings.preprocess.image_size, min(train.batch_size, PROBE), compute
-        )
+        each = seconds_per_image(train, size, min(train.batch_size, PROBE), compute)
         total += each * images
         logger.info(
             f"{label}: {train.epochs} epochs of {steps} batches of {train.batch_size} at "
             f"{1 / each:.3g} images a second on {device}: about {duration(each * images)}"
         )
+    # Time one small batch of the network that judges; the other extractors take no time.
     if settings.fid.extractor == "inception":
-        judged, size = _judged(settings, counts), settings.preprocess.image_size
+        judged = _count_judged_images(settings, counts)
         judging = judged * seconds_per_feature(settings.fid, size, PROBE, device)
         total += judging
         logger.info(f"judging: some {judged} images through inception: about {duration(judging)}")
     logger.info(f"in all about {duration(total)}, and some minutes for the other stages")
 
 
-def _judged(settings: Settings, train: dict[str, int]) -> int:
-    """Images that are described by features, but for the few of the test split."""
+def _count_judged_images(settings: "Settings", train: dict[str, int]) -> int:
+    """Count the images that get features, but for the few of the test split."""
+    from .privacy.perturbations import DISTURBANCES
+
     fid, privacy = settings.fid, settings.privacy
     generated = fid.iterations * fid.sample_size + privacy.generated_images
     disturbed = len(DISTURBANCES) * privacy.control_images
     return len(CLASSES) * (generated + disturbed) + sum(train.values())
 
 
-def _train_images(settings: Settings) -> dict[str, int]:
-    """Images of the train split of each class."""
+def _count_train_images(settings: "Settings") -> dict[str, int]:
+    """Count the images of the train split of each class."""
+    from .data.archive import GIB
+    from .data.download import downloaded_kermany
+    from .data.sources import PUBLISHED, list_archive_images, resolve_archive
+
     data = settings.data
     if data.source == "phantom":
         return dict.fromkeys(CLASSES, data.phantom.train_per_class)
@@ -73,14 +96,6 @@ def _train_images(settings: Settings) -> dict[str, int]:
         return PUBLISHED["Kaggle"]["train"]
     archive = resolve_archive(data, HOME)
     return list_archive_images(archive, round(data.max_unpacked_gib * GIB)).counts()["train"]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments and print the estimate."""
-    parser = argparse.ArgumentParser(prog="python -m src.estimate", description=__doc__)
-    parser.add_argument("settings", nargs="*", metavar="SECTION.KEY=VALUE")
-    arguments = parser.parse_args(argv)
-    return report_errors(lambda: estimate(arguments.settings))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from src import doctor
 from src.common.errors import UserError
 from src.config.settings import Settings
 from src.data import download
 from src.data.download import MENDELEY_NAME
-from src.doctor import Check, Finding, examine
+from src.report import machine
+from src.report.machine import Check, Finding, examine
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -21,8 +21,8 @@ Usage = namedtuple("Usage", "total used free")
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's folder under git."""
     for name in ("HOME", "PROJECT"):
-        monkeypatch.setattr(doctor, name, tmp_path)
-    for module in (doctor, download):
+        monkeypatch.setattr(machine, name, tmp_path)
+    for module in (machine, download):
         monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / ".dvc").mkdir()
@@ -51,13 +51,13 @@ def with_fid(settings: Settings, **changes: Any) -> Settings:
 def test_a_full_or_protected_disk_is_a_problem(
     tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert {f.kind for f in found(doctor.check_disk, tiny_settings)} == {"ok"}
+    assert {f.kind for f in found(machine.check_disk, tiny_settings)} == {"ok"}
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9, 9, 1 << 20))
-    full = found(doctor.check_disk, tiny_settings)
+    full = found(machine.check_disk, tiny_settings)
     assert full[0].kind == "problem"
     assert "1 are needed: free some, or `dvc gc --workspace`" in full[0].text
-    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
-    assert "cannot be written" in found(doctor.check_disk, tiny_settings)[0].text
+    monkeypatch.setattr(machine.os, "access", lambda path, mode: False)
+    assert "cannot be written" in found(machine.check_disk, tiny_settings)[0].text
 
 
 @pytest.mark.parametrize(
@@ -79,46 +79,46 @@ def test_only_what_dvc_says_has_changed_is_called_so(
     (home / "reports").mkdir()
     (home / "reports" / "index.html").touch()
     monkeypatch.setattr(
-        doctor.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, status)
+        machine.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, status)
     )
-    assert told in one(doctor.check_results, tiny_settings).text
+    assert told in one(machine.check_results, tiny_settings).text
 
 
 def test_git_is_looked_at(
     tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert one(doctor.check_git, tiny_settings) == Finding("ok", "git: all is committed")
+    assert one(machine.check_git, tiny_settings) == Finding("ok", "git: all is committed")
     name = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
     subprocess.run(["git", *name, "commit", "-q", "--allow-empty", "-m", "1"], cwd=home, check=True)
     subprocess.run(["git", "checkout", "-q", "--detach"], cwd=home, check=True)
-    assert "no branch is checked out" in found(doctor.check_git, tiny_settings)[1].text
+    assert "no branch is checked out" in found(machine.check_git, tiny_settings)[1].text
     (home / ".gitignore").unlink()
     (home / "dvc.lock").write_text("stages: {}")
-    changed, _ = doctor.check_git(tiny_settings)
+    changed, _ = machine.check_git(tiny_settings)
     assert changed.kind == "note"
     assert "dvc.lock" in changed.text
     for cut in ("", "sche", "stages:\n  fetch:\n    cmd: 'exec", "schema: '2.0'\n"):
         (home / "dvc.lock").write_text(cut)
-        *_, last = doctor.check_git(tiny_settings)
+        *_, last = machine.check_git(tiny_settings)
         assert last.kind == "problem"
         assert "`git checkout dvc.lock`" in last.text
     monkeypatch.setenv("LANGUAGE", "de")  # in which git would tell the reason
     # As of a folder that a container sees under another user's name.
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    strange = one(doctor.check_git, tiny_settings)
+    strange = one(machine.check_git, tiny_settings)
     assert strange.kind == "problem"
     assert f"`git config --global --add safe.directory {home}`" in strange.text
     monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
     shutil.rmtree(home / ".git")
-    assert "not the top of a git repository" in one(doctor.check_git, tiny_settings).text
+    assert "not the top of a git repository" in one(machine.check_git, tiny_settings).text
     monkeypatch.setenv("PATH", "")
-    assert "git is not installed" in one(doctor.check_git, tiny_settings).text
+    assert "git is not installed" in one(machine.check_git, tiny_settings).text
 
 
 def test_the_data_and_tokens_are_looked_for(
     tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = doctor.check_data
+    check = machine.check_data
     assert "phantoms" in one(check, tiny_settings).text
     real = with_data(tiny_settings, source="kermany", path="xray.zip")
     assert one(check, real).kind == "problem"
@@ -136,7 +136,7 @@ def test_the_data_and_tokens_are_looked_for(
 
 
 def test_the_weights_are_looked_for(tiny_settings: Settings, home: Path) -> None:
-    check = doctor.check_weights
+    check = machine.check_weights
     assert one(check, tiny_settings).kind == "ok"
     inception = with_fid(tiny_settings, extractor="inception", dims=64)
     assert "will be downloaded" in one(check, inception).text
@@ -151,8 +151,8 @@ def test_the_weights_are_looked_for(tiny_settings: Settings, home: Path) -> None
 def test_another_system_is_a_problem_and_is_asked_nothing_else(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor.platform, "system", lambda: "Darwin")
-    monkeypatch.delattr(doctor.os, "sched_getaffinity")
+    monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
+    monkeypatch.delattr(machine.os, "sched_getaffinity")
     with pytest.raises(UserError, match="1 of these would stop the pipeline"):
         examine()
     assert "Darwin" in capsys.readouterr().out
@@ -164,30 +164,30 @@ def test_a_gpu_that_is_asked_for_must_be_there(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     compute = tiny_settings.compute.model_copy(update={"device": "cuda"})
     asked = tiny_settings.model_copy(update={"compute": compute})
-    assert "problem" in {f.kind for f in found(doctor.check_cores, asked)}
-    assert "problem" not in {f.kind for f in found(doctor.check_cores, tiny_settings)}
+    assert "problem" in {f.kind for f in found(machine.check_cores, asked)}
+    assert "problem" not in {f.kind for f in found(machine.check_cores, tiny_settings)}
 
 
 def test_a_store_that_cannot_be_reached_is_a_problem(
     tiny_settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert one(doctor.check_tracking, tiny_settings).kind == "ok"
+    assert one(machine.check_tracking, tiny_settings).kind == "ok"
     assert not (home / "mlflow.db").exists()  # it changes nothing
     (home / "mlflow.db").write_bytes(b"no database" * 100)
-    assert one(doctor.check_tracking, tiny_settings).kind == "problem"
+    assert one(machine.check_tracking, tiny_settings).kind == "problem"
 
 
 def test_a_problem_ends_with_an_error_and_a_note_does_not(
     tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def check(kind: doctor.Kind) -> Check:
+    def check(kind: machine.Kind) -> Check:
         return lambda settings: iter([Finding(kind, "this and that")])
 
-    monkeypatch.setattr(doctor, "load_settings", lambda path: tiny_settings)
-    monkeypatch.setattr(doctor, "CHECKS", (check("ok"), check("note")))
+    monkeypatch.setattr(machine, "load_settings", lambda path: tiny_settings)
+    monkeypatch.setattr(machine, "CHECKS", (check("ok"), check("note")))
     examine()
     assert capsys.readouterr().out == "ok       this and that\nnote     this and that\n"
-    monkeypatch.setattr(doctor, "CHECKS", (check("problem"), check("ok")))
+    monkeypatch.setattr(machine, "CHECKS", (check("problem"), check("ok")))
     with pytest.raises(UserError, match="1 of these would stop"):
         examine()
 
@@ -197,9 +197,9 @@ def test_programs_of_some_tests_are_looked_for_where_the_tests_find_them(
 ) -> None:
     monkeypatch.setenv("PATH", str(home))
     monkeypatch.setattr(Path, "glob", lambda path, pattern: iter([home / "15" / "bin"]))
-    notes = [finding.text.partition(" ")[0] for finding in doctor.check_helpers(tiny_settings)]
+    notes = [finding.text.partition(" ")[0] for finding in machine.check_helpers(tiny_settings)]
     assert notes == ["chromium", "initdb"]
     (home / "15" / "bin").mkdir(parents=True)
     for program in (home / "15" / "bin" / "initdb", home / "chromium"):
         program.touch(0o755)
-    assert list(doctor.check_helpers(tiny_settings)) == []
+    assert list(machine.check_helpers(tiny_settings)) == []

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from src.evaluate import Report, main, parse
+from src.evaluate import main, parse
+from src.metrics.evaluation import Report
 from src.metrics.features import FeatureCache
 
 PIXELS = ["--features", "pixels", "--dims", "16", "--draws", "12"]

@@ -12,12 +12,15 @@ from PIL import Image
 from src import generate
 from src.common import paths as workspace
 from src.common.files import sha256_of_array
+from src.config import settings as settings_module
 from src.config.settings import Settings
 from src.data.image_files import read_images
 from src.generate import main
+from src.models import image_sets
 from src.models.initialization import initialize
 from src.models.io import Origin, save_generator
 from src.models.networks import Generator
+from src.privacy import copy_filter
 from src.tracking import find_generator as model_source
 
 
@@ -127,7 +130,7 @@ def test_what_fails_midway_leaves_nothing(project: Path, monkeypatch: pytest.Mon
     def fail(*arguments: object) -> bytes:
         raise OSError(28, "No space left on device", "x")
 
-    monkeypatch.setattr(generate, "encode_png", fail)
+    monkeypatch.setattr(image_sets, "encode_png", fail)
     run("--class", "normal", "--out", project / "out", good=False)
     assert [path for path in (project / "out").rglob("*") if path.is_file()] == []
     assert list((project / "out" / "train").iterdir()) == []
@@ -176,7 +179,7 @@ def test_a_generator_comes_from_a_file_and_brings_its_class(
 def _params(project: Path, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     fid = tiny_settings.fid.model_copy(update={"extractor": "pixels", "dims": 64})
     changed = tiny_settings.model_copy(update={"fid": fid})
-    monkeypatch.setattr(generate, "load_settings", lambda path: changed)
+    monkeypatch.setattr(settings_module, "load_settings", lambda path: changed)
 
 
 @pytest.mark.usefixtures("_params")
@@ -184,7 +187,7 @@ def test_copies_are_left_out_and_counted(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = np.load(workspace.array_path("NORMAL", "train"))
-    draw = generate.draw_images
+    draw = image_sets.draw_images
 
     def copying(network: Any, latents: Any) -> Any:
         drawn = draw(network, latents)
@@ -192,7 +195,7 @@ def test_copies_are_left_out_and_counted(
             drawn[5:9] = real[:4]
         return drawn
 
-    monkeypatch.setattr(generate, "draw_images", copying)
+    monkeypatch.setattr(image_sets, "draw_images", copying)
     run("--class", "normal", "--count", 20, "--reject-copies", "--out", project / "out")
     assert "4 of 24 images were left out" in capsys.readouterr().out
     table = pd.read_csv(project / "out" / "synthetic_normal.csv")
@@ -202,7 +205,7 @@ def test_copies_are_left_out_and_counted(
     assert described["left_out_as_copies"] == [5, 6, 7, 8]
 
     monkeypatch.setattr(
-        generate, "draw_images", lambda _, latents: real[np.arange(len(latents)) % 40]
+        image_sets, "draw_images", lambda _, latents: real[np.arange(len(latents)) % 40]
     )
     run("--class", "normal", "--reject-copies", "--out", project / "b", good=False)
     assert "as near to a train image as a copy" in capsys.readouterr().err
@@ -215,7 +218,7 @@ def test_copies_are_left_out_and_counted(
     def one_copy(network: Any, latents: Any) -> Any:
         return first.pop() if first else draw(network, latents)
 
-    monkeypatch.setattr(generate, "draw_images", one_copy)
+    monkeypatch.setattr(image_sets, "draw_images", one_copy)
     run("--class", "normal", "--count", 1, "--reject-copies", "--out", project / "c")
     assert "1 of 2 images were left out" in capsys.readouterr().out
 
@@ -226,7 +229,7 @@ def test_a_table_that_cannot_be_written_leaves_no_images_and_no_other_table(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(generate, "write_json", full)
+    monkeypatch.setattr(image_sets, "write_json", full)
     run("--class", "normal", "--count", 2, "--out", project / "out", good=False)
     assert "No space left on device" in capsys.readouterr().err
     assert not [file for file in (project / "out").rglob("*") if file.is_file()]
@@ -235,15 +238,15 @@ def test_a_table_that_cannot_be_written_leaves_no_images_and_no_other_table(
 def test_of_two_that_draw_into_one_folder_the_slower_one_is_refused(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw = generate.draw_images
+    draw = image_sets.draw_images
     out = ["--class", "normal", "--count", 3, "--out", project / "out"]
 
     def late(network: Any, latents: Any) -> Any:
-        monkeypatch.setattr(generate, "draw_images", draw)
+        monkeypatch.setattr(image_sets, "draw_images", draw)
         run(*out, "--seed", 1)  # another process, as it were
         return draw(network, latents)
 
-    monkeypatch.setattr(generate, "draw_images", late)
+    monkeypatch.setattr(image_sets, "draw_images", late)
     run(*out, "--seed", 2, good=False)
     assert "there are images already" in capsys.readouterr().err
     names = [file.name for file in sorted((project / "out" / "train" / "NORMAL").iterdir())]
@@ -279,13 +282,13 @@ def test_one_judge_tells_copies_of_both_classes(
 ) -> None:
     """Trained for each class by itself it would take twice as long."""
     chosen: list[object] = []
-    choose = generate.choose_extractor
+    choose = copy_filter.choose_extractor
 
     def noting(*arguments: Any) -> Any:
         chosen.append(arguments)
         return choose(*arguments)
 
-    monkeypatch.setattr(generate, "choose_extractor", noting)
+    monkeypatch.setattr(copy_filter, "choose_extractor", noting)
     run("--reject-copies", "--count", 5, "--out", project / "out")
     assert len(chosen) == 1
     for label in ("normal", "pneumonia"):

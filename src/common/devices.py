@@ -89,6 +89,8 @@ def choose_compute(settings: ComputeSettings, local_rank: int = 0, local_size: i
         precision = "bf16" if computes_in_bf16(device) else "fp32"
     elif precision == "bf16" and device.type == "cuda" and not computes_in_bf16(device):
         raise UserError("compute.precision: this CUDA device has no bfloat16; set auto or fp32")
+    if settings.compile:
+        torch.use_deterministic_algorithms(True)
     layout = settings.memory_format
     return Compute(
         device,
@@ -126,7 +128,8 @@ def choose_device(
     torch.set_num_threads(thread_count(threads, local_size))
     # cuBLAS is repeatable only with a fixed workspace, which it reads when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms, which imports torch's compiler as well, for two seconds.
+    torch.set_deterministic_debug_mode("error")
     # A guard against reading what was never written; it costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if name == "auto":

@@ -1,21 +1,26 @@
 """Readers and writers of the stages' output files."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from . import paths
 from .errors import UserError
 from .files import write_file
 from .paths import METRICS
 
+if TYPE_CHECKING:  # a command that reads metrics alone starts without NumPy and pandas
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
 
 def read_array(path: Path) -> NDArray[np.uint8]:
     """Map an earlier stage's images into memory, uint8 (n, size, size); pages are read on use."""
+    import numpy as np
+
     try:
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -25,6 +30,8 @@ def read_array(path: Path) -> NDArray[np.uint8]:
 
 def read_table(path: Path, index: str | None = None) -> pd.DataFrame:
     """Read a CSV file of an earlier stage; a text such as "NA" stays a text."""
+    import pandas as pd
+
     try:
         return pd.read_csv(path, index_col=index, keep_default_na=False)
     except (OSError, ValueError) as error:

@@ -1,10 +1,12 @@
 """Whether the thesis's hypothesis holds: same-class pairs lie lower than different-class pairs."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from .protocol import PAIRS
+if TYPE_CHECKING:  # a command that prints the sentence starts without pandas
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Verdict:
 
 def judge(distances: pd.DataFrame) -> Verdict:
     """Judge the distances (columns iteration, pair, distance) of ``protocol.compare_sets``."""
+    from .protocol import PAIRS
+
     table = distances.pivot(index="iteration", columns="pair", values="distance")
     same = table[[pair for pair, kind in PAIRS.items() if kind == "same"]]
     different = table[[pair for pair, kind in PAIRS.items() if kind == "different"]]

@@ -1,13 +1,17 @@
 """Interpolation between latents of a generator, and its images as an animation."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+if TYPE_CHECKING:  # a command lists the formats without NumPy and Pillow
+    import numpy as np
+    from numpy.typing import NDArray
 
-Latents = NDArray[np.float32]
+    Latents = NDArray[np.float32]
+
 FRAME_MILLISECONDS = 60
 FORMATS = {".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}
 
@@ -25,6 +29,8 @@ def interpolate_loop(latents: Latents, frames: int) -> Latents:
     Returns:
         (n * frames, latent_dim), with the given ones among them.
     """
+    import numpy as np
+
     pairs = zip(latents, np.roll(latents, -1, axis=0), strict=True)
     t = np.arange(frames) / frames
     return np.concatenate([_interpolate(start, end, t) for start, end in pairs])
@@ -32,6 +38,8 @@ def interpolate_loop(latents: Latents, frames: int) -> Latents:
 
 def _interpolate(start: Latents, end: Latents, t: NDArray[np.float64]) -> Latents:
     """Interpolate two latents (latent_dim,) at ``t`` in [0, 1], (frames,)."""
+    import numpy as np
+
     t = t[:, None]
     a, b = start.astype(np.float64), end.astype(np.float64)
     length_a, length_b = np.linalg.norm(a), np.linalg.norm(b)
@@ -57,6 +65,8 @@ def encode_animation(frames: NDArray[np.uint8], suffix: str, texts: Mapping[str,
     Returns:
         the content of the file.
     """
+    from PIL import Image, PngImagePlugin
+
     pictures = [Image.fromarray(frame) for frame in frames]
     comment = "; ".join(f"{name}: {text}" for name, text in texts.items())
     buffer = io.BytesIO()

@@ -1,7 +1,8 @@
 """The one sampler: image number ``index`` of a seed, for users, verdicts and sample grids alike.
 
 This file is copied into each model that is handed on, beside the exported network, so it imports
-nothing of the project. MLflow finds ``_load_pyfunc`` in it.
+nothing of the project. MLflow finds ``_load_pyfunc`` in it. A function imports what it needs, so
+that commands know the limits of their arguments before NumPy and torch are there.
 """
 
 from __future__ import annotations
@@ -9,18 +10,17 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
 
 NETWORK, FACTS = "network.pt2", "facts.json"  # in the folder of a model
 BATCH = 16  # images drawn at once, always, so that an image does not depend on its neighbours
@@ -46,7 +46,9 @@ def draw_latents(
     Raises:
         ValueError: if a number is out of range.
     """
-    if truncation and not LEAST_TRUNCATION <= truncation < np.inf:
+    import numpy as np
+
+    if truncation and not LEAST_TRUNCATION <= truncation < math.inf:
         raise ValueError(
             f"truncation: it must be 0, or {LEAST_TRUNCATION} or more, not {truncation}"
         )
@@ -63,7 +65,6 @@ def draw_latents(
     return latents
 
 
-@torch.no_grad()
 def draw_images(
     network: Callable[[Tensor], Tensor],
     latents: NDArray[np.float32],
@@ -82,13 +83,18 @@ def draw_images(
     Returns:
         uint8, (n, size, size).
     """
+    import numpy as np
+    import torch
+    import torch.nn.functional as F
+
     parts = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for part in torch.from_numpy(latents).split(BATCH):
-            padded = F.pad(part, (0, 0, 0, BATCH - len(part))).to(device or "cpu")
-            parts.append(to_bytes(network(padded)[: len(part)]).cpu().numpy())
+        with torch.no_grad():
+            for part in torch.from_numpy(latents).split(BATCH):
+                padded = F.pad(part, (0, 0, 0, BATCH - len(part))).to(device or "cpu")
+                parts.append(to_bytes(network(padded)[: len(part)]).cpu().numpy())
     finally:
         torch.set_num_threads(threads)
     return np.concatenate(parts)
@@ -123,7 +129,7 @@ def to_unit_range(images: Tensor) -> Tensor:
 
 def to_bytes(images: Tensor) -> Tensor:
     """Round float images (n, 1, size, size) in [-1, 1] to uint8 (n, size, size)."""
-    return images.squeeze(1).add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    return images.squeeze(1).add(1).mul(127.5).round_().clamp_(0, 255).byte()
 
 
 def text_chunks(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -133,7 +139,7 @@ def text_chunks(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def encode_png(image: NDArray[np.uint8], facts: Mapping[str, Any]) -> bytes:
     """A grey image, uint8 (h, w), as a PNG file that says that it is synthetic, and ``facts``."""
-    from PIL import Image, PngImagePlugin  # not needed where only arrays are drawn
+    from PIL import Image, PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
     for name, text in text_chunks(facts).items():
@@ -147,6 +153,8 @@ class PortableGenerator:
     """What MLflow loads: from a table of seeds and numbers to PNG files."""
 
     def __init__(self, folder: Path) -> None:
+        import torch
+
         self.facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         self._network = torch.export.load(folder / NETWORK).module()
 

@@ -6,10 +6,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..common.errors import UserError
+from ..common.files import sha256_of_array
+from ..common.logging import logger
+from ..common.paths import HOME
 from ..common.rng import Stream, numpy_stream
+from ..config.fid import FidSettings
 from ..config.privacy import PrivacySettings
-from ..data.dataset import ImageSet
+from ..data.classes import CLASSES
+from ..data.dataset import ImageSet, train_sets
 from ..data.download import cache_folder
+from ..metrics.extractors import choose_extractor
 from ..metrics.features import FeatureCache, FeatureExtractor, FeaturesOnce
 from .copy_test import check_patients, draw_baseline
 from .neighbours import FeatureSpace, Images, MakeSpace, PixelSpace, nearest_in
@@ -85,3 +92,33 @@ class CopyFilter:
         for space, limits in self._spaces:
             found |= limits.near(nearest_in(space, images, self._patients))
         return found
+
+
+def workspace_filters(
+    learnt_from: Mapping[str, str], privacy: PrivacySettings, fid: FidSettings, device: torch.device
+) -> dict[str, CopyFilter]:
+    """Measure a filter for each class from the train images that are prepared in the workspace.
+
+    Args:
+        learnt_from: by class, the SHA-256 of the images that its generator learnt from.
+        privacy: sizes of the test.
+        fid: names the features.
+        device: on which they are computed.
+
+    Raises:
+        UserError: if a generator learnt from other images.
+    """
+    real = train_sets()
+    for label, checksum in learnt_from.items():
+        if sha256_of_array(real[label].images) != checksum:
+            raise UserError(
+                f"--reject-copies: this generator did not learn from the {label} train images that "
+                "are prepared here; `dvc repro preprocess` with its parameters prepares them"
+            )
+    extractor, _ = choose_extractor(fid, HOME, lambda: real, device)
+    spaces = make_spaces(extractor, fid.batch_size, device)
+    filters = {}
+    for label in learnt_from:
+        logger.info(f"{label}: measuring how near train images of other patients are")
+        filters[label] = CopyFilter(real[label], spaces, privacy, CLASSES.index(label))
+    return filters

@@ -1,12 +1,15 @@
 """Results of all stages, as the page and the model card show them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from ..metrics.hypothesis import Verdict
+
+if TYPE_CHECKING:  # a command that prints a sentence starts without pandas
+    import pandas as pd
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # by class and metric, scores.csv
 MIN_SHIFT = 0.2  # fraction of the way from the floor to the other class; splits differ from here

@@ -21,10 +21,10 @@ from ..config.settings import ClassName, Settings, flatten
 from ..config.train import TrainSettings
 from ..data.dataset import train_sets
 from ..data.download import cache_folder
+from ..data.grids import tile
 from ..metrics.extractors import choose_extractor
 from ..metrics.features import FeatureCache, extract_features
 from ..models.flops import forward_flops
-from ..report.grids import tile
 from ..tracking.runs import Run, end_run, start_run
 from .objective import Budget, Evaluation, Split, TrialError, TrialScorer, hold_out, run_trial
 from .search import CURRENT_TRIAL, Repetition, Search

@@ -152,7 +152,7 @@ def _prepare(work: Callable[[Trial], Outcome]) -> None:
     global _in_worker
     init_worker()
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
     _in_worker = work
 
 

@@ -2,12 +2,13 @@ import numpy as np
 
 from benchmarks.learning_curve import FIRST, epochs_to_score, split_by_patient
 from src.config.settings import Settings
+from src.data.patients import Patients
 
 
 def test_whole_patients_are_held_out() -> None:
     images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1)
     patients = ["a", "b", "c", "b", "d", "c", "a", "a", "e", "d"]
-    kept, held = split_by_patient(images, patients, 4)
+    kept, held = split_by_patient(images, Patients.from_names(patients), 4)
     # e has one image, d two and c two: the last one of theirs is left aside.
     assert held.ravel().tolist() == [2, 4, 5, 8]
     assert kept.ravel().tolist() == [0, 1, 3, 6, 7]

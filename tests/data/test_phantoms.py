@@ -12,9 +12,9 @@ from PIL import Image
 
 from src.config.data import PhantomSettings
 from src.data import phantoms
+from src.data.grids import tile
 from src.data.patients import patient_of
 from src.data.phantoms import draw_anatomy, draw_exposure, draw_lesions, draw_phantoms
-from src.report.grids import tile
 
 Place = tuple[str, str, str]
 LOOKS = Path(__file__).with_name("phantoms.png")

@@ -1,6 +1,5 @@
-"""The commands beside the stages: estimate, fetch --checksum."""
+"""Commands beside the stages: estimate, `make real`, `make audit`."""
 
-import hashlib
 import re
 import subprocess
 import sys
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import fetch
 from src import estimate
 from tests.conftest import ROOT, kaggle_files
 
@@ -132,17 +130,3 @@ def test_the_estimate_refuses_weights_that_are_not_there_or_others(
     weights.write_bytes(b"x")
     assert estimate.main([*given, f"fid.weights_sha256={'a' * 64}"]) == 1
     assert f"fid.weights_sha256: {weights} has the checksum" in capsys.readouterr().err
-
-
-def test_the_checksum_of_an_archive_is_that_of_its_bytes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "some.zip"
-    file.write_bytes(b"content")
-    assert fetch.main(["--checksum", str(file)]) == 0
-    assert capsys.readouterr().out.split() == [hashlib.sha256(b"content").hexdigest()]
-
-
-def test_the_checksum_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert fetch.main(["--checksum", str(ROOT / "no such file")]) == 1
-    assert "there is no such file or folder" in capsys.readouterr().err

@@ -233,7 +233,7 @@ def test_another_source_is_the_same_road(edited: Project, tmp_path: Path) -> Non
         "chest_xray/train/NORMAL/IM-0003-0001.jpeg"
     )
     path = write_zip(tmp_path / "archive.zip", files)
-    checksum = edited.run("python3", "-m", "pipeline.fetch", "--checksum", str(path)).strip()
+    checksum = edited.run("python3", "-m", "src.real", "--checksum", str(path)).strip()
 
     def edit(params: Any) -> None:
         params["data"].update(source="kermany", path=str(path), sha256=checksum)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from src.compare import known_experiments
+from src.data.grids import png
 from src.report.card import render_card
+from src.report.comparison import known_experiments
 from src.report.experiments import compare, render_experiments
-from src.report.grids import png
 from src.report.pages import render_report
 from tests.report.test_experiments import shown
 from tests.report.test_pages import FIGURES, LINK, findings

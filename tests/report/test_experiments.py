@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from src.common.errors import report_errors
-from src.compare import known_experiments, with_experiments, write_comparison
+from src.report.comparison import known_experiments, with_experiments, write_comparison
 from src.report.experiments import Experiment, compare, render_experiments
 
 

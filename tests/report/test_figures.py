@@ -6,6 +6,7 @@ import pytest
 from matplotlib import colors
 from PIL import Image
 
+from src.data.grids import png, tile
 from src.metrics.protocol import KINDS
 from src.report.figures import (
     COLOURS,
@@ -17,7 +18,6 @@ from src.report.figures import (
     real_beside_generated,
     sample_evolution,
 )
-from src.report.grids import png, tile
 
 
 @pytest.fixture

@@ -1,0 +1,118 @@
+"""Presets: named networks and trainings of one class, in the files ``networks/<name>.yaml``.
+
+A preset is nested as ``train.normal`` of params.yaml is, and names only what it changes. This
+module alone reads the files. It imports neither pydantic nor a YAML reader before a preset is
+loaded, so that commands list the names at once.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..common.errors import UserError
+from ..common.paths import PROJECT
+from .renames import new_name
+
+if TYPE_CHECKING:
+    from .train import TrainSettings
+
+FOLDER = PROJECT / "networks"
+
+
+def preset_names() -> list[str]:
+    """List the names of the presets, sorted."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
+def preset_overrides(name: str, label: str) -> list[str]:
+    """Return the settings of a preset as overrides ``train.<class>.<key>=<YAML value>``.
+
+    Args:
+        name: of the preset.
+        label: the class, ``normal`` or ``pneumonia``.
+
+    Raises:
+        UserError: if there is no such preset, or it has a key that is no setting of a class.
+    """
+    return [f"train.{label}.{key}={_as_yaml(value)}" for key, value in _leaves(_read_preset(name))]
+
+
+def apply_preset(name: str, settings: "TrainSettings") -> "TrainSettings":
+    """Return the settings of a class with those of a preset in their place.
+
+    Raises:
+        UserError: as ``preset_overrides``, or if a value is refused.
+    """
+    from pydantic import ValidationError
+
+    from .train import TrainSettings
+
+    tree = settings.model_dump(mode="json")
+    for key, value in _leaves(_read_preset(name)):
+        *sections, last = key.split(".")
+        section = tree
+        for part in sections:
+            section = section[part]
+        section[last] = value
+    try:
+        return TrainSettings.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        faults = (f"{_dotted(fault['loc'])}: {fault['msg']}" for fault in error.errors())
+        raise UserError(f"networks/{name}.yaml: {'; '.join(faults)}") from None
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    """Read the file of a preset, and refuse keys that are no settings of a class."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    from .train import TrainSettings
+
+    if name not in preset_names():
+        raise UserError(f"{name}: there is no such preset; choose {' or '.join(preset_names())}")
+    file = f"networks/{name}.yaml"
+    try:
+        tree = YAML(typ="safe", pure=True).load((FOLDER / f"{name}.yaml").read_text("utf-8"))
+    except (YAMLError, ValueError) as error:
+        raise UserError(f"{file}: this is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{file}: it must be a mapping of settings such as generator and loss")
+    for key in _unknown_keys(tree, TrainSettings):
+        renamed = new_name(key)
+        advice = f"it is called {renamed} now" if renamed else "train.normal has no such setting"
+        raise UserError(f"{file}: {key}: {advice}")
+    return tree
+
+
+def _unknown_keys(tree: Mapping[str, Any], section: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of ``tree`` that are no fields of ``section``, a pydantic model."""
+    for key, value in tree.items():
+        field = section.model_fields.get(key)
+        inner = getattr(field, "annotation", None)
+        if field is None or isinstance(value, Mapping) != hasattr(inner, "model_fields"):
+            yield f"{prefix}{key}"
+        elif isinstance(value, Mapping):
+            yield from _unknown_keys(value, inner, f"{prefix}{key}.")
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of a nested mapping that is no mapping itself, with its dotted key."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _as_yaml(value: Any) -> str:
+    """Write a value on one line without blanks, as YAML and `dvc exp run -S` both read it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_as_yaml, value))}]"
+    if isinstance(value, str) and re.fullmatch(r"(?!(true|false|null|nan|inf)$)[a-z_]+", value):
+        return value
+    return json.dumps(value)
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location))

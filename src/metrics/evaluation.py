@@ -1,0 +1,306 @@
+"""Two sets of images compared in every way, wherever a user has them.
+
+A set is a folder, a zip archive, a ``.npy`` array, or an ``.npz`` file of statistics as pytorch-fid
+and ``save_statistics`` write them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.devices import choose_device
+from ..common.errors import UserError
+from ..common.files import sha256_of_file
+from ..data.download import INCEPTION_SHA256, cache_folder
+from ..data.image_files import LoadedImages, read_images
+from ..data.patients import Patients
+from .extractors import load_extractor
+from .features import FeatureCache, FeatureExtractor
+from .frechet import FeatureSet, Moments, frechet_distance
+from .kid_prdc import METRIC_NAMES, Metric
+from .scores import FeatureSample, Score, score_sets
+from .statistics_file import load_statistics, save_statistics
+
+FEW_IMAGES = 50  # of a set, below which a warning says how little its scores tell
+MAX_SIZE_RATIO = 1.1  # of two sets' heights, beyond which a warning tells of their sharpness
+
+
+@dataclass(frozen=True)
+class Features:
+    """What describes the images: the network, and how images are brought to it."""
+
+    kind: Literal["inception", "pixels", "module"] = "inception"
+    dims: int = 2048  # width
+    weights: Path | None = None  # of inception, else downloaded; or the module's file
+    resize: str = "pytorch-fid"  # one of ``RESIZES``
+    input_scaling: str = "standard"  # one of ``SCALINGS``
+    image_size: int | None = None  # pixels a side that images are resized to first
+    batch_size: int = 50
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def describe(self) -> str:
+        """Return the features in words, which are equal for equal features alone."""
+        words = f"{self.dims} features of {self.kind}"
+        if self.kind == "inception":
+            words += f", resized as {self.resize} does"
+            words += ", scaled twice" if self.input_scaling == "twice" else ""
+        if self.weights is not None and self.weights.is_file():
+            checksum = sha256_of_file(self.weights)
+            if checksum != INCEPTION_SHA256:  # what is meant where nothing is said
+                words += f", weights {checksum[:12]}"
+        return words
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How scores and their intervals are computed."""
+
+    nearest_k: int = 5  # neighbours of precision, recall, density and coverage
+    resamples: int = 64  # halves that an interval rests on
+    seed: int = 0  # of the halves
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the comparison: features of images, or only their statistics."""
+
+    path: Path
+    images: FeatureSample | None
+    moments: Moments | None
+    count: int | None  # images; None for statistics that do not say
+    height: float | None = None  # pixels, the median; None for statistics
+
+    def gaussian(self) -> FeatureSet | Moments:
+        """Return what the Fréchet distance takes."""
+        if self.moments is not None:
+            return self.moments
+        assert self.images is not None
+        return FeatureSet(self.images.features)
+
+    def save(self, file: Path, made_by: str) -> None:
+        """Write the statistics of the images; ``made_by`` says what made the features.
+
+        Raises:
+            UserError: if the side has no images.
+        """
+        if self.images is None:
+            raise UserError(f"{self.path}: it is a file of statistics already")
+        save_statistics(file, FeatureSet(self.images.features), made_by)
+
+
+@dataclass
+class Report:
+    """The scores of a comparison and what to be warned of, ready to be printed."""
+
+    features: str
+    n: dict[str, int | None]
+    scores: dict[Metric, dict[str, Any]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def as_json(self) -> str:
+        """Return the scores under their names, with n, features and warnings."""
+        rest = {"n": self.n, "features": self.features, "warnings": self.warnings}
+        return json.dumps({**self.scores, **rest}, indent=2, allow_nan=False)
+
+    def as_table(self) -> str:
+        """Return the scores as lines of text."""
+        lines = [
+            f"{self.n['real'] or '?'} real and {self.n['generated'] or '?'} generated images, "
+            f"{self.features}",
+            f"{'':<18}{'value':>12}{'95 % interval':>26}{'n':>7}{'score':>12}{'floor':>12}",
+        ]
+        for metric, score in self.scores.items():
+            between = (
+                f"{score['low']:.4g} to {score['high']:.4g}" if score["low"] is not None else "-"
+            )
+            at_floor = [
+                "-" if score[key] is None else f"{score[key]:.4g}"
+                for key in ("floor_n", "score_at_floor_n", "floor")
+            ]
+            lines.append(
+                f"{METRIC_NAMES[metric]:<18}{score['value']:>12.4g}{between:>26}{at_floor[0]:>7}"
+                f"{at_floor[1]:>12}{at_floor[2]:>12}"
+            )
+        if "frechet" in self.scores:
+            infinite = self.scores["frechet"]["infinite"]
+            told = "too few images, or none, to tell" if infinite is None else f"{infinite:.4g}"
+            lines.append(f"Fréchet distance at infinitely many images: {told}")
+        lines += [
+            "floor: real images against other real ones, at n images a side; score: generated ones "
+            "at that size"
+        ]
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+
+
+def compare_files(
+    real: Path,
+    generated: Path,
+    features: Features,
+    sampling: Sampling,
+    save_real: Path | None = None,
+    save_generated: Path | None = None,
+) -> Report:
+    """Compare the two sets.
+
+    Args:
+        real: images, or their statistics.
+        generated: images, or their statistics.
+        features: of the images.
+        sampling: of the scores.
+        save_real: an ``.npz`` file to write the statistics to; None writes none.
+        save_generated: the same for the generated images.
+
+    Raises:
+        UserError: it names what cannot be used.
+    """
+    reader = _SideReader(features)
+    sides = reader.read(real), reader.read(generated)
+    for side, target in zip(sides, (save_real, save_generated), strict=True):
+        if target is not None:
+            side.save(target, reader.made_by)
+    report = Report(reader.made_by, {"real": sides[0].count, "generated": sides[1].count})
+    report.warnings += reader.warnings
+    heights = [side.height for side in sides if side.height is not None]
+    if heights and max(heights) > MAX_SIZE_RATIO * min(heights):
+        report.warnings.append(
+            f"the images are {heights[0]:g} and {heights[1]:g} pixels high, and a distance between "
+            "them is mostly one of sharpness; --size makes them alike"
+        )
+    _warn_of_few_images(report, sides, features.dims)
+    if sides[0].images is None or sides[1].images is None:
+        _add_distance_alone(report, *sides)
+    else:
+        _add_scores(report, sides[0].images, sides[1].images, sampling)
+    return report
+
+
+class _SideReader:
+    """Reads both sides; the network is loaded with the first images."""
+
+    def __init__(self, features: Features) -> None:
+        self.made_by = features.describe()
+        self.warnings: list[str] = []  # of files that were left out
+        self._features = features
+        self._device = choose_device(features.device)
+        self._extractor: FeatureExtractor | None = None
+
+    def read(self, path: Path) -> Side:
+        """Read a set and compute its features.
+
+        Raises:
+            UserError: if it cannot be used, or its statistics are of other features.
+        """
+        if path.suffix == ".npz":
+            saved = load_statistics(path)
+            if saved.features not in (None, self.made_by):
+                raise UserError(
+                    f"{path}: its statistics are of {saved.features}, not of {self.made_by}; "
+                    "compare by the same features"
+                )
+            return Side(path, None, saved.moments, saved.images)
+        loaded = read_images(path, self._features.image_size)
+        if len(loaded.images) < 2:
+            raise UserError(f"{path}: one image has no distribution; give two or more")
+        if loaded.skipped_files:
+            self.warnings.append(
+                f"{path}: {loaded.skipped_files} of its files have no image's name and were left "
+                "out"
+            )
+        images = FeatureSample(self._extract(loaded), Patients.from_names(loaded.patient_ids))
+        height = float(np.median([image.shape[0] for image in loaded.images]))
+        return Side(path, images, None, len(images), height)
+
+    def _extract(self, loaded: LoadedImages) -> NDArray[np.float32]:
+        """Compute the features of images, float32 (n, dims)."""
+        chosen = self._features
+        if self._extractor is None:
+            self._extractor = load_extractor(
+                chosen.kind,
+                chosen.dims,
+                chosen.weights,
+                chosen.resize,
+                chosen.input_scaling,
+                self._device,
+            )
+        cache = FeatureCache(cache_folder() / "features")
+        features = np.empty((len(loaded.images), self._extractor.dims), dtype=np.float32)
+        for rows, same in group_by_shape(loaded.images):
+            batch = chosen.batch_size
+            if chosen.kind != "module":  # which may take whole batches alone
+                batch = min(batch, 1 << (len(same) - 1).bit_length())  # a few need no more
+            features[rows] = cache.features(self._extractor, same, batch, self._device)
+        return features
+
+
+def group_by_shape(
+    images: Sequence[NDArray[np.uint8]],
+) -> list[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    """Stack images of equal size; each stack with the indices of its images."""
+    indices: dict[tuple[int, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        indices.setdefault(image.shape, []).append(index)
+    return [(np.array(rows), np.stack([images[row] for row in rows])) for rows in indices.values()]
+
+
+def _warn_of_few_images(report: Report, sides: tuple[Side, Side], width: int) -> None:
+    """Warn of sets that are too small for the number of features.
+
+    Raises:
+        UserError: if statistics are of another number of features.
+    """
+    for side in sides:
+        if side.count is not None and side.count < FEW_IMAGES:
+            report.warnings.append(
+                f"{side.path}: with {side.count} images a score says more about the sample than "
+                "about its source; look at the interval and the floor"
+            )
+    for side in sides:
+        found = side.gaussian().mean.size
+        if found != width:
+            raise UserError(f"{side.path}: its statistics are of {found} features, not {width}")
+        if side.count is not None and side.count <= width:
+            report.warnings.append(
+                f"{side.path}: {side.count} images are no more than {width} features, so the "
+                "Fréchet distance is mostly bias"
+            )
+
+
+def _add_distance_alone(report: Report, real: Side, generated: Side) -> None:
+    """Add the one score that statistics allow."""
+    report.warnings.append("statistics have no images: no interval, no floor, no other score")
+    value = frechet_distance(real.gaussian(), generated.gaussian())
+    numbers = Score("frechet", value, 0, 0, None, None).numbers()
+    counts = {"n_real": real.count, "n_fake": generated.count}
+    report.scores["frechet"] = numbers | counts | {"infinite": None}
+
+
+def _add_scores(
+    report: Report, real: FeatureSample, generated: FeatureSample, sampling: Sampling
+) -> None:
+    """Add every score, and warn of those without an interval or a floor."""
+    no_interval, no_floor = [], []
+    scores = score_sets(real, generated, sampling.nearest_k, sampling.resamples, sampling.seed)
+    for score in scores:
+        report.scores[score.metric] = score.numbers()
+        if score.metric == "frechet":
+            report.scores[score.metric]["infinite"] = score.infinite
+        if score.interval is None:
+            no_interval.append(METRIC_NAMES[score.metric])
+        if score.floor is None:
+            no_floor.append(METRIC_NAMES[score.metric])
+    if no_interval:
+        report.warnings.append(
+            f"{', '.join(no_interval)}: too few images or patients for an interval, or one patient "
+            "has too large a share of them"
+        )
+    if no_floor:
+        report.warnings.append(f"{', '.join(no_floor)}: too few real images for a floor")
+    if "precision" not in report.scores:
+        report.warnings.append(
+            f"precision, recall, density and coverage need more than {sampling.nearest_k} images"
+        )

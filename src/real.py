@@ -1,0 +1,203 @@
+"""Train on real images: `python -m src.real chest_xray.zip`, or `make real DATA=chest_xray.zip`.
+
+DATA is an archive, or a folder, of chest X-rays in Kaggle's layout. An estimate of the duration
+comes first, then a DVC experiment with a name that no other one has, then its verdict.
+`--checksum PATH` prints data.sha256 of an archive or folder instead.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+
+from .common.errors import UserError, report_errors
+from .common.files import sha256_of_path
+from .common.logging import logger
+from .common.processes import stop_requests
+from .config.presets import preset_names, preset_overrides
+from .data.classes import CLASSES
+
+LABELS = tuple(label.lower() for label in CLASSES)
+IMAGE_SIZE = 64  # pixels a side
+CLASSIFIER_STEPS = 1000  # of the utility test; real images need more than the demo's
+# Without a preset: a class trains for ten to twenty minutes on two cores, and the learning rates
+# fall more slowly than in the short demo.
+EPOCHS = {"normal": 320, "pneumonia": 110}
+HALF_LIFE = 200_000  # images
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, then train or print a checksum."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.real",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("data", nargs="?", type=Path, metavar="DATA", help="an archive or a folder")
+    add("--preset", choices=preset_names(), help="a file of networks/; else params.yaml's networks")
+    add(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="of both classes; else the preset's, or 320 and 110",
+    )
+    for label in LABELS:
+        add(f"--epochs-{label}", type=int, metavar="N", help=f"of {label}")
+    add("--name", help="of the experiment; else the preset's, or real")
+    add(
+        *("--set", "-S"),
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change parameters, as `dvc exp run -S` does",
+    )
+    add("--checksum", type=Path, metavar="PATH", help="print the value of data.sha256 for PATH")
+    arguments = parser.parse_args(argv)
+    if (arguments.data is None) == (arguments.checksum is None):
+        parser.error("name the real images, DATA, or a PATH for --checksum")
+    epochs = {name: getattr(arguments, f"epochs_{name}") or arguments.epochs for name in LABELS}
+    for value in (arguments.epochs, arguments.epochs_normal, arguments.epochs_pneumonia):
+        if value is not None and value < 1:
+            parser.error(f"--epochs: it must be 1 or more, not {value}")
+    if arguments.checksum is not None:
+        return report_errors(lambda: print(sha256_of_path(arguments.checksum)))
+    return report_errors(
+        lambda: run_real(
+            arguments.data, arguments.preset, epochs, arguments.name, tuple(arguments.set)
+        )
+    )
+
+
+def run_real(
+    data: Path,
+    preset: str | None = None,
+    epochs: Mapping[str, int | None] | None = None,
+    name: str | None = None,
+    changes: Sequence[str] = (),
+) -> None:
+    """Estimate, run and summarize an experiment on real images.
+
+    Args:
+        data: archive or folder.
+        preset: name of the networks and trainings; None takes those of params.yaml.
+        epochs: by class; None, or a class that is missing, leaves the choice to the preset.
+        name: of the experiment, which gets a number if another one has it.
+        changes: further overrides ``section.key=value``.
+
+    Raises:
+        UserError: if the images cannot be used, an override is refused, or the experiment fails.
+    """
+    data = data.resolve()
+    overrides = [
+        "data.source=kermany",
+        f"data.sha256={sha256_of_path(data)}",
+        *real_overrides(preset, epochs or {}, changes),
+    ]
+    # Estimate the duration, which refuses what the stages would refuse.
+    _print_estimate([f"data.path={json.dumps(str(data), ensure_ascii=False)}", *overrides])
+    # Run the experiment under a name of its own.
+    overrides.insert(0, f"data.path={quote_for_dvc(str(data))}")
+    dvc, environment = _find_dvc()
+    free = _free_name(name or preset or "real", dvc, environment)
+    command = [dvc, "exp", "run", "-n", free]
+    for override in overrides:
+        command += ["-S", override]
+    logger.info(f"+ {shlex.join(['dvc', *command[1:]])}")
+    _run_interruptible(command, environment)
+    from .report.summary import summarize  # only here, since nothing else of the command needs it
+
+    summarize()
+
+
+def real_overrides(
+    preset: str | None, epochs: Mapping[str, int | None], changes: Sequence[str]
+) -> list[str]:
+    """Return what an experiment on real images changes in params.yaml, but for the data.
+
+    Returns:
+        overrides ``section.key=value``, of which a later one counts.
+    """
+    overrides = [
+        f"preprocess.image_size={IMAGE_SIZE}",
+        f"utility.training_steps={CLASSIFIER_STEPS}",
+    ]
+    for label in LABELS:
+        if preset is None:
+            own = [f"train.{label}.optimizer.learning_rate_half_life={HALF_LIFE}"]
+        else:
+            own = preset_overrides(preset, label)
+        key, number = f"train.{label}.epochs=", epochs.get(label)
+        if number is not None or not any(override.startswith(key) for override in own):
+            own.append(f"{key}{number or EPOCHS[label]}")
+        overrides += own
+    return [*overrides, *changes]
+
+
+def quote_for_dvc(text: str) -> str:
+    """Quote a text so that `dvc exp run -S key=<text>` takes it as it is, whatever is in it."""
+    quoted = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", r"\'"), text)
+    return "'{}'".format(quoted.replace("${", r"\${"))  # else a reference to another key
+
+
+def _print_estimate(overrides: Sequence[str]) -> None:
+    """Print how long the trainings take, from a process whose memory is free again afterwards."""
+    command = [sys.executable, "-m", "src.estimate", *overrides]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        *_, last = done.stderr.strip().splitlines() or ["src.estimate failed"]
+        raise UserError(last.removeprefix("error: "))
+    print(done.stderr, end="", file=sys.stderr)
+
+
+def _find_dvc() -> tuple[str, dict[str, str]]:
+    """Return DVC's program, and an environment in which its stages run by this Python."""
+    folder = str(Path(sys.executable).parent)
+    path = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
+    return shutil.which("dvc") or str(Path(folder, "dvc")), os.environ | {"PATH": path}
+
+
+def _free_name(name: str, dvc: str, environment: Mapping[str, str]) -> str:
+    """Return ``name``, or the first of ``name``-2, ``name``-3, ... that no experiment has."""
+    done = subprocess.run(
+        [dvc, "exp", "list", "--name-only"], env=environment, capture_output=True, text=True
+    )
+    if done.returncode:
+        *_, last = done.stderr.strip().splitlines() or ["it failed without a word"]
+        raise UserError(f"dvc exp list: {last.removeprefix('ERROR: ')}")
+    taken = set(done.stdout.splitlines())
+    numbered = (f"{name}-{number}" for number in count(2))
+    return name if name not in taken else next(free for free in numbered if free not in taken)
+
+
+def _run_interruptible(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run DVC, which ends in order when it is interrupted; wait for that.
+
+    Raises:
+        UserError: if it fails; it has said why.
+        KeyboardInterrupt: if it was interrupted.
+    """
+    with stop_requests() as received:
+        child = subprocess.Popen(command, env=environment)
+        while child.poll() is None:
+            if signal.SIGTERM in received:  # Ctrl-C reaches both, kill this process alone
+                child.terminate()
+            time.sleep(0.1)
+    if received:
+        raise KeyboardInterrupt
+    if child.returncode:
+        raise UserError("dvc exp run failed; its messages above say why")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

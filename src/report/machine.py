@@ -1,0 +1,310 @@
+"""What is missing on this machine, one check for each thing that the pipeline needs.
+
+A check changes nothing that anybody uses. What stops the pipeline is a problem; what only slows it
+or takes something away is a note.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ..common.devices import computes_in_bf16
+from ..common.errors import UserError
+from ..common.files import expand_user
+from ..common.locks import try_lock
+from ..common.paths import HOME, PARAMS, PROJECT
+from ..config.settings import Settings, load_settings
+from ..data.archive import GIB
+from ..data.download import INCEPTION_NAME, cache_folder, downloaded_kermany, kaggle_token
+from ..metrics.extractors import weights_checksum, weights_path
+from ..tracking.address import has_server
+from ..tracking.outbox import count_waiting
+from ..tracking.store import check_store
+
+FREE_GIB = {"phantom": 1.0, "kermany": 6.0}  # that a run needs beside what is there
+MEMORY_GIB = 3.0
+Kind = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the answer."""
+
+    kind: Kind
+    text: str
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def check_python(settings: Settings) -> Iterator[Finding]:
+    """Python and the system."""
+    text = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    if platform.system() == "Linux":
+        yield Finding("ok", text)
+    else:
+        yield Finding("problem", f"{text}: it needs Linux; a container with Linux will do")
+
+
+def check_cores(settings: Settings) -> Iterator[Finding]:
+    """What it computes on."""
+    cores = len(os.sched_getaffinity(0))
+    kind: Kind = "ok" if cores > 1 else "note"
+    more = "" if cores > 1 else ": the demo will take twice its seven minutes"
+    yield Finding(kind, f"{cores} {'core' if cores == 1 else 'cores'} for this process{more}")
+    if torch.cuda.is_available():
+        yield Finding("ok", f"GPU: {torch.cuda.get_device_name()}")
+    elif settings.compute.device == "cuda":
+        yield Finding(
+            "problem",
+            "compute.device is cuda and torch finds no such GPU: set it to auto, or install a "
+            "CUDA build of torch (PIP_ARGS in the README)",
+        )
+    else:
+        yield Finding("ok", "no GPU: the CPU trains")
+        if not computes_in_bf16(torch.device("cpu")):
+            yield Finding("note", "this processor has no bfloat16: training takes twice as long")
+
+
+def check_memory(settings: Settings) -> Iterator[Finding]:
+    """Memory that is free."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    gib = free * 1024 / GIB
+    if gib < MEMORY_GIB:
+        yield Finding(
+            "note", f"{gib:.1f} GiB of memory are free; {MEMORY_GIB:g} are on the safe side"
+        )
+    else:
+        yield Finding("ok", f"{gib:.1f} GiB of memory are free")
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    """Room for images, models and the cache."""
+    for place, need in ((HOME, FREE_GIB[settings.data.source]), (cache_folder(), 0.2)):
+        there = next(p for p in (place, *place.parents) if p.exists())
+        if not os.access(there, os.W_OK):
+            yield Finding("problem", f"{there} cannot be written: change its rights")
+            continue
+        free = shutil.disk_usage(there).free / GIB
+        if free < need:
+            yield Finding(
+                "problem",
+                f"{free:.1f} GiB are free under {place}, {need:g} are needed: free some, or "
+                "`dvc gc --workspace` removes what old runs left in DVC's cache",
+            )
+        else:
+            yield Finding("ok", f"{free:.1f} GiB are free under {place}")
+
+
+def check_git(settings: Settings) -> Iterator[Finding]:
+    """The repository, without which DVC keeps no experiments."""
+    if shutil.which("git") is None:
+        yield Finding("problem", "git is not installed: DVC's experiments need it")
+        return
+    asked = _asked("git", "rev-parse", "--show-toplevel")
+    if "dubious ownership" in asked.stderr:
+        yield Finding(
+            "problem",
+            f"{HOME} is another user's, so git does not touch it: `git config --global --add "
+            f"safe.directory {HOME}` if you trust it",
+        )
+        return
+    if asked.returncode or Path(asked.stdout.rstrip("\n")).resolve() != HOME.resolve():
+        yield Finding(
+            "problem",
+            f"{HOME} is not the top of a git repository: clone the project, or `git init` here "
+            "and commit",
+        )
+        return
+    changed = (_output("git", "status", "--porcelain") or "").splitlines()
+    if changed:
+        names = ", ".join(line[3:] for line in changed[:5])
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        yield Finding(
+            "note",
+            f"changed since the last commit: {names}{more}. Experiments start from them; commit, "
+            "or `git checkout dvc.lock reports/metrics` where only those are",
+        )
+    else:
+        yield Finding("ok", "git: all is committed")
+    if _output("git", "symbolic-ref", "--quiet", "HEAD") is None:
+        yield Finding(
+            "note",
+            "git: no branch is checked out, as a `dvc exp run` that is killed leaves it; "
+            "`git switch main` goes back",
+        )
+    if _is_cut(HOME / "dvc.lock"):
+        yield Finding(
+            "problem",
+            "dvc.lock was cut as a dvc was killed: `git checkout dvc.lock`; `dvc repro` then takes "
+            "the finished stages from its cache",
+        )
+    if not (HOME / ".dvc" / "config").is_file():
+        yield Finding("problem", ".dvc/config is missing: `git checkout .dvc`")
+    elif (HOME / ".dvc" / "tmp" / "lock").exists() and _locked(HOME / ".dvc" / "tmp" / "lock"):
+        yield Finding("note", "a DVC command is running here; another one waits or is refused")
+
+
+def _is_cut(lock: Path) -> bool:
+    """Whether DVC refuses its file of results, which it does not write in one step."""
+    if not lock.exists():
+        return False
+    try:
+        return "stages" not in (YAML(typ="safe").load(lock) or {})
+    except YAMLError:
+        return True
+
+
+def check_data(settings: Settings) -> Iterator[Finding]:
+    """The images' source, and tokens for it."""
+    data = settings.data
+    if data.source == "phantom":
+        yield Finding("ok", "data: procedural phantoms, nothing is downloaded")
+        return
+    if data.path:
+        path = HOME / expand_user(data.path)
+        if path.exists():
+            yield Finding("ok", f"data: {path}")
+        else:
+            yield Finding("problem", f"data.path: there is no {path}")
+        return
+    if (archive := downloaded_kermany()) is not None:
+        yield Finding("ok", f"data: {archive}, from an earlier download")
+        return
+    try:
+        token = kaggle_token()
+    except UserError as error:
+        yield Finding("problem", str(error))
+        return
+    source = "Kaggle's archive with your token" if token else "Mendeley's public archive"
+    yield Finding(
+        "note",
+        f"data: {source} will be downloaded (1.2 GB or more); `make real DATA=FILE` takes one that "
+        "you have",
+    )
+
+
+def check_weights(settings: Settings) -> Iterator[Finding]:
+    """Weights of the network that judges."""
+    fid = settings.fid
+    if fid.extractor not in ("inception", "module"):
+        yield Finding("ok", f"features: {fid.extractor}, which needs no weights")
+        return
+    given = weights_path(fid, HOME)
+    path = given or cache_folder() / INCEPTION_NAME
+    if given is None and not path.is_file():
+        yield Finding(
+            "note",
+            "features: inception's weights (91 MiB) will be downloaded; fid.weights names a file "
+            "that you have",
+        )
+        return
+    try:
+        weights_checksum(fid, path)
+    except UserError as error:
+        yield Finding("problem", str(error))
+    else:
+        yield Finding("ok", f"features: {fid.extractor} with {path}")
+
+
+def check_tracking(settings: Settings) -> Iterator[Finding]:
+    """MLflow's store."""
+    try:
+        check_store(HOME)
+    except UserError as error:
+        yield Finding("problem", str(error))
+    else:
+        answer = "the server answers" if has_server(HOME) else "the store is usable"
+        yield Finding("ok", f"MLflow: {answer}")
+    if waiting := count_waiting(HOME):
+        yield Finding("note", f"{waiting} MLflow runs wait to be delivered: `make sync`")
+
+
+def check_results(settings: Settings) -> Iterator[Finding]:
+    """Whether the stages are up to date."""
+    if not (PROJECT / "reports" / "index.html").is_file():
+        yield Finding("note", "nothing has run here yet: `make demo`")
+        return
+    command = [sys.executable, "-m", "dvc", "status", "--quiet"]
+    status = _asked(*command).returncode
+    if status == 0:
+        yield Finding("ok", "the results are those of the present parameters: reports/index.html")
+    elif status == 1:
+        yield Finding("note", "parameters, data or code have changed since: `dvc repro`")
+    else:
+        yield Finding("note", "whether the results are up to date: `dvc status` cannot tell now")
+
+
+def check_helpers(settings: Settings) -> Iterator[Finding]:
+    """Programs that only some tests and pictures need."""
+    for names, use in (
+        (("chromium", "chromium-browser"), "tests of the pages, `make pictures`"),
+        (("initdb",), "tests of searches on PostgreSQL"),
+    ):
+        installed = [*Path("/usr/lib/postgresql").glob("*/bin")]  # where Debian has servers
+        path = os.pathsep.join([os.environ.get("PATH", ""), *map(str, installed)])
+        if not any(shutil.which(name, path=path) for name in names):
+            yield Finding("note", f"{names[0]} is not installed: left out are the {use}")
+
+
+CHECKS: tuple[Check, ...] = (
+    check_python,
+    check_cores,
+    check_memory,
+    check_disk,
+    check_git,
+    check_data,
+    check_weights,
+    check_tracking,
+    check_results,
+    check_helpers,
+)
+
+
+def examine() -> None:
+    """Print what was found.
+
+    Raises:
+        UserError: if something would stop the pipeline.
+    """
+    settings = load_settings(PARAMS)
+    problems = 0
+    for check in CHECKS:
+        for finding in check(settings):
+            problems += finding.kind == "problem"
+            print(f"{finding.kind:<8} {finding.text}", flush=True)
+        if check is check_python and problems:
+            break  # the others ask Linux
+    if problems:
+        raise UserError(f"{problems} of these would stop the pipeline")
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints, without the last line end; None if it fails."""
+    done = _asked(*command)
+    return None if done.returncode else done.stdout.rstrip("\n")
+
+
+def _asked(*command: str) -> "subprocess.CompletedProcess[str]":
+    """What a command prints and says, in English."""
+    language = os.environ | {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
+    return subprocess.run(command, cwd=HOME, capture_output=True, text=True, env=language)
+
+
+def _locked(file: Path) -> bool:
+    """Whether another process holds a lock on a file."""
+    held = try_lock(file)
+    if held is not None:
+        held.close()
+    return held is None

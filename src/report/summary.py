@@ -1,0 +1,82 @@
+"""The verdicts of the last run as lines of text.
+
+A user waits for them, so this reads the stages' files without pandas and asks no server.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+
+from ..common.outputs import read_metrics, unusable_file_error
+from ..common.paths import HOME, PROJECT
+from ..config.registry import METRICS
+from ..metrics.hypothesis import Verdict
+from ..tracking.address import has_server, runs_link
+from .findings import differing_splits
+
+COLUMNS = ("pair", "kind", "n", "mean", "std", "min", "50%", "max", "relative")
+EXACT = ("pair", "kind", "n")  # columns that are shown as they are; others get four digits
+SHOWN = ("frechet", "precision", "recall")
+
+
+def summarize() -> None:
+    """Print the verdict table, what copies and use came to, and where the report and the runs are.
+
+    Raises:
+        UserError: if a stage's file is missing or damaged.
+    """
+    fid = read_metrics("fid")
+    extractor, source = fid["extractor"], read_metrics("fetch")["source"]
+    print()
+    print(f"Fréchet distances, {extractor['dims']} features of {extractor['name']}, data: {source}")
+    print("\n".join(_align(_read_distances())))
+    print()
+    print(Verdict(**fid["verdict"]).sentence())
+    print()
+    print("whole test sets:")
+    for label, scores in fid["scores"].items():
+        told = [_describe(METRICS[name].words, scores[name]) for name in SHOWN if name in scores]
+        print(f"  {label:<10} {'; '.join(told)}")
+    for sentence in differing_splits(fid["scores"], extractor["name"]):
+        print(f"  {sentence}")
+    print()
+    for label, found in read_metrics("privacy").items():
+        print(f"copies, {label}: {found['sentence']}")
+    print()
+    print(f"use for a classifier: {read_metrics('utility')['sentence']}")
+    print()
+    print(f"report:    {PROJECT / 'reports' / 'index.html'}")
+    first = "" if has_server(HOME) else "make ui, then "
+    print(f"MLflow UI: {first}{runs_link(HOME, {})}")
+
+
+def _read_distances() -> list[Sequence[str]]:
+    """Read the table of the distances: its head, and a row for each pair."""
+    path = PROJECT / "reports" / "fid" / "describe.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = [
+                [row[name] if name in EXACT else f"{float(row[name]):.4g}" for name in COLUMNS]
+                for row in csv.DictReader(stream)
+            ]
+    except (OSError, ValueError, KeyError, TypeError) as error:  # TypeError: half a row
+        raise unusable_file_error(path, error) from error
+    return [COLUMNS, *rows]
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows as lines with aligned columns, the first one to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+
+
+def _describe(name: str, score: Mapping[str, float]) -> str:
+    """Return a score with its interval and floor, as far as there are any."""
+    text = f"{name} {score['value']:.3g}"
+    if "low" in score:
+        text += f" ({score['low']:.3g} to {score['high']:.3g})"
+    if "floor" in score:
+        text += f" [{score['floor_n']} images: {score['score_at_floor_n']:.3g}, floor "
+        text += f"{score['floor']:.3g}]"
+    return text

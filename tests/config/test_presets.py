@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from src.common.errors import UserError
+from src.common.paths import PARAMS
+from src.config import presets
+from src.config.presets import apply_preset, preset_names, preset_overrides
+from src.config.settings import load_settings
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of presets instead of networks/."""
+    monkeypatch.setattr(presets, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_the_presets_have_the_names_of_their_files() -> None:
+    assert preset_names() == ["spectral", "thesis"]
+
+
+@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("label", ["normal", "pneumonia"])
+def test_a_preset_is_the_same_as_overrides_and_as_settings(name: str, label: str) -> None:
+    side = "preprocess.image_size=64"
+    changed = load_settings(PARAMS, [side, *preset_overrides(name, label)])
+    base = load_settings(PARAMS, [side])
+    for each in ("normal", "pneumonia"):
+        expected = base.train_of(each)  # type: ignore[arg-type]
+        if each == label:
+            assert apply_preset(name, expected) != expected
+            expected = apply_preset(name, expected)
+        assert changed.train_of(each) == expected  # type: ignore[arg-type]
+
+
+def test_the_thesis_is_as_it_says() -> None:
+    thesis = apply_preset("thesis", load_settings(PARAMS).train.normal)
+    assert (thesis.batch_size, thesis.epochs, thesis.generator.latent_dim) == (128, 200, 100)
+    assert thesis.discriminator.channels == (128, 256, 256, 512)
+    assert (thesis.optimizer.generator.epsilon, thesis.discriminator.dropout) == (1e-7, 0.4)
+
+
+def test_values_have_no_blanks_and_few_quotes(folder: Path) -> None:
+    (folder / "some.yaml").write_text(
+        "augmentation: [cutout, 'true']\nloss: bce\nepochs: 3\ngenerator: {channels: [1, 2]}\n"
+        "initialization: 'two words'\n"
+    )
+    assert preset_overrides("some", "normal") == [
+        'train.normal.augmentation=[cutout,"true"]',
+        "train.normal.loss=bce",
+        "train.normal.epochs=3",
+        "train.normal.generator.channels=[1,2]",
+        'train.normal.initialization="two words"',
+    ]
+
+
+def test_a_wrong_name_is_told_the_names_that_exist() -> None:
+    with pytest.raises(UserError, match="thesys: there is no such preset; choose spectral or the"):
+        preset_overrides("thesys", "normal")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("generator: {chanels: [1]}", "generator.chanels: train.normal has no such setting"),
+        ("generator: {latent: 3}", "generator.latent: it is called generator.latent_dim now"),
+        ("optimizer: {generator: 3}", "optimizer.generator: train.normal has no such setting"),
+        ("batch_size: {a: 3}", "batch_size: train.normal has no such setting"),
+        ("- 3", "it must be a mapping"),
+        ("a: [", "this is not valid YAML"),
+    ],
+)
+def test_a_wrong_key_is_refused_by_name(folder: Path, text: str, said: str) -> None:
+    (folder / "mine.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        preset_overrides("mine", "normal")
+    assert str(error.value).startswith("networks/mine.yaml: ")
+    assert said in str(error.value)
+
+
+def test_a_wrong_value_is_refused_by_its_key(folder: Path) -> None:
+    (folder / "mine.yaml").write_text("generator: {latent_dim: 0}\nepochs: 0.5")
+    with pytest.raises(UserError, match=r"networks/mine.yaml: generator.latent_dim: .*; epochs: "):
+        apply_preset("mine", load_settings(PARAMS).train.normal)
