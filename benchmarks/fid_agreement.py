@@ -17,9 +17,10 @@ from benchmarks.plain_evaluation import plain_balls, plain_frechet, plain_incept
 from benchmarks.workspace import ROOT
 from src.common.errors import report_errors
 from src.common.files import write_file
+from src.config.registry import METRICS
 from src.data.download import download_inception
 from src.metrics.inception import load_inception
-from src.metrics.kid_prdc import METRIC_NAMES, Comparison, Metric
+from src.metrics.kid_prdc import Comparison
 
 RESULT = ROOT / "docs" / "fid_agreement.md"
 K = 5
@@ -46,13 +47,13 @@ def scores() -> Iterator[Row]:
         x, y = sets((n, m), width, seed=1)
         y = 1.1 * y
         comparison = Comparison(x, y, K)
-        expected: dict[Metric, float] = {"frechet": plain_frechet(x, y), "kid": plain_kid(x, y)}
+        expected: dict[str, float] = {"frechet": plain_frechet(x, y), "kid": plain_kid(x, y)}
         balls = plain_balls(x, y, K)
-        for metric, name in METRIC_NAMES.items():
+        for metric, entry in METRICS.items():
             reference = expected[metric] if metric in expected else balls[metric]
             ours = comparison.score(metric)
             difference = abs(ours - reference) / (abs(reference) or 1)
-            yield name, f"{n}, {m}", width, ours, reference, difference
+            yield entry.words, f"{n}, {m}", width, ours, reference, difference
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from src.config.settings import load_settings
 from src.data.grids import png, tile
 from src.data.image_files import read_images
 from src.data.patients import Patients
-from src.metrics.extractors import load_extractor
+from src.metrics.extractors import ExtractorRequest, open_extractor
 from src.metrics.features import extract_features
 from src.metrics.scores import FeatureSample, score_sets
 from src.models.architectures import load_architecture
@@ -73,7 +73,7 @@ print(Image.open(OUT / "generated.png").size)
 
 # %% Judge, each score beside its interval and floor
 cpu = torch.device("cpu")
-extractor = load_extractor("pixels", 64, None, "pytorch-fid", "standard", cpu)
+extractor, _ = open_extractor("pixels", ExtractorRequest(64, cpu))
 real, fake = (extract_features(extractor, part, 50, cpu) for part in (images[others], drawn))
 for score in score_sets(
     FeatureSample(real, patients.take(others)), FeatureSample.of_singletons(fake), 5, 32, seed=0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from src.models.architectures import ARCHITECTURES
+from src.config import registry
 from tests.conftest import ROOT
 
 DVC: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())
@@ -29,8 +29,9 @@ HARNESS = {
     "src/common/progress.py",
     "src/config/base.py",
     "src/config/checks.py",
+    "src/config/registry.py",
+    "src/config/renames.py",
     "src/config/settings.py",
-    "src/models/architectures.py",
     "src/tracking/address.py",
     "src/tracking/delivery.py",
     "src/tracking/outbox.py",
@@ -75,17 +76,28 @@ def imported(path: Path) -> set[str]:
     return found
 
 
+def loaded(path: Path) -> set[str]:
+    """The project's files that a file imports by a name of the registry: all that it may load."""
+    names = {
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("config.registry")
+        for alias in node.names
+    }
+    tables = [getattr(registry, name) for name in names if name.isupper()]
+    entries = [entry for table in tables for entry in table.values()] if "load" in names else []
+    return {f"src/{entry.code.partition(':')[0].replace('.', '/')}.py" for entry in entries}
+
+
 def closure(file: str) -> set[str]:
     """The code that a file runs, not following the harness."""
     seen: set[str] = set()
     waiting = [file]
-    if file == "pipeline/train.py":  # trains any of them, imported by name
-        waiting += [f"src/models/{module}.py" for module in ARCHITECTURES.values()]
     while waiting:
         current = waiting.pop()
         if current not in seen and current not in HARNESS:
             seen.add(current)
-            waiting += imported(ROOT / current)
+            waiting += imported(ROOT / current) | loaded(ROOT / current)
     return seen
 
 

@@ -1,42 +1,59 @@
 """Whether the choices of a training or of the evaluation exist and agree with each other.
 
-What can be chosen is one entry in a table of the code that does it; this reads those tables, so
-that a new entry needs no other change.
+What can be chosen stands in the tables of ``registry``, so a new entry needs no change here.
 """
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 
-from ..metrics.inception import LAST_LAYER
-from ..metrics.resizing import RESIZES, SCALINGS
-from ..models.architectures import ARCHITECTURES
-from ..models.initialization import INITIALIZATIONS
-from ..models.layers import UPSAMPLINGS
-from ..models.normalization import NORMALIZATIONS
-from ..training.augmentation import AUGMENTATIONS
-from ..training.losses import LOSSES
-from ..training.optimizers import OPTIMIZERS
 from .fid import FidSettings
+from .registry import (
+    ARCHITECTURES,
+    AUGMENTATIONS,
+    EXTRACTORS,
+    INITIALIZATIONS,
+    INPUT_SCALINGS,
+    LOSSES,
+    NORMALIZATIONS,
+    OPTIMIZERS,
+    RESIZES,
+    SOURCES,
+    UPSAMPLINGS,
+)
 from .train import TrainSettings
 
 Choices = Iterable[tuple[str, str, Collection[str]]]  # key, name given, names known
 
 
+def check_source(source: str) -> None:
+    """Refuse a data set that does not exist.
+
+    Raises:
+        ValueError: it begins with the key.
+    """
+    for fault in _unknown([("source", source, SOURCES)]):
+        raise ValueError(fault)
+
+
 def check_evaluation(fid: FidSettings) -> None:
-    """Refuse names that do not exist.
+    """Refuse names that do not exist, and what the extractor does not have.
 
     Raises:
         ValueError: it begins with the key.
     """
     choices = [
+        ("extractor", fid.extractor, EXTRACTORS),
         ("resize", fid.resize, RESIZES),
-        ("input_scaling", fid.input_scaling, SCALINGS),
+        ("input_scaling", fid.input_scaling, INPUT_SCALINGS),
     ]
     for fault in _unknown(choices):
         raise ValueError(fault)
-    if fid.extractor == "inception" and fid.dims not in LAST_LAYER:
-        known = ", ".join(map(str, LAST_LAYER))
-        raise ValueError(f"dims: it must be one of {known} with the inception extractor")
+    extractor = EXTRACTORS[fid.extractor]
+    if extractor.dims is not None and fid.dims not in extractor.dims:
+        known = ", ".join(map(str, extractor.dims))
+        raise ValueError(f"dims: it must be one of {known} with the {fid.extractor} extractor")
+    if fid.weights and not extractor.weights:
+        raise ValueError(f"weights must be empty with the {fid.extractor} extractor")
 
 
 def check_training(train: TrainSettings) -> None:
@@ -75,14 +92,15 @@ def _unknown(choices: Choices) -> Iterator[str]:
 def _combinations(train: TrainSettings) -> Iterator[str]:
     """Choices that exist but make no sense together."""
     for kernel, stride in zip(train.generator.kernels, train.generator.strides, strict=True):
-        if UPSAMPLINGS[train.generator.upsampling].footprint(kernel, stride) < stride:
+        covers = UPSAMPLINGS[train.generator.upsampling].covers_stride
+        if not covers and kernel < stride:
             yield f"generator.kernels: a kernel of {kernel} leaves holes at stride {stride}"
     loss = LOSSES[train.loss]
     if train.label_smoothing and not loss.has_labels:
         yield f"label_smoothing: the {train.loss} loss has no labels; set it to 0"
-    if loss.needs_gradient_penalty and not train.gradient_penalty:
+    if loss.needs_penalty and not train.gradient_penalty:
         yield f"gradient_penalty: the {train.loss} loss needs one above 0; 10 is usual"
-    if loss.needs_gradient_penalty and train.discriminator_updates == "apart":
+    if loss.needs_penalty and train.discriminator_updates == "apart":
         yield (
             f"discriminator_updates: the {train.loss} loss compares real and generated images; "
             "set it to together"

@@ -20,7 +20,7 @@ class PhantomSettings(Section):
 class DataSettings(Section):
     """Where the images come from."""
 
-    source: Literal["phantom", "kermany"]
+    source: str
     path: str
     sha256: Sha256
     max_unpacked_gib: Annotated[float, Field(gt=0)]

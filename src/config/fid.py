@@ -1,6 +1,6 @@
 """Settings of the evaluation by distances between sets of features."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -28,7 +28,7 @@ class ScoreSettings(Section):
 class FidSettings(Section):
     """The thesis's protocol, the scores beside it, and the network whose features both compare."""
 
-    extractor: Literal["classifier", "inception", "pixels", "module"]
+    extractor: str
     dims: Annotated[int, Field(ge=2, le=4096)]
     weights: str
     weights_sha256: Sha256
@@ -47,6 +47,4 @@ class FidSettings(Section):
             raise ValueError("dims must be a square number with the pixels extractor")
         if self.extractor == "module" and not self.weights:
             raise ValueError("weights must name the module's file with the module extractor")
-        if self.weights and self.extractor in ("classifier", "pixels"):
-            raise ValueError(f"weights must be empty with the {self.extractor} extractor")
         return self

@@ -29,9 +29,10 @@ class Entry:
 class Source(Entry):
     """A data set; its code takes (DataSettings, root, folder) and yields ``ImageRecord``s."""
 
-    credit: str
+    credit: str  # attribution that images, and models trained on them, must carry
     licence: str
     is_real: bool  # of patients
+    notice: str  # first lines of the report and the model card
     disk_gib: float  # that a run needs
 
 
@@ -52,7 +53,7 @@ class Upsampling(Entry):
 
 @dataclass(frozen=True)
 class Extractor(Entry):
-    """A feature extractor; its code takes an ``ExtractorSpec``."""
+    """A feature extractor; its code takes a ``metrics.extractors.ExtractorRequest``."""
 
     dims: tuple[int, ...] | None = None  # widths that it has; None is any
     default_dims: int | None = None  # of `python -m src.evaluate`; None must be given
@@ -75,6 +76,8 @@ SOURCES: Mapping[str, Source] = {
         credit="procedural chest phantoms, not patients",
         licence="MIT",
         is_real=False,
+        notice="The images are procedural phantoms, not patients. They show that the pipeline "
+        "works, and nothing about real chest X-rays.",
         disk_gib=1.0,
     ),
     "kermany": Source(
@@ -83,8 +86,15 @@ SOURCES: Mapping[str, Source] = {
         credit="Kermany, Zhang and Goldbaum, Mendeley Data, doi:10.17632/rscbjbr9sj",
         licence="CC BY 4.0",
         is_real=True,
+        notice="The generators were trained on chest X-rays of children. Read the result of the "
+        "test for copies before you publish generated images. They are not for diagnosis.",
         disk_gib=6.0,
     ),
+}
+
+# Pairs of the classes ``Generator`` and ``Discriminator``, see models/architectures.py.
+ARCHITECTURES: Mapping[str, Entry] = {
+    "dcgan": Entry("models.networks:DCGAN", "DCGAN (Radford et al., 2016), the thesis's"),
 }
 
 LOSSES: Mapping[str, Loss] = {
@@ -94,9 +104,9 @@ LOSSES: Mapping[str, Loss] = {
 }
 
 OPTIMIZERS: Mapping[str, Entry] = {
-    "adam": Entry("training.optimizers:adam", "Adam"),
-    "rmsprop": Entry("training.optimizers:rmsprop", "RMSProp"),
-    "sgd": Entry("training.optimizers:sgd", "stochastic gradient descent with momentum"),
+    "adam": Entry("training.optimizers:make_adam", "Adam"),
+    "rmsprop": Entry("training.optimizers:make_rmsprop", "RMSProp"),
+    "sgd": Entry("training.optimizers:make_sgd", "stochastic gradient descent with momentum"),
 }
 
 AUGMENTATIONS: Mapping[str, Entry] = {
@@ -116,32 +126,32 @@ UPSAMPLINGS: Mapping[str, Upsampling] = {
 }
 
 NORMALIZATIONS: Mapping[str, Entry] = {
-    "none": Entry("models.layers:normalize", "no normalisation"),
-    "batch": Entry("models.layers:normalize", "batch normalisation"),
-    "spectral": Entry("models.layers:normalize", "spectral normalisation"),
+    "none": Entry("models.normalization:normalize", "no normalisation"),
+    "batch": Entry("models.normalization:normalize", "batch normalisation"),
+    "spectral": Entry("models.normalization:normalize", "spectral normalisation"),
 }
 
 INITIALIZATIONS: Mapping[str, Entry] = {
-    "xavier": Entry("models.layers:xavier", "Glorot-uniform"),
-    "dcgan": Entry("models.layers:dcgan", "normal with a standard deviation of 0.02"),
+    "xavier": Entry("models.initialization:xavier", "Glorot-uniform"),
+    "dcgan": Entry("models.initialization:dcgan", "normal with a standard deviation of 0.02"),
 }
 
 EXTRACTORS: Mapping[str, Extractor] = {
     "classifier": Extractor(
-        "metrics.classifier:build", "a small CNN trained on the real train split"
+        "metrics.extractors:open_classifier", "a small CNN trained on the real train split"
     ),
     "inception": Extractor(
-        "metrics.inception:build",
+        "metrics.extractors:open_inception",
         "the FID network, Inception-v3 of 2015",
         dims=(64, 192, 768, 2048),
         default_dims=2048,
         weights="downloaded once (91 MiB) where no file is named",
     ),
     "pixels": Extractor(
-        "metrics.extractors:build_pixels", "grey values of the reduced image", default_dims=64
+        "metrics.extractors:open_pixels", "grey values of the reduced image", default_dims=64
     ),
     "module": Extractor(
-        "metrics.extractors:build_module",
+        "metrics.extractors:open_module",
         "a network of your own, TorchScript or exported",
         weights="its file",
     ),

@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from ..common.errors import UserError
 from .base import Count, Section
-from .checks import check_evaluation, check_training
+from .checks import check_evaluation, check_source, check_training
 from .compute import ComputeSettings
 from .data import DataSettings, PreprocessSettings
 from .fid import FidSettings
@@ -70,6 +70,10 @@ class Settings(Section):
             check_names(self.train.normal, self.tune.space)
         except ValueError as error:
             raise ValueError(f"tune.space.{error}") from error
+        try:
+            check_source(self.data.source)
+        except ValueError as error:
+            raise ValueError(f"data.{error}") from error
         try:
             check_evaluation(self.fid)
         except ValueError as error:

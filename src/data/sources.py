@@ -15,7 +15,8 @@ from ..common.errors import UserError
 from ..common.files import expand_user, sha256_of_path
 from ..common.logging import logger
 from ..common.progress import progress
-from ..config.data import DataSettings, PhantomSettings
+from ..config.data import DataSettings
+from ..config.registry import SOURCES, load
 from .archive import GIB, ArchiveEntry, is_hidden, list_entries, read_entry
 from .classes import CLASSES, SPLITS
 from .decode import DECODE_ERRORS, open_image
@@ -78,10 +79,7 @@ def collect_images(settings: DataSettings, root: Path, folder: Path) -> Iterator
     Raises:
         UserError: if the source cannot be reached or used; no other source takes its place.
     """
-    if settings.source == "phantom":
-        yield from _collect_phantoms(settings.phantom, folder)
-    else:
-        yield from _collect_kermany(settings, root, folder)
+    yield from load(SOURCES[settings.source])(settings, root, folder)
 
 
 def list_archive_images(path: Path, max_bytes: int) -> ArchiveListing:
@@ -144,7 +142,7 @@ def count_table(counts: dict[str, dict[str, int]]) -> str:
     return "\n".join(lines)
 
 
-def _collect_kermany(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
+def collect_kermany(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
     """Copy the archive's images."""
     path = resolve_archive(settings, root)
     listing = list_archive_images(path, round(settings.max_unpacked_gib * GIB))
@@ -158,10 +156,11 @@ def _collect_kermany(settings: DataSettings, root: Path, folder: Path) -> Iterat
         yield _write_image(folder, split, label, name, read_entry(entry))
 
 
-def _collect_phantoms(settings: PhantomSettings, folder: Path) -> Iterator[ImageRecord]:
+def collect_phantoms(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
     """Draw the phantoms and write them."""
-    total = len(CLASSES) * (settings.train_per_class + settings.test_per_class)
-    for file in progress(draw_phantoms(settings), "drawing phantoms", total, "images"):
+    phantom = settings.phantom
+    total = len(CLASSES) * (phantom.train_per_class + phantom.test_per_class)
+    for file in progress(draw_phantoms(phantom), "drawing phantoms", total, "images"):
         yield _write_image(folder, *file)
 
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from ..common.devices import choose_device
 from ..common.errors import UserError
 from ..common.files import sha256_of_file
+from ..config.registry import METRICS
 from ..data.download import INCEPTION_SHA256, cache_folder
 from ..data.image_files import LoadedImages, read_images
 from ..data.patients import Patients
-from .extractors import load_extractor
+from .extractors import ExtractorRequest, open_extractor
 from .features import FeatureCache, FeatureExtractor
 from .frechet import FeatureSet, Moments, frechet_distance
-from .kid_prdc import METRIC_NAMES, Metric
 from .scores import FeatureSample, Score, score_sets
 from .statistics_file import load_statistics, save_statistics
 
@@ -38,7 +38,7 @@ class Features:
     dims: int = 2048  # width
     weights: Path | None = None  # of inception, else downloaded; or the module's file
     resize: str = "pytorch-fid"  # one of ``RESIZES``
-    input_scaling: str = "standard"  # one of ``SCALINGS``
+    input_scaling: str = "standard"  # one of ``INPUT_SCALINGS``
     image_size: int | None = None  # pixels a side that images are resized to first
     batch_size: int = 50
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -99,7 +99,7 @@ class Report:
 
     features: str
     n: dict[str, int | None]
-    scores: dict[Metric, dict[str, Any]] = field(default_factory=dict)
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> str:
@@ -123,7 +123,7 @@ class Report:
                 for key in ("floor_n", "score_at_floor_n", "floor")
             ]
             lines.append(
-                f"{METRIC_NAMES[metric]:<18}{score['value']:>12.4g}{between:>26}{at_floor[0]:>7}"
+                f"{METRICS[metric].words:<18}{score['value']:>12.4g}{between:>26}{at_floor[0]:>7}"
                 f"{at_floor[1]:>12}{at_floor[2]:>12}"
             )
         if "frechet" in self.scores:
@@ -219,14 +219,10 @@ class _SideReader:
         """Compute the features of images, float32 (n, dims)."""
         chosen = self._features
         if self._extractor is None:
-            self._extractor = load_extractor(
-                chosen.kind,
-                chosen.dims,
-                chosen.weights,
-                chosen.resize,
-                chosen.input_scaling,
-                self._device,
+            request = ExtractorRequest(
+                chosen.dims, self._device, chosen.weights, chosen.resize, chosen.input_scaling
             )
+            self._extractor, _ = open_extractor(chosen.kind, request)
         cache = FeatureCache(cache_folder() / "features")
         features = np.empty((len(loaded.images), self._extractor.dims), dtype=np.float32)
         for rows, same in group_by_shape(loaded.images):
@@ -290,9 +286,9 @@ def _add_scores(
         if score.metric == "frechet":
             report.scores[score.metric]["infinite"] = score.infinite
         if score.interval is None:
-            no_interval.append(METRIC_NAMES[score.metric])
+            no_interval.append(METRICS[score.metric].words)
         if score.floor is None:
-            no_floor.append(METRIC_NAMES[score.metric])
+            no_floor.append(METRICS[score.metric].words)
     if no_interval:
         report.warnings.append(
             f"{', '.join(no_interval)}: too few images or patients for an interval, or one patient "

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from ..common.errors import UserError
 from ..common.files import expand_user, sha256_of_file
 from ..common.logging import logger
-from ..config.fid import FidSettings
+from ..config.fid import ClassifierSettings, FidSettings
+from ..config.registry import EXTRACTORS, load
 from ..data.dataset import ImageSet
 from ..data.download import cache_folder, download_inception
 from .classifier import cached_classifier
@@ -54,12 +56,30 @@ def weights_name(settings: FidSettings, root: Path) -> str:
     return "" if path is None else weights_checksum(settings, path)
 
 
+Known = dict[str, Any]  # what a report should say of an extractor, by name
+
+
+@dataclass(frozen=True)
+class ExtractorRequest:
+    """What the code of an extractor in ``registry.EXTRACTORS`` is asked for."""
+
+    dims: int
+    device: torch.device
+    weights: Path | None = None  # of the FID network, downloaded if None; or the module's file
+    resize: str = "pytorch-fid"  # of the FID network, a key of ``registry.RESIZES``
+    scaling: str = "standard"  # as well, a key of ``registry.INPUT_SCALINGS``
+    # Of the classifier: its settings, its seed, and a function that gives the train images.
+    classifier: ClassifierSettings | None = None
+    seed: int = 0
+    train: Callable[[], Mapping[str, ImageSet]] | None = None
+
+
 def choose_extractor(
     settings: FidSettings,
     root: Path,
     train: Callable[[], Mapping[str, ImageSet]],
     device: torch.device,
-) -> tuple[FeatureExtractor, dict[str, Any]]:
+) -> tuple[FeatureExtractor, Known]:
     """Return the extractor that the parameters name, and what a report should say of it.
 
     Args:
@@ -71,29 +91,44 @@ def choose_extractor(
     Raises:
         UserError: if its weights are missing, or not those that the parameters name.
     """
-    if settings.extractor != "classifier":
-        path = weights_path(settings, root)
-        known = {}
-        if settings.extractor == "inception":
-            path = path or download_inception()
-            known = {"resize": settings.resize, "input_scaling": settings.input_scaling}
-        if path is not None:
-            known["weights_sha256"] = weights_checksum(settings, path)
-        loaded = load_extractor(
-            settings.extractor,
-            settings.dims,
-            path,
-            settings.resize,
-            settings.input_scaling,
-            device,
-        )
-        return loaded, known
-    trained = cached_classifier(
-        train(),
-        settings.classifier,
+    path = weights_path(settings, root)
+    if path is None and settings.extractor == "inception":
+        path = download_inception()
+    known = {} if path is None else {"weights_sha256": weights_checksum(settings, path)}
+    request = ExtractorRequest(
         settings.dims,
-        settings.seed,
         device,
+        path,
+        settings.resize,
+        settings.input_scaling,
+        settings.classifier,
+        settings.seed,
+        train,
+    )
+    extractor, more = open_extractor(settings.extractor, request)
+    return extractor, more | known
+
+
+def open_extractor(name: str, request: ExtractorRequest) -> tuple[FeatureExtractor, Known]:
+    """Open the extractor of a name of ``registry.EXTRACTORS``.
+
+    Raises:
+        UserError: if a file is missing or does not give such features.
+    """
+    opened: tuple[FeatureExtractor, Known] = load(EXTRACTORS[name])(request)
+    return opened
+
+
+def open_classifier(request: ExtractorRequest) -> tuple[FeatureExtractor, Known]:
+    """Train the classifier, or take it from the cache."""
+    assert request.classifier is not None
+    assert request.train is not None
+    trained = cached_classifier(
+        request.train(),
+        request.classifier,
+        request.dims,
+        request.seed,
+        request.device,
         cache_folder() / "classifiers",
     )
     logger.info(
@@ -106,29 +141,23 @@ def choose_extractor(
     }
 
 
-def load_extractor(
-    name: str, dims: int, weights: Path | None, resize: str, scaling: str, device: torch.device
-) -> FeatureExtractor:
-    """The extractor of a name, but for the classifier, which is trained.
+def open_inception(request: ExtractorRequest) -> tuple[FeatureExtractor, Known]:
+    """Load the FID network."""
+    path = request.weights or download_inception()
+    network = load_inception(path, request.dims, request.device, request.resize, request.scaling)
+    return network, {"resize": request.resize, "input_scaling": request.scaling}
 
-    Args:
-        name: inception, pixels or module.
-        dims: width of the features.
-        weights: of the FID network, downloaded if None, or the module's file.
-        resize: for the FID network, see ``resizing.RESIZES``.
-        scaling: as well, see ``resizing.SCALINGS``.
-        device: what to run on.
 
-    Raises:
-        UserError: if a file is missing or does not give such features.
-    """
-    if name == "inception":
-        return load_inception(weights or download_inception(), dims, device, resize, scaling)
-    if name == "pixels":
-        return PixelExtractor(dims)
-    if weights is None:
+def open_pixels(request: ExtractorRequest) -> tuple[FeatureExtractor, Known]:
+    """Make the extractor of grey values."""
+    return PixelExtractor(request.dims), {}
+
+
+def open_module(request: ExtractorRequest) -> tuple[FeatureExtractor, Known]:
+    """Load a network of the user's."""
+    if request.weights is None:
         raise UserError("the module extractor needs the file of a module as its weights")
-    return ModuleExtractor(weights, dims, device)
+    return ModuleExtractor(request.weights, request.dims, request.device), {}
 
 
 class PixelExtractor:

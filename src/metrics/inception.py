@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..common.errors import UserError
 from ..common.files import sha256_of_file
-from .resizing import RESIZES, SCALINGS
+from ..config.registry import INPUT_SCALINGS, RESIZES, load
 
 # The features of each width are taken after: the first and the second max pooling, Mixed_6e, and
 # Mixed_7c, and averaged over the map.
@@ -222,8 +222,8 @@ class InceptionExtractor(nn.Module):
 
     Args:
         dims: 64, 192, 768 or 2048.
-        resize: the package whose way of resizing is taken, see ``resizing.RESIZES``.
-        scaling: see ``resizing.SCALINGS``.
+        resize: the package whose way of resizing is taken, see ``registry.RESIZES``.
+        scaling: see ``registry.INPUT_SCALINGS``.
     """
 
     name = "inception"
@@ -232,7 +232,7 @@ class InceptionExtractor(nn.Module):
     def __init__(self, dims: int, resize: str = "pytorch-fid", scaling: str = "standard") -> None:
         super().__init__()
         self.dims = dims
-        self._resize, self._scale = RESIZES[resize], SCALINGS[scaling]
+        self._resize, self._scale = load(RESIZES[resize]), load(INPUT_SCALINGS[scaling])
         for name, layer in _layers().items():
             self.add_module(name, layer)
             if name == LAST_LAYER[dims]:

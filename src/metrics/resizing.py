@@ -1,10 +1,9 @@
 """How images are brought to the size and scale of the FID network, as its well-known ports do it.
 
 The ports differ, and with them the features: each way has the name of the package whose scores it
-gives.
+gives. Each takes float32 (n, 1, h, w) in [0, 255] to (n, 1, SIZE, SIZE) in about [-1, 1]. Their
+names stand in ``config.registry.RESIZES``.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,14 +14,14 @@ from torch import Tensor
 SIZE = 299  # pixels a side of what the network takes
 
 
-def _by_halves(images: Tensor) -> Tensor:
-    """pytorch-fid: bilinear between the centres of pixels; [0, 255] becomes [-1, 1]."""
+def pytorch_fid(images: Tensor) -> Tensor:
+    """As pytorch-fid: bilinear between the centres of pixels; [0, 255] becomes [-1, 1]."""
     x = F.interpolate(images, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
     return x.div_(127.5).sub_(1)
 
 
-def _by_corners(images: Tensor) -> Tensor:
-    """torch-fidelity: bilinear from the corners of pixels as TensorFlow 1 does; (x - 128) / 128."""
+def torch_fidelity(images: Tensor) -> Tensor:
+    """As torch-fidelity: bilinear from pixels' corners as TensorFlow 1 does; (x - 128) / 128."""
     rows, columns = (_weights_by_corners(size).to(images) for size in images.shape[2:])
     return (rows @ images @ columns.T).sub_(128).div_(128)
 
@@ -39,8 +38,8 @@ def _weights_by_corners(size: int) -> Tensor:
     return torch.from_numpy(weights)
 
 
-def _antialiased(images: Tensor) -> Tensor:
-    """clean-fid: bicubic and antialiased by Pillow, in floating point; (x - 128) / 128."""
+def clean_fid(images: Tensor) -> Tensor:
+    """As clean-fid: bicubic and antialiased by Pillow, in floating point; (x - 128) / 128."""
     large = [
         np.asarray(
             Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float32
@@ -51,15 +50,11 @@ def _antialiased(images: Tensor) -> Tensor:
     return x.to(images.device).sub_(128).div_(128)
 
 
-# From float32 (n, 1, h, w) in [0, 255] to float32 (n, 1, SIZE, SIZE) about [-1, 1].
-RESIZES: dict[str, Callable[[Tensor], Tensor]] = {
-    "pytorch-fid": _by_halves,
-    "torch-fidelity": _by_corners,
-    "clean-fid": _antialiased,
-}
+def unchanged(images: Tensor) -> Tensor:
+    """Return the images as they are."""
+    return images
 
-# What may have happened to the images of the thesis before its network scaled them once more.
-SCALINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "standard": lambda images: images,
-    "twice": lambda images: images / 127.5 - 1,
-}
+
+def scaled_again(images: Tensor) -> Tensor:
+    """Scale a second time, as may have happened to the images of the thesis."""
+    return images / 127.5 - 1

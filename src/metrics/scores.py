@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from ..common.rng import Stream, numpy_stream
+from ..config.registry import METRICS
 from ..data.patients import Patients
 from .frechet import Features, extrapolated_distance
 from .intervals import Interval, interval
-from .kid_prdc import BOUNDS, DISTANCES, Comparison, Metric, available
+from .kid_prdc import Comparison, available
 
 FLOOR_DRAWS = 100  # pairs of patient-disjoint draws that a floor is the mean of
 SMALLEST = 4  # patients of a set whose halves can be scored
@@ -52,7 +53,7 @@ class Floor:
 class Score:
     """One score of a generated set against a real one."""
 
-    metric: Metric
+    metric: str
     value: float
     n_real: int
     n_fake: int
@@ -115,7 +116,7 @@ def score_sets(
                 fake.patients,
                 draws,
                 numpy_stream(Stream.SCORE_INTERVAL, seed),
-                BOUNDS[metric],
+                METRICS[metric].bounds,
             )
         limit = _limit(real, fake, seed) if metric == "frechet" else None
         scores.append(Score(metric, value, len(real), len(fake), around, floors.get(metric), limit))
@@ -130,13 +131,13 @@ def _limit(real: FeatureSample, fake: FeatureSample, seed: int) -> float | None:
 
 
 def _floors(
-    metrics: Sequence[Metric],
+    metrics: Sequence[str],
     between: Comparison,
     within: Comparison,
     sets: tuple[FeatureSample, FeatureSample],
     size: int,
     seed: int,
-) -> dict[Metric, Floor]:
+) -> dict[str, Floor]:
     """Compute floors, and the scores at their size, as means over draws.
 
     The draws of real images have a stream of their own, so that at one size the floor of a real
@@ -222,7 +223,7 @@ def class_scores(
                 "excess": None,
                 "infinite": score.infinite,
             }
-            if floor is not None and metric in DISTANCES:
+            if floor is not None and METRICS[metric].is_distance:
                 if floor.n <= min(len(real), len(train[label])):
                     whose = real.patients, train[label].patients
                     row["train_test_at_floor_n"] = _mean_score(
@@ -239,7 +240,7 @@ def class_scores(
 
 
 def _mean_score(
-    sets: Comparison, whose: tuple[Patients, Patients], metric: Metric, drawn: int, seed: int
+    sets: Comparison, whose: tuple[Patients, Patients], metric: str, drawn: int, seed: int
 ) -> float:
     """The mean score of draws of ``drawn`` images of each of two sets, by patients as a floor's."""
     rng = numpy_stream(Stream.REFERENCE, seed, drawn)

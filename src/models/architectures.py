@@ -1,20 +1,16 @@
-"""Network architectures by the value of the parameter ``architecture``.
+"""The two classes of networks of an architecture, by the value of the parameter ``architecture``.
 
-A new one is a module of this package with two classes, and one entry here. The classes follow
-those of ``networks.py``: they are called ``Generator`` and ``Discriminator``, and have the same
-arguments, attributes, input and output shapes, and ``count_flops``.
+A new architecture is a module of this package whose classes follow those of ``networks.py``: the
+same arguments, attributes, shapes and ``count_flops``, and an ``Architecture`` of both. It has one
+entry in ``config.registry.ARCHITECTURES``.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # the table is read where torch is not needed
-    from .networks import Discriminator, Generator
+from ..config.registry import ARCHITECTURES, load
 
-# The module of this package that holds the two classes.
-ARCHITECTURES = {
-    "dcgan": "networks",  # Radford et al., 2016, and the thesis
-}
+if TYPE_CHECKING:  # the names are read where torch is not needed
+    from .networks import Discriminator, Generator
 
 
 class Architecture(NamedTuple):
@@ -30,5 +26,4 @@ def load_architecture(name: str) -> Architecture:
     Raises:
         KeyError: if ``name`` is not in ``ARCHITECTURES``.
     """
-    module = import_module(f".{ARCHITECTURES[name]}", __package__)
-    return Architecture(module.Generator, module.Discriminator)
+    return Architecture(*load(ARCHITECTURES[name]))

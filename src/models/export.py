@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..common.errors import UserError
-from ..data.credits import CREDITS
+from ..config.registry import SOURCES
 from .io import LoadedGenerator
 from .sampling import BATCH, FACTS, NETWORK
 
@@ -22,7 +22,7 @@ def describe_generator(loaded: LoadedGenerator) -> dict[str, str]:
     Raises:
         UserError: if the licence of its train images is not known.
     """
-    credit = CREDITS.get(loaded.origin.source)
+    credit = SOURCES.get(loaded.origin.source)
     if credit is None:
         raise UserError(
             f"{loaded.file}: its images are of the unknown source {loaded.origin.source!r}"
@@ -30,7 +30,7 @@ def describe_generator(loaded: LoadedGenerator) -> dict[str, str]:
     return {
         "class": loaded.origin.label,
         "model_sha256": loaded.sha256,
-        "data": credit.source,
+        "data": credit.credit,
         "licence": credit.licence,
     }
 

@@ -6,23 +6,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..config.registry import INITIALIZATIONS, load
 from .normalization import SpectralNorm
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def _xavier(weight: Tensor, rng: torch.Generator) -> None:
+def xavier(weight: Tensor, rng: torch.Generator) -> None:
     """Draw Glorot-uniform weights, Keras's default (Glorot and Bengio, 2010, eq. 16)."""
     nn.init.xavier_uniform_(weight, generator=rng)
 
 
-def _dcgan(weight: Tensor, rng: torch.Generator) -> None:
+def dcgan(weight: Tensor, rng: torch.Generator) -> None:
     """Draw weights from N(0, 0.02^2) (Radford et al., 2016, section 3)."""
     nn.init.normal_(weight, std=0.02, generator=rng)
 
 
 # By the value of the parameter ``initialization``.
-INITIALIZATIONS = {"xavier": _xavier, "dcgan": _dcgan}
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def initialize(network: Network, kind: str, rng: torch.Generator) -> Network:
         if not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             continue
         weight, norm = _trained_weight(module)
-        INITIALIZATIONS[kind](weight, rng)
+        load(INITIALIZATIONS[kind])(weight, rng)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
         if norm is not None:

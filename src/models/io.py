@@ -14,10 +14,11 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from ..common.errors import UserError
 from ..common.files import write_file
 from ..common.paths import generator_path
+from ..config.registry import ARCHITECTURES
 from ..config.renames import with_new_names
 from ..config.train import GeneratorSettings
 from ..data.classes import CLASSES
-from .architectures import ARCHITECTURES, load_architecture
+from .architectures import load_architecture
 from .networks import Generator, count_parameters
 
 MAX_IMAGE_SIZE = 512  # pixels a side that a file may ask for; `preprocess.image_size` is no larger

@@ -101,7 +101,6 @@ class NearestConv2d(SameConvTranspose2d):
 
 
 # By the value of the parameter ``upsampling``.
-UPSAMPLINGS = {"transposed": SameConvTranspose2d, "nearest": NearestConv2d}
 
 
 class ChannelsLastGradient(torch.autograd.Function):

@@ -9,8 +9,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ..config.registry import UPSAMPLINGS, load
 from ..config.train import DiscriminatorSettings, GeneratorSettings
-from .layers import UPSAMPLINGS, ChannelsLastGradient, Dropout, SameConv2d
+from .layers import ChannelsLastGradient, Dropout, SameConv2d
 from .normalization import normalize
 
 
@@ -42,7 +43,7 @@ class Generator(nn.Module):
         self.activation = nn.LeakyReLU(settings.negative_slope, inplace=True)
         widths = (settings.base_channels, *settings.channels)
         shapes = zip(pairwise(widths), settings.kernels, settings.strides, strict=True)
-        upsampling = UPSAMPLINGS[settings.upsampling]
+        upsampling = load(UPSAMPLINGS[settings.upsampling])
         self.upsampling = nn.ModuleList(
             normalize(upsampling(before, after, kernel, stride), kind)
             for (before, after), kernel, stride in shapes
@@ -68,7 +69,7 @@ class Generator(nn.Module):
         flops = {"dense": 2.0 * settings.latent_dim * side * side * before}
         shapes = zip(settings.channels, settings.kernels, settings.strides, strict=True)
         for index, (after, kernel, stride) in enumerate(shapes, 1):
-            footprint = UPSAMPLINGS[settings.upsampling].footprint(kernel, stride)
+            footprint = load(UPSAMPLINGS[settings.upsampling]).footprint(kernel, stride)
             flops[f"upsampling {index}"] = 2.0 * side**2 * footprint**2 * before * after
             side, before = side * stride, after
         flops["output"] = 2.0 * side**2 * settings.output_kernel**2 * before
@@ -131,6 +132,9 @@ class Discriminator(nn.Module):
             before = after
         flops["dense"] = 2.0 * side**2 * before
         return flops
+
+
+DCGAN = (Generator, Discriminator)
 
 
 def count_parameters(network: nn.Module) -> int:

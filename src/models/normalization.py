@@ -7,7 +7,6 @@ from torch.nn.utils import parametrize
 
 SPECTRAL_STEPS = 15  # power iterations before training, which then adds one a step
 # Values of the parameter ``normalization``.
-NORMALIZATIONS = ("none", "batch", "spectral")
 
 
 class SpectralNorm(nn.Module):

@@ -1,7 +1,6 @@
 """The model card (Mitchell et al., 2019), as Markdown."""
 
-from ..data.credits import CREDITS
-from ..metrics.kid_prdc import METRIC_NAMES
+from ..config.registry import METRICS, SOURCES
 from .findings import Findings, differing_splits
 from .templates import markdown_templates
 
@@ -11,8 +10,8 @@ def render_card(findings: Findings) -> str:
     template = markdown_templates().get_template("card.md")
     return template.render(
         findings=findings,
-        credit=CREDITS[findings.source],
+        credit=SOURCES[findings.source],
         differing_splits=differing_splits(findings.scores, findings.extractor["name"]),
         size=findings.parameters["preprocess.image_size"],
-        metric_names=METRIC_NAMES,
+        metric_names={name: metric.words for name, metric in METRICS.items()},
     )

@@ -23,6 +23,7 @@ from ..common.errors import UserError
 from ..common.files import expand_user
 from ..common.locks import try_lock
 from ..common.paths import HOME, PARAMS, PROJECT
+from ..config.registry import SOURCES
 from ..config.settings import Settings, load_settings
 from ..data.archive import GIB
 from ..data.download import INCEPTION_NAME, cache_folder, downloaded_kermany, kaggle_token
@@ -31,7 +32,6 @@ from ..tracking.address import has_server
 from ..tracking.outbox import count_waiting
 from ..tracking.store import check_store
 
-FREE_GIB = {"phantom": 1.0, "kermany": 6.0}  # that a run needs beside what is there
 MEMORY_GIB = 3.0
 Kind = Literal["ok", "note", "problem"]
 
@@ -91,7 +91,7 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
 
 def check_disk(settings: Settings) -> Iterator[Finding]:
     """Room for images, models and the cache."""
-    for place, need in ((HOME, FREE_GIB[settings.data.source]), (cache_folder(), 0.2)):
+    for place, need in ((HOME, SOURCES[settings.data.source].disk_gib), (cache_folder(), 0.2)):
         there = next(p for p in (place, *place.parents) if p.exists())
         if not os.access(there, os.W_OK):
             yield Finding("problem", f"{there} cannot be written: change its rights")

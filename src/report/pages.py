@@ -5,8 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.credits import CREDITS
-from ..metrics.kid_prdc import METRIC_NAMES
+from ..config.registry import METRICS, SOURCES
 from ..metrics.protocol import KINDS
 from ..privacy.perturbations import DISTURBANCES
 from .figures import COLOURS
@@ -42,7 +41,7 @@ def render_report(
         .get_template("page.html")
         .render(
             findings=findings,
-            credit=CREDITS[findings.source],
+            credit=SOURCES[findings.source],
             extractor_sentences=describe_extractor(findings.extractor),
             differing_splits=differing_splits(findings.scores, findings.extractor["name"]),
             rows=findings.description.to_dict("index"),
@@ -53,7 +52,7 @@ def render_report(
             figures={name: as_data_url(content) for name, content in figures.items()},
             kinds=KINDS,
             kind_titles=KIND_TITLES,
-            metric_names=METRIC_NAMES,
+            metric_names={name: metric.words for name, metric in METRICS.items()},
             metric_titles=CLASSIFIER_METRICS,
             perturbations=list(DISTURBANCES),
             colours=COLOURS,

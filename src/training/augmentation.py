@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config.registry import AUGMENTATIONS, load
+
 MAX_SHIFT = 1 / 8  # of a translation, as a fraction of the side
 CUTOUT_SIDE = 1 / 2  # of the square that a cutout removes, as a fraction of the side
 
@@ -59,17 +61,20 @@ def _cutout(images: Tensor, uniform: Tensor) -> Tensor:
     return images * (~hole).unsqueeze(1).to(images.dtype)
 
 
-AUGMENTATIONS = {
-    "brightness": Augmentation(1, _brightness),
-    "contrast": Augmentation(1, _contrast),
-    "translation": Augmentation(2, _translation),
-    "cutout": Augmentation(2, _cutout),
-}
+BRIGHTNESS = Augmentation(1, _brightness)
+CONTRAST = Augmentation(1, _contrast)
+TRANSLATION = Augmentation(2, _translation)
+CUTOUT = Augmentation(2, _cutout)
+
+
+def _find(name: str) -> Augmentation:
+    augmentation: Augmentation = load(AUGMENTATIONS[name])
+    return augmentation
 
 
 def count_draws(names: tuple[str, ...]) -> int:
     """Count the random numbers that these augmentations use for each image."""
-    return sum(AUGMENTATIONS[name].draws for name in names)
+    return sum(_find(name).draws for name in names)
 
 
 def augment(images: Tensor, names: tuple[str, ...], uniform: Tensor) -> Tensor:
@@ -85,7 +90,7 @@ def augment(images: Tensor, names: tuple[str, ...], uniform: Tensor) -> Tensor:
     """
     start = 0
     for name in names:
-        draws = AUGMENTATIONS[name].draws
-        images = AUGMENTATIONS[name].apply(images, uniform[:, start : start + draws])
+        draws = _find(name).draws
+        images = _find(name).apply(images, uniform[:, start : start + draws])
         start += draws
     return images

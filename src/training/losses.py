@@ -1,6 +1,6 @@
 """Adversarial losses as functions of the discriminator's logits, and the gradient penalty.
 
-A loss is one entry of ``LOSSES``, by the value of the parameter ``loss``.
+Their names, and what else parameters may ask of them, stand in ``config.registry.LOSSES``.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,6 @@ class Loss:
     # (R1; Mescheder et al., 2018, eq. 9), or at interpolated ones, where its norm shall be 1
     # (Gulrajani et al., 2017, eq. 3).
     penalty: Literal["real", "interpolated"]
-    has_labels: bool = False  # whether the target for real images may be smoothed
-    needs_gradient_penalty: bool = False
     classifies: bool = True  # whether a logit above 0 means that an image is taken for real
 
 
@@ -35,32 +33,28 @@ def _cross_entropy(logits: Tensor, target: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
-LOSSES = {
-    # Goodfellow et al., 2014, section 3, with the non-saturating loss of the generator.
-    "bce": Loss(
-        on_real=_cross_entropy,
-        on_fake=lambda logits: _cross_entropy(logits, 0.0),
-        for_generator=lambda logits: _cross_entropy(logits, 1.0),
-        penalty="real",
-        has_labels=True,
-    ),
-    # Lim and Ye, 2017; Miyato et al., 2018, eq. 16 and 17.
-    "hinge": Loss(
-        on_real=lambda logits, target: F.relu(1 - logits).mean(),
-        on_fake=lambda logits: F.relu(1 + logits).mean(),
-        for_generator=lambda logits: -logits.mean(),
-        penalty="real",
-    ),
-    # Arjovsky et al., 2017; Gulrajani et al., 2017.
-    "wasserstein": Loss(
-        on_real=lambda logits, target: -logits.mean(),
-        on_fake=lambda logits: logits.mean(),
-        for_generator=lambda logits: -logits.mean(),
-        penalty="interpolated",
-        needs_gradient_penalty=True,
-        classifies=False,
-    ),
-}
+# Goodfellow et al., 2014, section 3, with the non-saturating loss of the generator.
+BCE = Loss(
+    on_real=_cross_entropy,
+    on_fake=lambda logits: _cross_entropy(logits, 0.0),
+    for_generator=lambda logits: _cross_entropy(logits, 1.0),
+    penalty="real",
+)
+# Lim and Ye, 2017; Miyato et al., 2018, eq. 16 and 17.
+HINGE = Loss(
+    on_real=lambda logits, target: F.relu(1 - logits).mean(),
+    on_fake=lambda logits: F.relu(1 + logits).mean(),
+    for_generator=lambda logits: -logits.mean(),
+    penalty="real",
+)
+# Arjovsky et al., 2017; Gulrajani et al., 2017.
+WASSERSTEIN = Loss(
+    on_real=lambda logits, target: -logits.mean(),
+    on_fake=lambda logits: logits.mean(),
+    for_generator=lambda logits: -logits.mean(),
+    penalty="interpolated",
+    classifies=False,
+)
 
 
 def gradient_penalty(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..common.devices import Compute
 from ..common.rng import Stream, torch_stream
+from ..config.registry import LOSSES, OPTIMIZERS, load
 from ..config.train import OptimizerSettings, TrainSettings
 from ..models.architectures import load_architecture
 from ..models.initialization import initialize
@@ -26,8 +27,7 @@ from .collapse import SEPARATED, CollapseMonitor, all_finite, collapse_signs
 from .cuda_graph import WARMUP_STEPS, GraphedStep, Step
 from .distributed import SINGLE_PROCESS, ProcessGroup
 from .ema import EMA
-from .losses import LOSSES, Network, gradient_penalty
-from .optimizers import OPTIMIZERS
+from .losses import Loss, Network, gradient_penalty
 
 CPU = torch.device("cpu")
 
@@ -81,7 +81,7 @@ class Trainer:
             if isinstance(module, Dropout):
                 module.rng, module.batch_part = self._streams["dropout"], (group.rank, group.size)
         # What changes them, and what observes them.
-        self._loss = LOSSES[settings.loss]
+        self._loss: Loss = load(LOSSES[settings.loss])
         self._optimizer_g = _optimizer(self.generator, settings.optimizer.generator, device)
         self._optimizer_d = _optimizer(self.discriminator, settings.optimizer.discriminator, device)
         self._ema = EMA(self.generator, settings.ema_decay) if settings.ema_decay else None
@@ -280,9 +280,10 @@ def _optimizer(
     network: torch.nn.Module, settings: OptimizerSettings, device: torch.device
 ) -> torch.optim.Optimizer:
     """Make the optimizer of a network that the parameters name."""
-    make = OPTIMIZERS[settings.name]
+    make = load(OPTIMIZERS[settings.name])
     on_gpu = device.type == "cuda"
     rate = torch.tensor(settings.learning_rate, device=device) if on_gpu else settings.learning_rate
-    return make(
+    optimizer: torch.optim.Optimizer = make(
         network.parameters(), rate, settings.beta1, settings.beta2, settings.epsilon, on_gpu
     )
+    return optimizer

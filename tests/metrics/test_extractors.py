@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from src.common.errors import UserError
-from src.metrics.extractors import ModuleExtractor, PixelExtractor, load_extractor
+from src.metrics.extractors import ExtractorRequest, ModuleExtractor, PixelExtractor, open_extractor
 from src.metrics.features import extract_features
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 16, 16), dtype=np.uint8)
@@ -36,7 +36,9 @@ def test_a_torchscript_file_is_given_grey_as_three_channels(
 ) -> None:
     path = tmp_path / "network.pt"
     torch.jit.save(torch.jit.trace(Colours(), torch.zeros(2, 3, 4, 4, dtype=torch.uint8)), path)
-    found = extract_features(load_extractor("module", 6, path, "", "", cpu), IMAGES, 4, cpu)
+    found = extract_features(
+        open_extractor("module", ExtractorRequest(6, cpu, path))[0], IMAGES, 4, cpu
+    )
     np.testing.assert_allclose(found[:, 1], IMAGES.mean(axis=(1, 2)) / 255, rtol=1e-5)
     np.testing.assert_allclose(found[:, 5], IMAGES.max(axis=(1, 2)) / 255, rtol=1e-5)
 
@@ -64,4 +66,4 @@ def test_a_file_that_is_no_module_is_refused(tmp_path: Path, cpu: torch.device) 
     with pytest.raises(UserError, match="there is no such file"):
         ModuleExtractor(tmp_path / "absent.pt", 6, cpu)
     with pytest.raises(UserError, match="needs the file of a module"):
-        load_extractor("module", 6, None, "", "", cpu)
+        open_extractor("module", ExtractorRequest(6, cpu))

@@ -10,12 +10,12 @@ from PIL import Image
 
 from benchmarks.plain_evaluation import plain_inception
 from src.common.errors import UserError
+from src.config.registry import RESIZES, load
 from src.config.settings import parse_settings
 from src.data.preprocess import decode_image
 from src.metrics.features import extract_features
 from src.metrics.frechet import FeatureSet, frechet_distance
 from src.metrics.inception import InceptionExtractor, _average, load_inception
-from src.metrics.resizing import RESIZES
 from tests.conftest import Hostile, collected
 
 
@@ -60,7 +60,7 @@ def test_only_the_last_block_pools_by_maximum() -> None:
 def test_the_resize_is_bilinear_without_antialiasing(size: int) -> None:
     """As the FID reference does: against an explicit gather at half-pixel centres."""
     image = torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(size)) * 255
-    found = (RESIZES["pytorch-fid"](image.clone())[0, 0] + 1) * 127.5
+    found = (load(RESIZES["pytorch-fid"])(image.clone())[0, 0] + 1) * 127.5
     place = ((torch.arange(299) + 0.5) * size / 299 - 0.5).clamp(0, size - 1)
     low = place.floor().long()
     high = (low + 1).clamp(max=size - 1)

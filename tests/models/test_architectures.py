@@ -11,9 +11,10 @@ import torch
 
 from src.common.devices import Compute
 from src.common.errors import UserError
+from src.config.registry import ARCHITECTURES, Entry
 from src.config.settings import parse_settings
 from src.models import networks
-from src.models.architectures import ARCHITECTURES, load_architecture
+from src.models.architectures import load_architecture
 from src.models.flops import forward_flops
 from src.models.io import Origin, load_generator, save_generator
 from src.training.trainer import Trainer
@@ -48,9 +49,9 @@ def test_a_new_entry_is_trained_counted_saved_and_loaded(
             return {"all": 5.0}
 
     module = ModuleType("src.models.other_networks")
-    module.__dict__.update(Generator=Generator, Discriminator=Discriminator)
+    module.__dict__["OTHER"] = (Generator, Discriminator)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(ARCHITECTURES, "other", "other_networks")
+    monkeypatch.setitem(ARCHITECTURES, "other", Entry("models.other_networks:OTHER", "another"))
     tiny["train"]["normal"]["architecture"] = "other"
     settings = parse_settings(tiny).train.normal
     trainer = Trainer(settings, 16, compute)

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.training.augmentation import AUGMENTATIONS, augment, count_draws
+from src.config.registry import AUGMENTATIONS
+from src.training.augmentation import augment, count_draws
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.training.losses import LOSSES, Network, gradient_penalty
+from src.config.registry import LOSSES, load
+from src.training.losses import Network, gradient_penalty
 
 LOGITS = torch.tensor([-2.0, -0.5, 0.0, 0.5, 3.0], dtype=torch.float64)
 
@@ -19,7 +20,7 @@ def mean(values: list[float]) -> float:
 
 def test_cross_entropy_is_that_of_the_sigmoid() -> None:
     """-log D for real images, -log(1 - D) for generated ones, -log D for the generator."""
-    loss, logits = LOSSES["bce"], LOGITS.tolist()
+    loss, logits = load(LOSSES["bce"]), LOGITS.tolist()
     assert float(loss.on_real(LOGITS, 1.0)) == pytest.approx(mean([softplus(-x) for x in logits]))
     assert float(loss.on_fake(LOGITS)) == pytest.approx(mean([softplus(x) for x in logits]))
     assert loss.for_generator(LOGITS) == loss.on_real(LOGITS, 1.0)
@@ -28,19 +29,19 @@ def test_cross_entropy_is_that_of_the_sigmoid() -> None:
 def test_smoothing_moves_the_best_answer_for_real_images() -> None:
     """With target 0.9 the loss is least where the sigmoid is 0.9."""
     answers = torch.linspace(-6, 6, 2401, dtype=torch.float64)
-    losses = torch.stack([LOSSES["bce"].on_real(x.view(1), 0.9) for x in answers])
+    losses = torch.stack([load(LOSSES["bce"]).on_real(x.view(1), 0.9) for x in answers])
     assert float(torch.sigmoid(answers[losses.argmin()])) == pytest.approx(0.9, abs=1e-3)
 
 
 def test_hinge_rests_beyond_the_margin() -> None:
-    loss = LOSSES["hinge"]
+    loss = load(LOSSES["hinge"])
     assert float(loss.on_real(LOGITS, 1.0)) == pytest.approx((3 + 1.5 + 1 + 0.5 + 0) / 5)
     assert float(loss.on_fake(LOGITS)) == pytest.approx((0 + 0.5 + 1 + 1.5 + 4) / 5)
     assert float(loss.for_generator(LOGITS)) == pytest.approx(-0.2)
 
 
 def test_the_critic_estimates_a_difference_of_means() -> None:
-    loss = LOSSES["wasserstein"]
+    loss = load(LOSSES["wasserstein"])
     assert float(loss.on_real(LOGITS, 1.0) + loss.on_fake(LOGITS + 2)) == pytest.approx(2)
     assert float(loss.for_generator(LOGITS)) == pytest.approx(-0.2)
 
@@ -65,7 +66,9 @@ def test_penalties_have_their_closed_forms() -> None:
     norm = float(SLOPE.norm())
 
     def penalty(name: str, discriminator: Network) -> float:
-        return float(gradient_penalty(LOSSES[name], discriminator, real, fake, between).detach())
+        return float(
+            gradient_penalty(load(LOSSES[name]), discriminator, real, fake, between).detach()
+        )
 
     for name in ("bce", "hinge"):
         assert penalty(name, linear) == pytest.approx(norm**2 / 2)
@@ -81,7 +84,11 @@ def test_a_penalty_of_a_dead_discriminator_has_a_finite_gradient() -> None:
     weight = torch.zeros(1, requires_grad=True)
     images = torch.ones(3, 1, 4, 4)
     penalty = gradient_penalty(
-        LOSSES["wasserstein"], lambda x: weight * x.sum((1, 2, 3)), images, images, torch.zeros(3)
+        load(LOSSES["wasserstein"]),
+        lambda x: weight * x.sum((1, 2, 3)),
+        images,
+        images,
+        torch.zeros(3),
     )
     assert float(penalty.detach()) == pytest.approx(1, abs=1e-4)
     penalty.backward()

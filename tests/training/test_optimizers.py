@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from src.training.optimizers import OPTIMIZERS
+from src.config.registry import OPTIMIZERS, load
 
 RATE, BETA1, BETA2, EPSILON = 0.1, 0.5, 0.9, 1e-3
 GRADIENTS = [3.0, -1.0, 2.0]
@@ -13,7 +13,7 @@ GRADIENTS = [3.0, -1.0, 2.0]
 
 def found(name: str) -> float:
     weight = torch.nn.Parameter(torch.tensor([1.0]))
-    optimizer = OPTIMIZERS[name]([weight], RATE, BETA1, BETA2, EPSILON, False)
+    optimizer = load(OPTIMIZERS[name])([weight], RATE, BETA1, BETA2, EPSILON, False)
     for gradient in GRADIENTS:
         weight.grad = torch.tensor([gradient])
         optimizer.step()

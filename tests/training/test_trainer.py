@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.common.devices import Compute
+from src.config.registry import LOSSES, load
 from src.config.settings import parse_settings
 from src.config.train import TrainSettings
 from src.models.layers import Dropout
 from src.training import trainer as trainer_module
 from src.training.augmentation import augment
-from src.training.losses import LOSSES
 from src.training.trainer import CPU, Trainer
 from tests.conftest import noted_streams, set_value
 
@@ -265,7 +265,7 @@ def test_images_are_drawn_from_the_average_where_there_is_one(
 def test_a_critic_that_parts_real_from_generated_is_not_taken_for_a_collapse(
     fancy: dict[str, Any], compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not LOSSES["wasserstein"].classifies
+    assert not load(LOSSES["wasserstein"]).classifies
     monkeypatch.setattr(
         "src.training.trainer.collapse_signs",
         lambda *tensors: torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64),
