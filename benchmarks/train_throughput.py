@@ -10,7 +10,6 @@ and a step is measured launched kernel by kernel as well.
 import argparse
 import json
 import math
-import os
 import resource
 import statistics
 import sys
@@ -23,7 +22,13 @@ from torch import Tensor
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
 from benchmarks.workspace import ROOT, in_a_process, processor, record
-from src.common.devices import choose_compute, choose_device, computes_in_bf16, wait_for
+from src.common.devices import (
+    choose_compute,
+    choose_device,
+    computes_in_bf16,
+    thread_count,
+    wait_for,
+)
 from src.config.compute import ComputeSettings
 from src.config.presets import apply_preset
 from src.config.settings import load_settings
@@ -74,7 +79,7 @@ def measure_step(size: str, variant: str, seconds: float, device: Device) -> dic
     trainer: PlainTrainer | Trainer
     if variant == "plain":
         torch.manual_seed(0)
-        torch.set_num_threads(len(os.sched_getaffinity(0)))  # as the trainer's compute does
+        torch.set_num_threads(thread_count())  # as the trainer's compute does
         trainer = PlainTrainer(
             settings,
             PlainGenerator(settings.generator, image_size).to(torch_device),
@@ -85,6 +90,7 @@ def measure_step(size: str, variant: str, seconds: float, device: Device) -> dic
         chosen = ComputeSettings.model_validate(
             {
                 "device": device,
+                "threads": "auto",
                 "precision": precision,
                 "memory_format": "auto",
                 "compile": False,
