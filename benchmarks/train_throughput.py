@@ -85,6 +85,7 @@ def measure_step(size: str, variant: str, seconds: float, device: Device) -> dic
         chosen = ComputeSettings.model_validate(
             {
                 "device": device,
+                "threads": "auto",
                 "precision": precision,
                 "memory_format": "auto",
                 "compile": False,

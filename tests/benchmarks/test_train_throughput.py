@@ -118,7 +118,12 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
     optimizer = OptimizersSettings(learning_rate_half_life=0, generator=adam, discriminator=adam)
     settings = settings.model_copy(update={"batch_size": 8, "optimizer": optimizer})
     chosen = ComputeSettings(
-        device="cpu", precision="fp32", memory_format="auto", compile=False, cuda_graphs=True
+        device="cpu",
+        threads="auto",
+        precision="fp32",
+        memory_format="auto",
+        compile=False,
+        cuda_graphs=True,
     )
     fast = Trainer(settings, image_size, choose_compute(chosen))
     dropout = Dropout(settings.discriminator.dropout)
