@@ -189,8 +189,8 @@ def test_copies_are_left_out_and_counted(
     real = np.load(workspace.array_path("NORMAL", "train"))
     draw = image_sets.draw_images
 
-    def copying(network: Any, latents: Any) -> Any:
-        drawn = draw(network, latents)
+    def copying(network: Any, latents: Any, device: Any) -> Any:
+        drawn = draw(network, latents, device)
         if len(drawn) == 20:  # the first ones
             drawn[5:9] = real[:4]
         return drawn
@@ -205,7 +205,7 @@ def test_copies_are_left_out_and_counted(
     assert described["left_out_as_copies"] == [5, 6, 7, 8]
 
     monkeypatch.setattr(
-        image_sets, "draw_images", lambda _, latents: real[np.arange(len(latents)) % 40]
+        image_sets, "draw_images", lambda _, latents, device: real[np.arange(len(latents)) % 40]
     )
     run("--class", "normal", "--reject-copies", "--out", project / "b", good=False)
     assert "as near to a train image as a copy" in capsys.readouterr().err
@@ -215,8 +215,8 @@ def test_copies_are_left_out_and_counted(
     # One of a few that is taken for a copy by chance is no reason to give up.
     first = [real[:1]]
 
-    def one_copy(network: Any, latents: Any) -> Any:
-        return first.pop() if first else draw(network, latents)
+    def one_copy(network: Any, latents: Any, device: Any) -> Any:
+        return first.pop() if first else draw(network, latents, device)
 
     monkeypatch.setattr(image_sets, "draw_images", one_copy)
     run("--class", "normal", "--count", 1, "--reject-copies", "--out", project / "c")
@@ -241,10 +241,10 @@ def test_of_two_that_draw_into_one_folder_the_slower_one_is_refused(
     draw = image_sets.draw_images
     out = ["--class", "normal", "--count", 3, "--out", project / "out"]
 
-    def late(network: Any, latents: Any) -> Any:
+    def late(network: Any, latents: Any, device: Any) -> Any:
         monkeypatch.setattr(image_sets, "draw_images", draw)
         run(*out, "--seed", 1)  # another process, as it were
-        return draw(network, latents)
+        return draw(network, latents, device)
 
     monkeypatch.setattr(image_sets, "draw_images", late)
     run(*out, "--seed", 2, good=False)
