@@ -151,9 +151,7 @@ def api_packages(root: Path = ROOT) -> dict[str, str]:
 def api_overview(root: Path = ROOT) -> str:
     """List the packages of the library, each with a link to its page."""
     lines = ["| package | what it holds |", "|---|---|"]
-    lines += [
-        f"| [src.{name}](api/{name}.md) | {told} |" for name, told in api_packages(root).items()
-    ]
+    lines += [f"| [src.{name}]({name}.md) | {told} |" for name, told in api_packages(root).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -270,7 +268,9 @@ def _allowed(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         return f"list, each {_allowed(part.get('items', {}), schema)}"
     if kind in ("integer", "number"):
         bounds = [
-            f"{sign} {part[key]:,}".replace(",", " ") for key, sign in BOUNDS.items() if key in part
+            f"{sign} {_number(part[key])}"
+            for key, sign in BOUNDS.items()
+            if key in part and not (key == "minimum" and "exclusiveMinimum" in part)
         ]
         return " ".join([kind, ", ".join(bounds)]).strip()
     if kind == "string" and "64" in part.get("pattern", ""):

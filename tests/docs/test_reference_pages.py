@@ -89,6 +89,6 @@ def test_every_stage_and_package_is_in_the_reference() -> None:
     assert "| writes | `models/normal/generator.pt`, " in page
     for file in (ROOT / "src").glob("*/__init__.py"):
         name = file.parent.name
-        assert f"| [src.{name}](api/{name}.md) | " in reference_pages.api_overview()
+        assert f"| [src.{name}]({name}.md) | " in reference_pages.api_overview()
         for module in file.parent.glob("[!_]*.py"):
             assert f"::: src.{name}.{module.stem}\n" in reference_pages.api_page(name)
