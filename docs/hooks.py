@@ -6,19 +6,15 @@ site as well. The built site gets a copy of each such file.
 
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
+import reference_pages  # beside this file, where MkDocs looks while it loads hooks
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from docs import reference_pages  # noqa: E402
-
 # Files of the repository that are pages of the site.
 PROJECT_PAGES = {
     "CHANGELOG.md": "project/changelog.md",

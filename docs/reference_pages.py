@@ -123,19 +123,18 @@ def stages(root: Path = ROOT) -> str:
         inputs = [path for path in stage["deps"] if not path.startswith(code)]
         outputs = _paths(stage["outs"]) + _paths(stage.get("metrics", []))
         lines += [f"### {name}", "", f"{_sentence(stage['desc'])}", ""]
-        lines += ["| | |", "|---|---|"]
         rows = (
             ("command", [stage["cmd"].removeprefix("exec ")]),
             ("parameters", _paths(stage.get("params", []))),
             ("reads", inputs),
             ("writes", outputs),
         )
-        lines += [
+        table = [
             f"| {title} | {', '.join(f'`{value}`' for value in values)} |"
             for title, values in rows
             if values
         ]
-        lines.append("")
+        lines += [table[0], "|---|---|", *table[1:], ""]
     return "\n".join(lines)
 
 

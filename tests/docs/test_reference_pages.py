@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from docs import reference_pages
 from docs.reference_pages import Parameter, read_parameters
+from src.config.renames import RENAMES
 from tests.conftest import ROOT
 
 TEXT = """\
@@ -92,3 +93,21 @@ def test_every_stage_and_package_is_in_the_reference() -> None:
         assert f"| [src.{name}]({name}.md) | " in reference_pages.api_overview()
         for module in file.parent.glob("[!_]*.py"):
             assert f"::: src.{name}.{module.stem}\n" in reference_pages.api_page(name)
+
+
+def test_the_changelog_has_every_renamed_parameter() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    for section, names in RENAMES.items():
+        place = f"{section}.".removeprefix("train.*.")
+        for old, new in names.items():
+            assert f"| `{place}{old}` | `{place}{new}` |" in text
+
+
+def test_the_pages_name_parameters_that_exist() -> None:
+    params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    known = {f"{leaf}.".replace("train.normal.", "train.<class>.") for leaf in leaves(params)}
+    known |= {f"{leaf}." for leaf in leaves(params)}
+    named = re.compile(rf"`((?:{'|'.join(params)})\.[a-z_.<>]+?)(?::[^`]*)?`")
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for name in set(named.findall(page.read_text())) - {"tune.journal"}:
+            assert any(leaf.startswith(f"{name}.") for leaf in known), (page.name, name)
