@@ -112,8 +112,9 @@ serve: setup  ## draw images on request: make serve CLASS=normal [ALIAS=champion
 ALIAS ?= candidate
 SERVE_PORT ?= 5001
 
+# Not --quiet, which would silence the warnings that --strict counts.
 docs: $(VENV)/dev  ## build the documentation as a site, site/index.html, and check its links
-	@$(IN_VENV) NO_MKDOCS_2_WARNING=1 python3 -m mkdocs build --strict --quiet
+	@$(IN_VENV) NO_MKDOCS_2_WARNING=1 python3 -m mkdocs build --strict
 	@echo "built: site/index.html"
 
 pictures: $(VENV)/dev  ## take the documentation's pictures of the report and the MLflow UI again (chromium, after make demo)
