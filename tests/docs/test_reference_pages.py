@@ -111,3 +111,15 @@ def test_the_pages_name_parameters_that_exist() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for name in set(named.findall(page.read_text())) - {"tune.journal"}:
             assert any(leaf.startswith(f"{name}.") for leaf in known), (page.name, name)
+
+
+def test_the_pages_name_files_and_modules_that_exist() -> None:
+    file = re.compile(r"`((?:src|pipeline|tests|benchmarks|docs|examples)/[\w/.-]+\.\w+)`")
+    module = re.compile(r"`(src\.[\w.]+)`")
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = page.read_text()
+        for name in file.findall(text):
+            assert (ROOT / name).is_file(), (page.name, name)
+        for name in module.findall(text):
+            path = ROOT / name.replace(".", "/")
+            assert path.is_dir() or path.with_suffix(".py").is_file(), (page.name, name)
