@@ -23,6 +23,7 @@ PROJECT_PAGES = {
 }
 MARKS = {
     "parameters": reference_pages.parameters,
+    "choices": reference_pages.choices,
     "commands": reference_pages.commands,
     "stages": reference_pages.stages,
     "api": reference_pages.api_overview,

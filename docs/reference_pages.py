@@ -19,6 +19,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from src.config import registry
 from src.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +72,17 @@ def parameters(root: Path = ROOT) -> str:
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines).strip() + "\n"
+
+
+def choices() -> str:
+    """List what can be chosen by name, with the words of the registry."""
+    lines: list[str] = []
+    for title, table in vars(registry).items():
+        if title.isupper() and isinstance(table, Mapping):
+            lines += [f"### {_title(title)}", "", "| name | what it is |", "|---|---|"]
+            lines += [f"| `{name}` | {_escape(entry.words)} |" for name, entry in table.items()]
+            lines.append("")
+    return "\n".join(lines)
 
 
 def read_parameters(text: str) -> list[Parameter]:
@@ -275,6 +287,11 @@ def _allowed(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if kind == "string" and "64" in part.get("pattern", ""):
         return "SHA-256, or empty"
     return {"string": "text", "boolean": "`true`, `false`"}.get(str(kind), "")
+
+
+def _title(constant: str) -> str:
+    """Return the name of a table as a heading."""
+    return constant.replace("_", " ").capitalize()
 
 
 def _number(value: float) -> str:

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from docs import reference_pages
 from docs.reference_pages import Parameter, read_parameters
+from src.config import registry
 from src.config.renames import RENAMES
 from tests.conftest import ROOT
 
@@ -72,6 +73,13 @@ def test_every_parameter_is_in_the_reference() -> None:
         assert cells[2] or path.startswith("tune.space."), row
     assert "| `train.<class>.seed` | `1`, `2` | integer ≥ 0, < 2^32 |" in page
     assert "| `compute.compile` | `false` | `true`, `false` |" in page
+
+
+def test_every_choice_is_in_the_reference() -> None:
+    page = reference_pages.choices()
+    for table in (registry.LOSSES, registry.EXTRACTORS, registry.METRICS):
+        for name, entry in table.items():
+            assert f"| `{name}` | {entry.words} |" in page
 
 
 def test_every_command_and_target_is_in_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
