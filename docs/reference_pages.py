@@ -175,10 +175,7 @@ def api_page(package: str, root: Path = ROOT) -> str:
 
 
 def _help(root: Path, name: str) -> str:
-    """Return the output of `python -m src.<name> --help`, or its docstring if it has no options."""
-    source = (root / "src" / f"{name}.py").read_text(encoding="utf-8")
-    if "argparse" not in source:
-        return f"usage: python -m src.{name}\n\n{get_docstring(parse(source)) or ''}"
+    """Return the output of `python -m src.<name> --help`."""
     command = [sys.executable, "-m", f"src.{name}", "--help"]
     done = subprocess.run(
         command, cwd=root, capture_output=True, text=True, check=True, env=_environment()

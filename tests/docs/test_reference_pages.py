@@ -122,7 +122,7 @@ def test_the_pages_name_parameters_that_exist() -> None:
 
 
 def test_the_pages_name_files_and_modules_that_exist() -> None:
-    file = re.compile(r"`((?:src|pipeline|tests|benchmarks|docs|examples)/[\w/.-]+\.\w+)`")
+    file = re.compile(r"`((?:src|pipeline|tests|benchmarks|docs|networks|examples)/[\w/.-]+\.\w+)`")
     module = re.compile(r"`(src\.[\w.]+)`")
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         text = page.read_text()
