@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all the set-up that they need; see README.md for the rest.
+# `make demo` and `make test` do all the set-up that they need; README.md and docs/ have the rest.
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
@@ -8,7 +8,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
 .PHONY: help setup doctor demo summary test test-long torture coverage audit check bench bench-evaluation bench-processes \
-  bench-tuning bench-large bench-long-use bench-seeds bench-startup mutants real thesis tune compare promote serve sync ui pictures clean distclean
+  bench-tuning bench-large bench-long-use bench-seeds bench-startup mutants real thesis tune compare promote serve sync ui docs pictures clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -105,14 +105,19 @@ compare: setup  ## compare all experiments: a table here, a page in reports/expe
 promote: setup  ## let the last run's generators be MLflow's champions, if they are better: [CLASS=normal]
 	@$(IN_VENV) python3 -m src.promote $(if $(CLASS),--class $(CLASS))
 
-# A request names seeds and numbers of images, see the README.
+# A request names seeds and numbers of images, see docs/howto/serve.md.
 serve: setup  ## draw images on request: make serve CLASS=normal [ALIAS=champion], http://127.0.0.1:5001
 	@test -n "$(CLASS)" || { echo 'error: name the class: make serve CLASS=normal' >&2; exit 1; }
 	@$(IN_VENV) python3 -m src.serve --class "$(CLASS)" --alias "$(ALIAS)" --port $(SERVE_PORT)
 ALIAS ?= candidate
 SERVE_PORT ?= 5001
 
-pictures: $(VENV)/dev  ## take the README's pictures of the report and the MLflow UI again (chromium, after make demo)
+# Not --quiet, which would silence the warnings that --strict counts.
+docs: $(VENV)/dev  ## build the documentation as a site, site/index.html, and check its links
+	@$(IN_VENV) NO_MKDOCS_2_WARNING=1 python3 -m mkdocs build --strict
+	@echo "built: site/index.html"
+
+pictures: $(VENV)/dev  ## take the documentation's pictures of the report and the MLflow UI again (chromium, after make demo)
 	@$(IN_VENV) python3 -m docs.pictures
 
 sync: setup  ## deliver to MLflow what was logged while its server was away
@@ -152,5 +157,5 @@ clean:  ## remove models and reports; data, checkpoints, DVC's cache, the tracki
 distclean: clean  ## remove all else that runs and tools left: DVC's cache, MLflow's store, searches, data, .venv
 	rm -rf data .checkpoints $(VENV) .dvc/cache .dvc/tmp mlflow.db* mlartifacts .mlflow.lock .tracking
 	find . -name '.*-new-*' -not -path './.git/*' -prune -exec rm -rf {} +
-	rm -rf tune.journal* reports/tune .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	rm -rf tune.journal* reports/tune .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

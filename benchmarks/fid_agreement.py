@@ -1,4 +1,4 @@
-"""How well scores and features agree with their published formulas: docs/fid_agreement.md.
+"""How well scores and features agree with their published formulas: docs/results/agreement.md.
 
 `python -m benchmarks.fid_agreement [--weights FILE]`; the file holds the FID network's weights,
 else they are downloaded once.
@@ -22,7 +22,7 @@ from src.data.download import download_inception
 from src.metrics.inception import load_inception
 from src.metrics.kid_prdc import Comparison
 
-RESULT = ROOT / "docs" / "fid_agreement.md"
+RESULT = ROOT / "docs" / "results" / "agreement.md"
 K = 5
 SIZES = ((100, 100, 64), (200, 150, 64), (100, 100, 256), (90, 70, 768))
 DIMS = (64, 192, 768)

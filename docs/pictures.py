@@ -1,6 +1,6 @@
-"""Take the README's pictures of the report and of MLflow's UI: `make pictures`, after `make demo`.
+"""Take the documentation's pictures of the report and of MLflow's UI: `make pictures`.
 
-They show what the last run in this folder made, so take them of phantoms. Needs chromium.
+They show what the last run in this folder made, so run `make demo` first. Needs chromium.
 """
 
 import os
@@ -24,7 +24,7 @@ from src.common.paths import HOME, PROJECT
 from src.tracking.address import runs_link, tracking_uri
 from src.tracking.store import find_runs
 
-DOCS = PROJECT / "docs"
+IMAGES = PROJECT / "docs" / "images"
 SIZE: ViewportSize = {"width": 1280, "height": 800}
 PATIENCE = 120  # seconds for MLflow's UI to start
 LOADING, SETTLE = 90_000, 4_000  # milliseconds: for what is asked for, and to draw it
@@ -36,7 +36,7 @@ NO_ASSISTANT = (
 
 
 def take_pictures() -> None:
-    """Write docs/real_beside_generated.png, report.png, mlflow_runs.png and mlflow_losses.png.
+    """Write real_beside_generated, report, mlflow_runs and mlflow_losses (.png) into docs/images.
 
     Raises:
         UserError: if chromium or a run of phantoms is missing.
@@ -51,7 +51,7 @@ def take_pictures() -> None:
     if not runs:
         raise UserError("no run was made here yet: `make demo` makes one")
     beside = PROJECT / "reports" / "figures" / "real_beside_generated.png"
-    write_file(DOCS / beside.name, beside.read_bytes())
+    write_file(IMAGES / beside.name, beside.read_bytes())
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
@@ -78,7 +78,7 @@ def take_pictures() -> None:
 
 
 def _save(page: Page, name: str) -> None:
-    path = DOCS / f"{name}.png"
+    path = IMAGES / f"{name}.png"
     page.screenshot(path=path)
     print(f"{path.relative_to(PROJECT)}")
 

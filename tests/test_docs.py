@@ -1,4 +1,4 @@
-"""Every command of the README is run as it stands there, or left out for a stated reason."""
+"""Every command of the README and of docs/ is run as it stands there, or left out for a reason."""
 
 import base64
 import json
@@ -46,12 +46,22 @@ LEFT_OUT = {
     "dvc commit": "as above",
     "curl": "test_the_server_draws_what_is_asked_for",
 }
+# Commands whose effect depends on what ran before, so that each is run wherever it stands.
+REPEATED = ("dvc repro", "source .venv/bin/activate")
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+GENERATED = re.compile(r"^<!-- generated: \w+ -->$", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+NAVIGATION = re.findall(r"[:-] ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+# In the order of the navigation, the README last: it repeats what they show.
+PAGES = [ROOT / "docs" / name for name in NAVIGATION if (ROOT / "docs" / name).is_file()]
+PAGES += [ROOT / "README.md"]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def blocks(language: str) -> list[str]:
     return [
-        text for kind, text in BLOCK.findall((ROOT / "README.md").read_text()) if kind == language
+        text for page in PAGES for kind, text in BLOCK.findall(page.read_text()) if kind == language
     ]
 
 
@@ -60,23 +70,61 @@ def commands(block: str) -> list[str]:
     return [line for line in re.sub(r"\\\n\s*", "", block).splitlines() if line.strip()]
 
 
+def without_comment(command: str) -> str:
+    return command.partition("  #")[0].strip()
+
+
+def wanted_commands() -> list[str]:
+    """The commands to run, in the order of the pages, each once."""
+    found: list[str] = []
+    for command in [command for block in blocks("sh") for command in commands(block)]:
+        bare = without_comment(command)
+        if reason(command) is None and (bare in REPEATED or bare not in found):
+            found.append(bare)
+    return found
+
+
 def reason(command: str) -> str | None:
     return next((why for start, why in LEFT_OUT.items() if command.startswith(start)), None)
 
 
-def test_what_is_left_out_is_in_the_readme() -> None:
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as the hosting site names them."""
+    text = FENCE.sub("", page.read_text())
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading) for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in plain}
+
+
+def test_what_is_left_out_is_in_a_page() -> None:
     everything = [command for block in blocks("sh") for command in commands(block)]
     for start in LEFT_OUT:
         assert any(command.startswith(start) for command in everything), start
 
 
-@pytest.mark.parametrize("name", re.findall(r"\]\(([^):#]+)\)", (ROOT / "README.md").read_text()))
-def test_what_the_readme_shows_is_there(name: str) -> None:
-    assert (ROOT / name).exists()
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    for link in LINK.findall(FENCE.sub("", page.read_text())):
+        name, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        if anchor and not GENERATED.search(target.read_text()):
+            assert anchor in anchors(target), link
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert pages == {name for name in NAVIGATION if not name.startswith("project/")}
+
+
+def test_the_readme_is_a_front_page() -> None:
+    assert len((ROOT / "README.md").read_bytes()) <= 8192
 
 
 def keep_networks(params: dict[str, Any]) -> None:
-    """The README speaks of the networks of params.yaml, so those stay as they are."""
+    """The pages speak of the networks of params.yaml, so those stay as they are."""
     committed = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
     params["preprocess"]["image_size"] = committed["preprocess"]["image_size"]
     params["data"]["phantom"]["train_per_class"] = 40
@@ -91,7 +139,7 @@ def keep_networks(params: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A clone with tiny parameters after `make demo`, and a small archive in Kaggle's layout."""
-    found = Project.cloned(tmp_path_factory.mktemp("readme") / "clone")
+    found = Project.cloned(tmp_path_factory.mktemp("docs") / "clone")
     found.change(keep_networks)
     (found.path / ".venv").symlink_to(sys.prefix)
     with zipfile.ZipFile(found.path / "chest_xray.zip", "w") as archive:
@@ -112,21 +160,18 @@ MADE = ("-o", ".venv/runtime", "-o", ".venv/dev")
 @pytest.mark.long
 def test_the_commands_work_as_written(project: Project) -> None:
     port = str(free_port())
-    for block in blocks("sh"):
-        wanted = [command for command in commands(block) if reason(command) is None]
-        for command in wanted:
-            command = command.partition("  #")[0].strip()
-            sets = "data/images/test/NORMAL synthetic/train/NORMAL"
-            command = command.replace("REAL GENERATED", sets)
-            if command.startswith("make"):
-                command = command.replace("make", " ".join(["make", *MADE]), 1)
-            begin = time.monotonic()
-            words = f"source .venv/bin/activate\n{command}"
-            output = project.run(
-                "bash", "-euo", "pipefail", "-c", words, PORT=port, SET="utility.training_steps=2"
-            )
-            print(f"{time.monotonic() - begin:5.0f} s  {command}")
-            assert "Traceback" not in output, command
+    for command in wanted_commands():
+        begin = time.monotonic()
+        sets = "data/images/test/NORMAL synthetic/train/NORMAL"
+        command = command.replace("REAL GENERATED", sets)
+        if command.startswith("make"):
+            command = command.replace("make", " ".join(["make", *MADE]), 1)
+        words = f"source .venv/bin/activate\n{command}"
+        output = project.run(
+            "bash", "-euo", "pipefail", "-c", words, PORT=port, SET="utility.training_steps=2"
+        )
+        print(f"{time.monotonic() - begin:5.0f} s  {command}")
+        assert "Traceback" not in output, command
     made = {path.name for path in project.path.iterdir()}
     assert {"synthetic", "from-experiment", "from-file", "from-mlflow", "dvc_plots"} <= made
     assert (project.path / "reports" / "experiments.html").is_file()
@@ -218,6 +263,5 @@ def test_the_targets_are_in_the_help() -> None:
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     told = {line.split()[0] for line in shown.splitlines()}
     assert told == set(declared[1].replace("\\\n", " ").split())
-    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-    text = "".join(file.read_text() for file in documents)
+    text = "".join(file.read_text() for file in DOCUMENTS)
     assert set(re.findall(r"[`\n]make ([a-z-]+)", text)) <= told
