@@ -169,8 +169,9 @@ def _is_cut(lock: Path) -> bool:
 def check_data(settings: Settings) -> Iterator[Finding]:
     """The images' source, and tokens for it."""
     data = settings.data
-    if data.source == "phantom":
-        yield Finding("ok", "data: procedural phantoms, nothing is downloaded")
+    source = SOURCES[data.source]
+    if not source.is_real:
+        yield Finding("ok", f"data: {source.words}")
         return
     if data.path:
         path = HOME / expand_user(data.path)
