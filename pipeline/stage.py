@@ -16,10 +16,9 @@ from src.common.paths import HOME, METRICS, PARAMS
 from src.config.settings import Settings, flatten, load_settings
 
 if TYPE_CHECKING:
-    from src.tracking.runs import Run
-
-if TYPE_CHECKING:
     import torch
+
+    from src.tracking.runs import Run
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ def track(
         name: the stage's name.
         settings: the parameters.
         work: the function that does the work.
-        resume: a key of the work; work that was interrupted continues in the run of its key.
+        resume: identifies work that can be resumed. If an earlier process with this key was
+            interrupted, its MLflow run goes on.
     """
     from src.tracking.runs import start_run  # MLflow imports for seconds
 

@@ -126,9 +126,9 @@ UPSAMPLINGS: Mapping[str, Upsampling] = {
 }
 
 NORMALIZATIONS: Mapping[str, Entry] = {
-    "none": Entry("models.normalization:normalize", "no normalisation"),
-    "batch": Entry("models.normalization:normalize", "batch normalisation"),
-    "spectral": Entry("models.normalization:normalize", "spectral normalisation"),
+    "none": Entry("models.normalization:none", "no normalisation"),
+    "batch": Entry("models.normalization:batch", "batch normalisation"),
+    "spectral": Entry("models.normalization:spectral", "spectral normalisation"),
 }
 
 INITIALIZATIONS: Mapping[str, Entry] = {

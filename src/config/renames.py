@@ -1,7 +1,7 @@
 """Parameters that had another name before version 0.2, for reading what was written then.
 
-params.yaml and `-S` refuse an old name and say the new one. Generators, registered models and
-records from before keep their old names, and are read through this table.
+``settings`` refuses an old name in params.yaml and of `-S`, and names the new one. Generators,
+registered models and records from before keep their old names, and are read through this table.
 """
 
 from collections.abc import Mapping

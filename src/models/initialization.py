@@ -22,9 +22,6 @@ def dcgan(weight: Tensor, rng: torch.Generator) -> None:
     nn.init.normal_(weight, std=0.02, generator=rng)
 
 
-# By the value of the parameter ``initialization``.
-
-
 @torch.no_grad()
 def initialize(network: Network, kind: str, rng: torch.Generator) -> Network:
     """Draw all weights in place and set the biases to zero.

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 class SameConv2d(nn.Conv2d):
     """Convolution whose output has ``ceil(input / stride)`` pixels a side.
 
-    An odd pixel of padding is at the left and top. That is the mirror image of TensorFlow's
-    layer: turned by 180 degrees, input and kernel give TensorFlow's output, turned as well. torch
-    pads both sides alike, and only here does that cost nothing: behind a stride the last pixel of
-    padding is never reached.
+    It pads like TensorFlow's SAME, but puts an odd pixel at the left and top instead of right and
+    bottom. So input and kernel turned by 180 degrees give TensorFlow's output, turned as well. On
+    this side torch's symmetric padding needs no copy, because a convolution with a stride never
+    reads the last pixel of padding.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
@@ -98,9 +98,6 @@ class NearestConv2d(SameConvTranspose2d):
         tall = functools.reduce(torch.add, rows)
         columns = [F.pad(tall, (i, shifts - i)) for i in range(shifts + 1)]
         return functools.reduce(torch.add, columns)
-
-
-# By the value of the parameter ``upsampling``.
 
 
 class ChannelsLastGradient(torch.autograd.Function):

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..config.registry import NORMALIZATIONS, load
+
 SPECTRAL_STEPS = 15  # power iterations before training, which then adds one a step
-# Values of the parameter ``normalization``.
 
 
 class SpectralNorm(nn.Module):
@@ -58,18 +59,30 @@ def normalize(layer: nn.Module, kind: str) -> nn.Module:
 
     Args:
         layer: a convolution of ``layers.py``, or nn.Linear.
-        kind: "none"; "batch" (Ioffe and Szegedy, 2015), which follows a convolution and acts on
-            its channels; or "spectral" (Miyato et al., 2018).
+        kind: a key of ``NORMALIZATIONS``.
 
     Returns:
-        the layer itself, or for "batch" the convolution followed by its normalisation.
+        the layer itself, or a module that holds it.
     """
-    if kind == "spectral":
-        assert isinstance(layer.weight, Tensor)
-        output_dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
-        parametrize.register_parametrization(
-            layer, "weight", SpectralNorm(layer.weight, output_dim)
-        )
-    elif kind == "batch" and isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+    normalized: nn.Module = load(NORMALIZATIONS[kind])(layer)
+    return normalized
+
+
+def none(layer: nn.Module) -> nn.Module:
+    """Return the layer as it is."""
+    return layer
+
+
+def batch(layer: nn.Module) -> nn.Module:
+    """Let batch normalisation of the channels (Ioffe and Szegedy, 2015) follow a convolution."""
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         return nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels))
+    return layer
+
+
+def spectral(layer: nn.Module) -> nn.Module:
+    """Divide the layer's weight by its largest singular value (Miyato et al., 2018)."""
+    assert isinstance(layer.weight, Tensor)
+    output_dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+    parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight, output_dim))
     return layer

@@ -169,9 +169,9 @@ def _is_cut(lock: Path) -> bool:
 def check_data(settings: Settings) -> Iterator[Finding]:
     """The images' source, and tokens for it."""
     data = settings.data
-    source = SOURCES[data.source]
-    if not source.is_real:
-        yield Finding("ok", f"data: {source.words}")
+    chosen = SOURCES[data.source]
+    if not chosen.is_real:
+        yield Finding("ok", f"data: {chosen.words}")
         return
     if data.path:
         path = HOME / expand_user(data.path)

@@ -175,7 +175,7 @@ def start_run(
         parent: id of the run under which the UI shows this one.
 
     Raises:
-        UserError: if the store cannot be reached, and never was, or is a file.
+        UserError: if the store cannot be reached and is local, or was never reached from here.
     """
     # Reach the store, or learn that it is away.
     error = _reach_store(root)
@@ -253,7 +253,7 @@ def _reach_store(root: Path) -> UserError | None:
     """Reach the store, and return why it is away, if it is.
 
     Raises:
-        UserError: if it cannot be reached, and never was, or is a file.
+        UserError: if it cannot be reached and is local, or was never reached from here.
     """
     name = experiment_name()
     is_required = is_local(tracking_uri(root)) or remembered_experiment(root, name) is None

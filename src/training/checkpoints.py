@@ -46,8 +46,8 @@ class Checkpoints:
     def load(self, last_step: int) -> bytes | None:
         """Read the newest whole checkpoint from which a training to ``last_step`` can go on.
 
-        A finished training's checkpoint serves only a longer training, so that a finished one that
-        is asked for again starts anew. Damaged checkpoints are skipped with a warning.
+        A finished training's checkpoint is used only if more batches are asked for now; else the
+        training starts from scratch. Damaged checkpoints are skipped with a warning.
 
         Returns:
             the content for ``decode``, or None if there is none.

@@ -29,7 +29,11 @@ class CollapseMonitor:
         self._batches = torch.zeros(len(SIGNS), dtype=torch.int64, device=device)
 
     def update(self, signs: Tensor) -> None:
-        """Count one more batch, from ``collapse_signs`` of it, (3,); below 1.0 is no sign."""
+        """Update the counts with the ``collapse_signs`` of one batch, (3,).
+
+        In a group these are means over the processes, so a sign counts only at 1.0,
+        where all saw it.
+        """
         self._batches = (self._batches + 1) * (signs >= 1)
 
     def find_sign(self, patience: int) -> tuple[str, int] | None:
@@ -55,7 +59,8 @@ def collapse_signs(real_logits: Tensor, fake_logits: Tensor, fake: Tensor) -> Te
     Args:
         real_logits: the discriminator's logits of real images, (n,).
         fake_logits: its logits of generated images, (n,).
-        fake: generated images in [-1, 1], (n, 1, size, size); a single one is not alike.
+        fake: generated images in [-1, 1], (n, 1, size, size); a batch of one image is
+            never called alike.
 
     Returns:
         1.0 for each sign that is there, else 0.0; float64 (3,).

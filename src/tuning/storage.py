@@ -38,7 +38,7 @@ from ..common.paths import HOME
 STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
 LEASE_GRACE = timedelta(seconds=10)  # a trial that has just begun may take so long for its lease
 # User attributes of trials.
-BEGUN = "begun"  # the trial's own number, once a worker has begun it
+BEGUN = "begun"  # the attempt that a worker has begun; a retry may carry the one before
 REASON = "reason"  # why it failed; a trial whose worker died has none
 SURPLUS = "surplus"  # it began when there were enough trials
 INTERRUPTS = "interrupts"  # stops by the user and errors the user can mend: they cost no retry
@@ -123,7 +123,7 @@ class JournalStore(Store):
                 path.unlink(missing_ok=True)
 
     def recover_dead_trials(self, study: optuna.Study) -> None:
-        """Recover trials that run, or were cut off, and whose lease is free."""
+        """Queue again each trial that runs, or was cut off, and whose lease no process holds."""
         for trial in latest_attempts(study):
             begun = trial.datetime_start
             cut = will_be_retried(trial, self.max_retries)
