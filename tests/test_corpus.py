@@ -710,5 +710,5 @@ def test_statistics_and_arrays(
 def test_the_corpus_is_as_large_as_it_is_said_to_be() -> None:
     cases = [ARCHIVES, IMAGES, PARAMETERS, GENERATORS, FILES, SETS]
     count = sum(map(len, cases)) + 1  # the generator that is cut off
-    told = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    told = (ROOT / "docs" / "development" / "reliability.md").read_text(encoding="utf-8")
     assert f"models, statistics, arrays | {count} |" in told

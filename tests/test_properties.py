@@ -108,7 +108,7 @@ def test_patients_have_the_images_that_were_asked_for(
     wanted = PhantomSettings(
         train_per_class=7, test_per_class=4, images_per_patient=most, image_size=size, seed=seed
     )
-    patients = list(phantoms._plan(wanted, split, label))
+    patients = list(phantoms._plan_patients(wanted, split, label))
     assert sum(patient.images for patient in patients) == (7 if split == "train" else 4)
     assert all(1 <= patient.images <= most for patient in patients)
     files = phantoms._draw_patient(patients[0])

@@ -83,9 +83,10 @@ os.execvp(sys.executable, [sys.executable, *sys.argv[1:]])
     ("command", "told"),
     [
         (["-m", "pipeline.train", "normal"], ""),
-        (["-m", "src.doctor"], ""),
-        (["-m", "src.generate", "--out", "nowhere"], ""),
-        (["-m", "src.tune"], "interrupted"),  # it imports once its arguments are understood
+        # These import once their arguments are understood.
+        (["-m", "src.doctor"], "interrupted"),
+        (["-m", "src.generate", "--out", "nowhere"], "interrupted"),
+        (["-m", "src.tune"], "interrupted"),
         (["-c", "import src, torch"], "KeyboardInterrupt"),
     ],
     ids=lambda value: value[1] if isinstance(value, list) else "",
