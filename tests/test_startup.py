@@ -70,3 +70,13 @@ def test_the_summary_reads_the_stages_files_alone() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("stage", ["fetch", "preprocess"])
+def test_a_stage_without_networks_imports_no_torch(stage: str) -> None:
+    heavy = {"torch", "mlflow", "pandas"}
+    code = f"import sys, pipeline.{stage}; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
