@@ -9,10 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
 from ..common.errors import UserError
 
 INTERRUPTED = 130  # exit status of a process that was asked to stop
@@ -50,6 +46,11 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> None:
         UserError: if a process was killed, with its rank.
         SystemExit: if they failed or were asked to stop, which the first one has reported.
     """
+    # Here, since they import for a second, and one process alone needs none of them.
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
     # torch logs pages about the end of a process. This process logs nothing else.
     logging.disable(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each sets its number of threads itself
