@@ -23,7 +23,7 @@ from src.data.download import cache_folder
 from src.data.patients import Indices
 from src.metrics.extractors import choose_extractor
 from src.metrics.features import FeatureCache, FeatureExtractor, extract_features
-from src.metrics.hypothesis import judge
+from src.metrics.hypothesis import judge_hypothesis
 from src.metrics.protocol import RealFeatures, compare_sets, describe, rows_to_draw
 from src.metrics.scores import FeatureSample, class_scores
 from src.models.io import load_generators
@@ -54,7 +54,7 @@ def fid_eval(stage: Stage) -> None:
     scores = _scores(test, generators, extractor, settings, device)
     distances = _distances(test, drawn, generators, extractor, settings, device)
     description = describe(distances)
-    verdict = judge(distances)
+    verdict = judge_hypothesis(distances)
 
     # Write the tables for DVC and log them.
     folder = PROJECT / "reports" / "fid"

@@ -17,7 +17,7 @@ from src.config.settings import Settings, flatten
 from src.config.train import SampleSettings
 from src.data.classes import CLASSES
 from src.data.grids import png, read_png, tile
-from src.metrics.hypothesis import Verdict
+from src.metrics.hypothesis import HypothesisResult
 from src.metrics.thesis import published_description
 from src.report.card import render_card
 from src.report.figures import (
@@ -109,7 +109,7 @@ def _findings(settings: Settings) -> Findings:
         counts=fetched["images"],
         patients=fetched["patients"],
         quality=prepared | {"images_without_patient": fetched["images_without_patient"]},
-        verdict=Verdict(**fid["verdict"]),
+        verdict=HypothesisResult(**fid["verdict"]),
         description=read_table(reports / "fid" / "describe.csv", index="pair"),
         published=published_description(),
         scores=fid["scores"],

@@ -10,7 +10,7 @@ from .base import Count, Probability, Section, Seed
 
 Layers = Annotated[tuple[Count, ...], Field(min_length=1)]
 Strides = Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(min_length=1)]
-LARGEST_MAP = 1 << 26  # values of a map of one image
+MAX_MAP_VALUES = 1 << 26  # of one map of one image
 Slope = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -40,8 +40,10 @@ class GeneratorSettings(Section):
         for stride, both in zip(self.strides, channels, strict=True):
             side *= stride
             largest = max(largest, side**2 * max(both))  # an enlarged map has those of before
-        if largest > LARGEST_MAP:
-            raise ValueError(f"a map of {largest} values is too large; {LARGEST_MAP} are the most")
+        if largest > MAX_MAP_VALUES:
+            raise ValueError(
+                f"a map of {largest} values is too large; at most {MAX_MAP_VALUES} fit"
+            )
 
     def base_size(self, image_size: int) -> int:
         """Side of the first map, in pixels, from which the strides grow to ``image_size``.

@@ -17,7 +17,7 @@ from ..common.paths import PROJECT
 from ..config.renames import with_new_names
 from .experiments import REVISION_LETTERS, Experiment, compare, render_experiments
 
-WIDEST = 24  # letters of a cell in the terminal, where checksums would push scores away
+MAX_CELL_LETTERS = 24  # letters of a cell in the terminal, where checksums would push scores away
 STAGES = ("fid", "privacy", "utility")  # by the names of their metrics
 
 
@@ -82,7 +82,7 @@ def write_comparison() -> None:
     commits = [f"--rev={commit}" for commit in ("HEAD", *with_experiments(references))]
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *commits]
     table = compare(known_experiments(json.loads(_output("dvc exp show", command))))
-    print(table.to_string(index=False, max_colwidth=WIDEST))
+    print(table.to_string(index=False, max_colwidth=MAX_CELL_LETTERS))
     page = PROJECT / "reports" / "experiments.html"
     write_file(page, render_experiments(table))
     logger.info(f"the comparison is {page}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from ..common.outputs import read_metrics, unusable_file_error
 from ..common.paths import HOME, PROJECT
 from ..config.registry import METRICS
-from ..metrics.hypothesis import Verdict
+from ..metrics.hypothesis import HypothesisResult
 from ..tracking.address import has_server, runs_link
 from .findings import differing_splits
 
@@ -30,7 +30,7 @@ def summarize() -> None:
     print(f"Fréchet distances, {extractor['dims']} features of {extractor['name']}, data: {source}")
     print("\n".join(_align(_read_distances())))
     print()
-    print(Verdict(**fid["verdict"]).sentence())
+    print(HypothesisResult(**fid["verdict"]).sentence())
     print()
     print("whole test sets:")
     for label, scores in fid["scores"].items():
