@@ -8,7 +8,7 @@ from .base import Count, Probability, Section, Seed, Sha256
 
 
 class ClassifierSettings(Section):
-    """The small CNN whose features stand in for the Inception network's."""
+    """The small CNN whose features can replace those of the Inception network."""
 
     channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)]
     epochs: Count

@@ -12,7 +12,7 @@ CountAboveOne = Annotated[int, Field(ge=2)]
 
 
 class PrivacySettings(Section):
-    """How many images the test compares, and when it speaks."""
+    """Numbers of images that the test compares, and its thresholds."""
 
     generated_images: CountAboveOne
     baseline_images: CountAboveOne

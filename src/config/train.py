@@ -15,7 +15,7 @@ Slope = Annotated[float, Field(ge=0, lt=1)]
 
 
 class GeneratorSettings(Section):
-    """The generator: dense to a small map, layers that enlarge it, one convolution to grey."""
+    """The generator: a dense layer, layers that enlarge its map, and a convolution to grey."""
 
     latent_dim: Count
     base_channels: Count
@@ -46,7 +46,7 @@ class GeneratorSettings(Section):
             )
 
     def base_size(self, image_size: int) -> int:
-        """Side of the first map, in pixels, from which the strides grow to ``image_size``.
+        """Return the first map's side in pixels, which the strides enlarge to ``image_size``.
 
         Raises:
             ValueError: if the strides do not divide ``image_size``.
@@ -104,7 +104,7 @@ class OptimizersSettings(Section):
 
 
 class SampleSettings(Section):
-    """The grids drawn from one fixed noise while training."""
+    """Grids of images from one fixed noise that are drawn during the training."""
 
     epochs: tuple[Count, ...]
     rows: Annotated[int, Field(ge=1, le=32)]
@@ -112,7 +112,7 @@ class SampleSettings(Section):
 
 
 class TrainSettings(Section):
-    """One class's networks and schedule; ``checks.py`` knows the names that may be chosen."""
+    """Networks and schedule of one class; ``checks.py`` checks the names."""
 
     architecture: str
     generator: GeneratorSettings

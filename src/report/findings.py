@@ -18,7 +18,7 @@ MIN_SHIFT = 0.2  # fraction of the way from the floor to the other class; splits
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that the page and the model card show."""
+    """Results of all stages, for the page and the model card."""
 
     title: str
     source: str  # data.source

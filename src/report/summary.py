@@ -1,6 +1,6 @@
-"""The verdicts of the last run as lines of text.
+"""Results of the last run as lines of text.
 
-A user waits for them, so this reads the stages' files without pandas and asks no server.
+The command must start fast, so this reads the stages' files without pandas and calls no server.
 """
 
 import csv
@@ -14,12 +14,12 @@ from ..tracking.address import has_server, runs_link
 from .findings import differing_splits
 
 COLUMNS = ("pair", "kind", "n", "mean", "std", "min", "50%", "max", "relative")
-EXACT = ("pair", "kind", "n")  # columns that are shown as they are; others get four digits
+EXACT = ("pair", "kind", "n")  # columns that are printed as they are; others get four digits
 SHOWN = ("frechet", "precision", "recall")
 
 
 def summarize() -> None:
-    """Print the verdict table, what copies and use came to, and where the report and the runs are.
+    """Print the distances, the results of all tests, and the addresses of the report and the runs.
 
     Raises:
         UserError: if a stage's file is missing or damaged.
@@ -34,13 +34,13 @@ def summarize() -> None:
     print()
     print("whole test sets:")
     for label, scores in fid["scores"].items():
-        told = [_describe(METRICS[name].words, scores[name]) for name in SHOWN if name in scores]
-        print(f"  {label:<10} {'; '.join(told)}")
+        texts = [_describe(METRICS[name].words, scores[name]) for name in SHOWN if name in scores]
+        print(f"  {label:<10} {'; '.join(texts)}")
     for sentence in differing_splits(fid["scores"], extractor["name"]):
         print(f"  {sentence}")
     print()
-    for label, found in read_metrics("privacy").items():
-        print(f"copies, {label}: {found['sentence']}")
+    for label, result in read_metrics("privacy").items():
+        print(f"copies, {label}: {result['sentence']}")
     print()
     print(f"use for a classifier: {read_metrics('utility')['sentence']}")
     print()
@@ -72,7 +72,7 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _describe(name: str, score: Mapping[str, float]) -> str:
-    """Return a score with its interval and floor, as far as there are any."""
+    """Format a score with its interval and floor, if there are any."""
     text = f"{name} {score['value']:.3g}"
     if "low" in score:
         text += f" ({score['low']:.3g} to {score['high']:.3g})"
