@@ -26,7 +26,7 @@ class ScoreSettings(Section):
 
 
 class FidSettings(Section):
-    """The thesis's protocol, the scores beside it, and the network whose features both compare."""
+    """Settings of the thesis's protocol, of the scores, and of the network for their features."""
 
     extractor: str
     dims: Annotated[int, Field(ge=2, le=4096)]

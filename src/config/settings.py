@@ -52,6 +52,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _choices_make_sense(self) -> Self:
+        # Check the training of each class.
         for name, train in (("normal", self.train.normal), ("pneumonia", self.train.pneumonia)):
             try:
                 check_training(train)
@@ -66,6 +67,7 @@ class Settings(Section):
                     f"train.processes: {self.train.processes} processes cannot share "
                     f"train.{name}.batch_size = {train.batch_size} evenly"
                 )
+        # Check the choices of the search, the source and the evaluation.
         try:
             check_names(self.train.normal, self.tune.space)
         except ValueError as error:
@@ -78,16 +80,17 @@ class Settings(Section):
             check_evaluation(self.fid)
         except ValueError as error:
             raise ValueError(f"fid.{error}") from error
+        # Check the sizes of images.
         if self.utility.image_size > self.preprocess.image_size:
             raise ValueError(
                 f"utility.image_size: {self.utility.image_size} is more than the "
                 f"{self.preprocess.image_size} pixels of preprocess.image_size"
             )
-        smallest = 2 ** len(self.fid.classifier.channels)
-        if self.preprocess.image_size < smallest:
+        min_size = 2 ** len(self.fid.classifier.channels)
+        if self.preprocess.image_size < min_size:
             raise ValueError(
                 f"fid.classifier.channels: {len(self.fid.classifier.channels)} halvings need "
-                f"images of {smallest} pixels or more (preprocess.image_size)"
+                f"images of {min_size} pixels or more (preprocess.image_size)"
             )
         return self
 

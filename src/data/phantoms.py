@@ -298,7 +298,7 @@ def optical_depth(
     body = _body(anatomy, x, y)
     air = _lungs(anatomy, exposure, x, y)
     heart, vessels = _mediastinum(anatomy, x, y)
-    air = np.maximum(air - heart, 0)  # the heart is soft tissue in the lungs' place
+    air = np.maximum(air - heart, 0)  # the heart displaces the lungs with soft tissue
     depth = SOFT_TISSUE * body
     depth -= (SOFT_TISSUE - LUNG) * air
     inside = np.clip(air / 0.3, 0, 1)

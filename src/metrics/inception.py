@@ -92,6 +92,7 @@ class Mixed(nn.Module):
 
 
 def _mixed_5(inputs: int, pooled: int) -> Mixed:
+    """Make a block Mixed_5: 64 + 64 + 96 + ``pooled`` channels."""
     block = ConvolutionBlock
     return Mixed(
         {
@@ -107,6 +108,7 @@ def _mixed_5(inputs: int, pooled: int) -> Mixed:
 
 
 def _mixed_6a() -> Mixed:
+    """Make the block Mixed_6a, which halves the map: 768 channels."""
     block = ConvolutionBlock
     return Mixed(
         {
@@ -120,6 +122,8 @@ def _mixed_6a() -> Mixed:
 
 
 def _mixed_6(width: int) -> Mixed:
+    """Make a block Mixed_6b to Mixed_6e: 768 channels; ``width`` are those inside its branches."""
+
     def across(inputs: int, outputs: int) -> ConvolutionBlock:
         return ConvolutionBlock(inputs, outputs, (1, 7), padding=(0, 3))
 
@@ -145,6 +149,7 @@ def _mixed_6(width: int) -> Mixed:
 
 
 def _mixed_7a() -> Mixed:
+    """Make the block Mixed_7a, which halves the map: 1280 channels."""
     block = ConvolutionBlock
     return Mixed(
         {

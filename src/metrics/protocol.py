@@ -123,11 +123,12 @@ def compare_sets(
 
     Args:
         real: features of the real test images, under "RN" and "RP", of ``rows_to_draw``.
-        fake: given "FN" or "FP" and the iteration, features of new images, (sample_size, dims).
-        iterations: how many times to draw.
+        fake: function of "FN" or "FP" and the iteration that returns features of newly generated
+            images, (sample_size, dims).
+        iterations: number of iterations.
         sample_size: images of each set in a draw. The floors' draws are as large, or about half of
             the class where it has no two such draws without a common patient.
-        seed: names the randomness; every iteration has a stream of its own within the protocol.
+        seed: seed of all draws; each iteration has a random stream of its own.
 
     Raises:
         UserError: as ``check_sizes``.
@@ -135,9 +136,11 @@ def compare_sets(
     patients = {name: features.patients for name, features in real.items()}
     check_sizes(patients, sample_size)
     for iteration in range(iterations):
+        # Draw and generate the images.
         draws = _draws(patients, iteration, sample_size, seed)
         drawn = {name: FeatureSet(real[name].of(draw.sample)) for name, draw in draws.items()}
         drawn |= {name: FeatureSet(fake(name, iteration)) for name in ("FN", "FP")}
+        # Compare the pairs of sets, then the floors.
         rows = []
         for first, second in combinations(SETS, 2):
             distance = frechet_distance(drawn[first], drawn[second])

@@ -194,12 +194,13 @@ def class_scores(
         floor_n; and excess, see ``excess.excess``. Of the Fréchet distance also infinite, the
         extrapolation to infinitely many images.
     """
-    rows = []
     first, second = test.values()
     classes = Comparison(first.features, second.features, neighbours)
+    rows = []
     for label, real in test.items():
         of_train = Comparison(real.features, train[label].features, neighbours)
         for score in score_sets(real, generated[label], neighbours, draws, seed):
+            # Enter the score, and that of the real train images.
             metric, floor = score.metric, score.floor
             row: dict[str, str | float | None] = {
                 "class": label,
@@ -213,6 +214,7 @@ def class_scores(
                 "excess": None,
                 "infinite": score.infinite,
             }
+            # Add the references at the floor's size.
             if floor is not None and METRICS[metric].is_distance:
                 if floor.n <= min(len(real), len(train[label])):
                     patients = real.patients, train[label].patients
