@@ -22,7 +22,7 @@ from benchmarks.workspace import ROOT, in_a_process, processor, record
 from src.common.devices import choose_device
 from src.metrics.features import extract_features
 from src.metrics.frechet import FeatureSet, frechet_distance
-from src.metrics.inception import InceptionExtractor, prepare_to_judge
+from src.metrics.inception import InceptionExtractor, optimize_for_inference
 
 MODULE = "benchmarks.evaluation"
 RESULT = ROOT / "reports" / "benchmarks" / "evaluation.json"
@@ -83,7 +83,7 @@ def measure_network(way: str) -> dict[str, float]:
     images = rng.integers(0, 256, (2 * BATCH, SIZE, SIZE), dtype=np.uint8)
     weights = new_network().state_dict()
     expected = plain_inception(weights, torch.from_numpy(images[:BATCH]), DIMS).numpy()
-    network = prepare_to_judge(new_network())
+    network = optimize_for_inference(new_network())
 
     def run() -> Any:
         if way == "plain":

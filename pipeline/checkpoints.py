@@ -22,8 +22,8 @@ from src.common.paths import HOME, PROJECT
 from src.config.settings import ClassName, Settings
 
 ROOT = HOME / ".checkpoints"
-MAX_KEPT = 8  # trainings of a class, those last used
-LOCK = "lock"  # file in each folder, locked while it is in use; its time is that of the last use
+MAX_KEPT = 8  # folders of a class; those used last stay
+LOCK = "lock"  # file in each folder, locked while in use; its time is that of the last use
 
 
 def training_key(settings: Settings, name: ClassName, compute: Compute) -> str:
@@ -59,8 +59,8 @@ def training_key(settings: Settings, name: ClassName, compute: Compute) -> str:
 def checkpoint_folder(name: ClassName, key: str) -> Iterator[Path]:
     """Lock the folder of a key for this process, and remove the folders used longest ago.
 
-    While another process trains the same (a queue of experiments may do so), a second folder is
-    used, and so on.
+    While another process runs the same training, as in a queue of experiments, this one uses a
+    second folder, and so on.
     """
     number = 1
     while True:
@@ -78,7 +78,7 @@ def checkpoint_folder(name: ClassName, key: str) -> Iterator[Path]:
 
 
 def _prune(parent: Path) -> None:
-    """Remove all but the ``MAX_KEPT`` folders last used, and none that is in use."""
+    """Remove all folders except the ``MAX_KEPT`` used last and those in use."""
     used: dict[Path, float] = {}
     for path in parent.glob(f"*/{LOCK}"):
         with suppress(FileNotFoundError):  # another training has just removed it

@@ -1,4 +1,4 @@
-"""Stage fid_eval: the Fréchet distances of real and generated images, and the verdict."""
+"""Stage fid_eval: Fréchet distances of real and generated images, and the hypothesis test."""
 
 import sys
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from src.data.download import cache_folder
 from src.data.patients import Indices
 from src.metrics.extractors import choose_extractor
 from src.metrics.features import FeatureCache, FeatureExtractor, extract_features
-from src.metrics.hypothesis import judge
+from src.metrics.hypothesis import judge_hypothesis
 from src.metrics.protocol import RealFeatures, compare_sets, describe, rows_to_draw
 from src.metrics.scores import FeatureSample, class_scores
 from src.models.io import load_generators
@@ -37,7 +37,8 @@ Rows = list[dict[str, object]]
 
 
 def fid_eval(stage: Stage) -> None:
-    """Write reports/fid and the metrics."""
+    """Score the generated images; write reports/fid and the metrics."""
+    # Load the images, the generators and the extractor.
     settings = stage.settings.fid
     device = stage.device()
     test = test_sets()
@@ -48,13 +49,13 @@ def fid_eval(stage: Stage) -> None:
         settings.seed,
     )
     generators = load_generators(device)
-    extractor, known = choose_extractor(settings, HOME, train_sets, device)
+    extractor, info = choose_extractor(settings, HOME, train_sets, device)
 
     # Score the whole test split of each class, then run the thesis's protocol.
     scores = _scores(test, generators, extractor, settings, device)
     distances = _distances(test, drawn, generators, extractor, settings, device)
     description = describe(distances)
-    verdict = judge(distances)
+    hypothesis = judge_hypothesis(distances)
 
     # Write the tables for DVC and log them.
     folder = PROJECT / "reports" / "fid"
@@ -65,25 +66,25 @@ def fid_eval(stage: Stage) -> None:
     stage.write_metrics(
         "fid",
         {
-            "extractor": about | known,
-            "verdict": asdict(verdict),
+            "extractor": about | info,
+            "verdict": asdict(hypothesis),
             "pairs": {
                 str(pair): {key: _plain(row[key]) for key in ("n", "mean", "std", "relative")}
                 for pair, row in description.to_dict("index").items()
             },
             "scores": {
-                label: {row["metric"]: _known(row) for row in part.to_dict("records")}
+                label: {row["metric"]: _available_numbers(row) for row in part.to_dict("records")}
                 for label, part in scores.groupby("class", sort=False)
             },
         },
         {f"distance/{pair}": float(mean) for pair, mean in description["mean"].items()}
         | {f"{row['class']}/{row['metric']}": row["value"] for row in scores.to_dict("records")}
-        | {"support": verdict.share},
+        | {"support": hypothesis.share},
     )
     stage.run.log_table("fid/describe.json", description.reset_index())
     stage.run.log_table("fid/scores.json", scores)
     stage.run.log_file(folder / "distances.csv", "fid")
-    logger.info(verdict.sentence())
+    logger.info(hypothesis.sentence())
 
 
 def _distances(
@@ -129,10 +130,10 @@ def _scores(
     """Compute every score of each class's test split against as many generated images."""
     cache = FeatureCache(cache_folder() / "features")
 
-    def real(split: str, label: str, images: ImageSet, most: int) -> FeatureSample:
-        place = SPLITS.index(split), CLASSES.index(label)
-        order = numpy_stream(Stream.SCORE_REAL, settings.seed, *place).permutation(len(images))
-        rows = np.sort(order[:most])
+    def real(split: str, label: str, images: ImageSet, max_images: int) -> FeatureSample:
+        indices = SPLITS.index(split), CLASSES.index(label)
+        order = numpy_stream(Stream.SCORE_REAL, settings.seed, *indices).permutation(len(images))
+        rows = np.sort(order[:max_images])
         features = cache.features(extractor, images.images, settings.batch_size, device, rows)
         return FeatureSample(features, images.patients.take(rows))
 
@@ -143,24 +144,24 @@ def _scores(
         features = extract_features(extractor, images, settings.batch_size, device)
         return FeatureSample.of_singletons(features)
 
-    judged = {
+    test_samples = {
         label: real("test", label, part, settings.scores.max_images) for label, part in test.items()
     }
     return class_scores(
-        judged,
+        test_samples,
         {
-            label: real("train", label, part, len(judged[label]))
+            label: real("train", label, part, len(test_samples[label]))
             for label, part in train_sets().items()
         },
-        {label: generated(label, len(part)) for label, part in judged.items()},
+        {label: generated(label, len(part)) for label, part in test_samples.items()},
         settings.scores.nearest_k,
         settings.scores.resamples,
         settings.seed,
     )
 
 
-def _known(row: dict[str, Any]) -> dict[str, int | float]:
-    """The numbers of a row of scores that are there."""
+def _available_numbers(row: dict[str, Any]) -> dict[str, int | float]:
+    """Return the numbers of a row of scores, without the missing ones."""
     return {
         key: _plain(value)
         for key, value in row.items()
@@ -169,7 +170,7 @@ def _known(row: dict[str, Any]) -> dict[str, int | float]:
 
 
 def _plain(value: Any) -> int | float:
-    """A number of pandas or NumPy as Python's own."""
+    """Convert a number of pandas or NumPy to a Python number."""
     return int(value) if isinstance(value, int | np.integer) else float(value)
 
 

@@ -17,7 +17,7 @@ from src.config.settings import Settings, flatten
 from src.config.train import SampleSettings
 from src.data.classes import CLASSES
 from src.data.grids import png, read_png, tile
-from src.metrics.hypothesis import Verdict
+from src.metrics.hypothesis import HypothesisResult
 from src.metrics.thesis import published_description
 from src.report.card import render_card
 from src.report.figures import (
@@ -37,12 +37,14 @@ from src.tracking.address import has_server, runs_link
 
 def report(stage: Stage) -> None:
     """Write reports/figures, reports/model-card.md and reports/index.html; log the generators."""
+    # Collect the results, and render figures, card and page.
     settings = stage.settings
     reports = PROJECT / "reports"
     grids = {label: _sample_grids(label) for label in CLASSES}
     findings = _findings(settings)
     figures = _figures(settings, grids, findings)
     card = render_card(findings)
+    # Write the files.
     with atomic_folder(reports / "figures") as folder:
         for name, content in figures.items():
             (folder / f"{name}.png").write_bytes(content)
@@ -54,6 +56,7 @@ def report(stage: Stage) -> None:
     }
     link = runs_link(HOME, {"params.sha256": stage.params_sha256})
     write_file(page, render_report(findings, figures, samples, card, link, has_server(HOME)))
+    # Log the files and the generators.
     for name in figures:
         stage.run.log_file(reports / "figures" / f"{name}.png", "figures")
     stage.run.log_file(page)
@@ -70,9 +73,9 @@ def _figures(
     """Draw the figures and return PNG files by name.
 
     Args:
-        settings: the parameters, of which report and the samples' grids are used.
+        settings: the parameters; those of the report and of the sample grids are used.
         grids: the sample grids of each class, by epoch.
-        findings: the results, of which the classifiers' scores are used.
+        findings: the results; the classifiers' scores are used.
     """
     reports = PROJECT / "reports"
     histories = {c: read_table(model_folder(c) / "history.csv") for c in CLASSES}
@@ -109,7 +112,7 @@ def _findings(settings: Settings) -> Findings:
         counts=fetched["images"],
         patients=fetched["patients"],
         quality=prepared | {"images_without_patient": fetched["images_without_patient"]},
-        verdict=Verdict(**fid["verdict"]),
+        verdict=HypothesisResult(**fid["verdict"]),
         description=read_table(reports / "fid" / "describe.csv", index="pair"),
         published=published_description(),
         scores=fid["scores"],

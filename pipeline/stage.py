@@ -1,4 +1,4 @@
-"""The frame of every stage: settings, an MLflow run, metrics, errors as one line."""
+"""Frame of every stage: settings, an MLflow run, metrics, errors as one line."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Stage:
         return _params_sha256(flatten(self.settings))
 
     def device(self) -> torch.device:
-        """Set up the device that the parameters name, and note its number of threads."""
-        # Here, since torch takes a second to import and some stages need none.
+        """Return the device that the parameters name; tag the run with its number of threads."""
+        # Imported here, because torch takes a second and some stages do not need it.
         import torch
 
         from src.common.devices import choose_device
@@ -55,7 +55,7 @@ class Stage:
             name: the file's name without its suffix.
             metrics: the file's content.
             shown: the few numbers that MLflow plots; the part of a name before a slash is its
-                section. All others are in the file, which is logged too.
+                section. The file, which is logged too, has all numbers.
         """
         path = METRICS / f"{name}.json"
         write_json(path, metrics)
@@ -66,7 +66,7 @@ class Stage:
 def run_stage(name: str, work: Callable[[Stage], None]) -> int:
     """Run a stage within an MLflow run and return its exit status.
 
-    The parameters are checked and the tracking store is reached before any work starts.
+    The parameters and the connection to the tracking store are checked before any work starts.
     """
     return report_errors(lambda: track(name, load_settings(PARAMS), work))
 
@@ -83,7 +83,7 @@ def track(
         resume: identifies work that can be resumed. If an earlier process with this key was
             interrupted, its MLflow run goes on.
     """
-    from src.tracking.runs import start_run  # MLflow imports for seconds
+    from src.tracking.runs import start_run  # here, because MLflow takes seconds to import
 
     everything = flatten(settings)
     params = {key: value for key, value in everything.items() if _is_shown(key, name)}
@@ -100,7 +100,7 @@ def track(
 
 
 def _is_shown(parameter: str, stage: str) -> bool:
-    """Return whether a stage's run shows a parameter: all of them, but a training only its own.
+    """Return whether a stage's run shows a parameter; a training shows only its own.
 
     Stages after the trainings are compared by the parameters of both. MLflow lists a training's
     parameters beside its sample images, and a hundred of them would leave the images no room.

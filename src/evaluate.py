@@ -27,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--dims: {arguments.features} has {known} features, not {arguments.dims}"
             )
         # Only here, since torch imports for seconds, and `--help` does not need it.
-        from .metrics.evaluation import Features, Sampling, compare_files
+        from .metrics.evaluation import FeatureSettings, Sampling, compare_files
 
-        features = Features(
+        features = FeatureSettings(
             arguments.features,
             arguments.dims,
             arguments.weights,

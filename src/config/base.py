@@ -1,4 +1,4 @@
-"""What every section of the settings shares."""
+"""Base class of the sections of the settings, and types that they share."""
 
 from typing import Annotated
 

@@ -1,6 +1,6 @@
-"""Whether the choices of a training or of the evaluation exist and agree with each other.
+"""Checks that the choices of a training or of the evaluation exist and agree with each other.
 
-What can be chosen stands in the tables of ``registry``, so a new entry needs no change here.
+The possible choices are in the tables of ``registry``, so a new entry needs no change here.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -22,24 +22,24 @@ from .registry import (
 )
 from .train import TrainSettings
 
-Choices = Iterable[tuple[str, str, Collection[str]]]  # key, name given, names known
+Choices = Iterable[tuple[str, str, Collection[str]]]  # key, given name, known names
 
 
 def check_source(source: str) -> None:
     """Refuse a data set that does not exist.
 
     Raises:
-        ValueError: it begins with the key.
+        ValueError: its message begins with the key.
     """
     for fault in _unknown([("source", source, SOURCES)]):
         raise ValueError(fault)
 
 
 def check_evaluation(fid: FidSettings) -> None:
-    """Refuse names that do not exist, and what the extractor does not have.
+    """Refuse names that do not exist, and widths or weights that the extractor does not have.
 
     Raises:
-        ValueError: it begins with the key.
+        ValueError: its message begins with the key.
     """
     choices = [
         ("extractor", fid.extractor, EXTRACTORS),
@@ -60,15 +60,15 @@ def check_training(train: TrainSettings) -> None:
     """Refuse names that do not exist and combinations that make no sense.
 
     Raises:
-        ValueError: it begins with the key.
+        ValueError: its message begins with the key.
     """
-    # The second only where the first finds nothing.
+    # Combinations are checked only if all names are known.
     for fault in chain(_unknown_names(train), _combinations(train)):
         raise ValueError(fault)
 
 
 def _unknown_names(train: TrainSettings) -> Iterator[str]:
-    """Names that are in no table."""
+    """Yield a message for each name that is in no table."""
     choices: Choices = [
         ("architecture", train.architecture, ARCHITECTURES),
         ("generator.upsampling", train.generator.upsampling, UPSAMPLINGS),
@@ -84,13 +84,14 @@ def _unknown_names(train: TrainSettings) -> Iterator[str]:
 
 
 def _unknown(choices: Choices) -> Iterator[str]:
+    """Yield a message for each choice that does not exist."""
     for key, name, names in choices:
         if name not in names:
             yield f"{key}: it must be one of {', '.join(names)} (given: {name!r})"
 
 
 def _combinations(train: TrainSettings) -> Iterator[str]:
-    """Choices that exist but make no sense together."""
+    """Yield a message for each combination of choices that makes no sense."""
     for kernel, stride in zip(train.generator.kernels, train.generator.strides, strict=True):
         covers = UPSAMPLINGS[train.generator.upsampling].covers_stride
         if not covers and kernel < stride:

@@ -1,4 +1,4 @@
-"""Settings of what the networks run on, and how."""
+"""Settings of the device and of how training uses it."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Settings of the images: where they come from and how they are prepared."""
+"""Settings of the images' source and of their preprocessing."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from .base import Count, Section, Seed, Sha256
 
 
 class PhantomSettings(Section):
-    """How many phantoms are drawn, how large, and from which seed."""
+    """Number, size and seed of the phantoms."""
 
     train_per_class: Count
     test_per_class: Count
@@ -18,7 +18,7 @@ class PhantomSettings(Section):
 
 
 class DataSettings(Section):
-    """Where the images come from."""
+    """Source of the images."""
 
     source: str
     path: str
@@ -28,7 +28,7 @@ class DataSettings(Section):
 
 
 class PreprocessSettings(Section):
-    """How an image file becomes a grey array."""
+    """Settings of the conversion of image files to grey arrays."""
 
     image_size: Annotated[int, Field(ge=8, le=512)]
     resampling: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]

@@ -1,4 +1,4 @@
-"""Changing params.yaml while its comments and its order stay."""
+"""Edits of params.yaml that keep its comments and its order."""
 
 import difflib
 import io
@@ -9,22 +9,22 @@ from ruamel.yaml import YAML
 
 
 def changed_leaves(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """What differs between two trees of the same keys, by dotted key."""
-    found: dict[str, Any] = {}
+    """Return the new values that differ between two trees of the same keys, by dotted key."""
+    changes: dict[str, Any] = {}
     for key, old in before.items():
         new = after[key]
         if isinstance(old, Mapping):
             inner = changed_leaves(old, new)
-            found |= {f"{key}.{name}": value for name, value in inner.items()}
+            changes |= {f"{key}.{name}": value for name, value in inner.items()}
         elif old != new:
-            found[key] = new
-    return found
+            changes[key] = new
+    return changes
 
 
 def edited(text: str, changes: Mapping[str, Any]) -> str:
-    """The text of params.yaml with values changed, by dotted key; every other value stays.
+    """Return the text of params.yaml with some values changed, by dotted key.
 
-    So do the comments, and all other lines that are indented by two spaces.
+    All other values and the comments stay, and so do all other lines with an indent of two spaces.
     """
     yaml = YAML()  # keeps comments and order
     yaml.preserve_quotes = True
@@ -32,20 +32,20 @@ def edited(text: str, changes: Mapping[str, Any]) -> str:
     tree = yaml.load(text)
     for key, value in changes.items():
         *sections, last = key.split(".")
-        place = tree
+        parent = tree
         for section in sections:
-            place = place[section]
-        if isinstance(value, list) and isinstance(place[last], list):
-            place[last][:] = value  # keeps the style of the list
+            parent = parent[section]
+        if isinstance(value, list) and isinstance(parent[last], list):
+            parent[last][:] = value  # keeps the style of the list
         else:
-            place[last] = value
+            parent[last] = value
     written = io.StringIO()
     yaml.dump(tree, written)
     return written.getvalue()
 
 
 def difference(before: str, after: str, name: str) -> str:
-    """The changed lines, as `diff -u` shows them."""
+    """Return the changed lines in the form of `diff -u`."""
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), name, f"{name} (new)", n=0, lineterm=""
     )

@@ -8,7 +8,7 @@ from .base import Count, Probability, Section, Seed, Sha256
 
 
 class ClassifierSettings(Section):
-    """The small CNN whose features stand in for the Inception network's."""
+    """The small CNN whose features can replace those of the Inception network."""
 
     channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)]
     epochs: Count
@@ -26,7 +26,7 @@ class ScoreSettings(Section):
 
 
 class FidSettings(Section):
-    """The thesis's protocol, the scores beside it, and the network whose features both compare."""
+    """Settings of the thesis's protocol, of the scores, and of the network for their features."""
 
     extractor: str
     dims: Annotated[int, Field(ge=2, le=4096)]

@@ -29,7 +29,7 @@ def preset_overrides(name: str, label: str) -> list[str]:
     """Return the settings of a preset as overrides ``train.<class>.<key>=<YAML value>``.
 
     Args:
-        name: of the preset.
+        name: name of the preset.
         label: the class, ``normal`` or ``pneumonia``.
 
     Raises:
@@ -39,7 +39,7 @@ def preset_overrides(name: str, label: str) -> list[str]:
 
 
 def apply_preset(name: str, settings: "TrainSettings") -> "TrainSettings":
-    """Return the settings of a class with those of a preset in their place.
+    """Return the settings of a class, changed to those of a preset.
 
     Raises:
         UserError: as ``preset_overrides``, or if a value is refused.
@@ -115,4 +115,5 @@ def _as_yaml(value: Any) -> str:
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
+    """Return the dotted key of a fault's location."""
     return ".".join(map(str, location))

@@ -7,17 +7,17 @@ from pydantic import Field
 from .base import Count, Section, Seed
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Rare = Annotated[float, Field(gt=0, le=0.25)]
-Several = Annotated[int, Field(ge=2)]
+TailFraction = Annotated[float, Field(gt=0, le=0.25)]
+CountAboveOne = Annotated[int, Field(ge=2)]
 
 
 class PrivacySettings(Section):
-    """How many images the test compares, and when it speaks."""
+    """Numbers of images that the test compares, and its thresholds."""
 
-    generated_images: Several
-    baseline_images: Several
-    control_images: Several
-    near_quantile: Rare
+    generated_images: CountAboveOne
+    baseline_images: CountAboveOne
+    control_images: CountAboveOne
+    near_quantile: TailFraction
     significance_level: Share
     detectable_fraction: Share
     shown_pairs: Count

@@ -1,9 +1,9 @@
-"""Everything that can be chosen by name: one table for each subject, one entry for each choice.
+"""All choices by name: one table for each subject, one entry for each choice.
 
-An entry says in words what it is, states the facts that parameters are checked by, and names the
-code that implements it, which ``load`` imports when it is used. So this module imports nothing,
-and a new choice is its code and one entry here; pages, commands, checks and documents take names
-and words from these tables.
+An entry describes the choice in words, states the facts that the checks of parameters need, and
+names its code, which ``load`` imports at first use. So this module imports no code of a choice. A
+new choice is its code and one entry here. Pages, commands, checks and documents take names and
+words from these tables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = __package__.rpartition(".")[0]  # src, or the package that it is installe
 
 @dataclass(frozen=True)
 class Entry:
-    """A choice: where its code is, as ``package.module:name`` below the library, and its words."""
+    """A choice: its code as ``package.module:name`` below the library, and its description."""
 
     code: str
     words: str

@@ -1,4 +1,4 @@
-"""Parameters that had another name before version 0.2, for reading what was written then.
+"""Parameters that had another name before version 0.2.
 
 ``settings`` refuses an old name in params.yaml and of `-S`, and names the new one. Generators,
 registered models and records from before keep their old names, and are read through this table.
@@ -73,11 +73,11 @@ def new_name(path: str) -> str | None:
 
 
 def with_new_names(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """Rename the old keys of a tree that was written before; new keys stay.
+    """Rename the old keys of a tree from an older version; new keys stay.
 
     Args:
         tree: the content of a section, as plain dicts, lists and values.
-        section: its place, as ``train.*`` for the settings of one class; empty for the whole file.
+        section: its dotted path, as ``train.*`` for one class; empty for the whole file.
     """
     names = RENAMES.get(section, {})
     renamed: dict[str, Any] = {}

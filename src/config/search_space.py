@@ -1,7 +1,7 @@
-"""The space of a search: which parameters of a class may change, and what a point of it stands for.
+"""Space of a search: the parameters of a class that may change, and the settings of a point.
 
-A name is a parameter of ``train.<class>``, such as ``generator.latent_dim``, or one of ``DERIVED``,
-which change several at once and are told relative to the current configuration.
+A name is a parameter of ``train.<class>``, such as ``generator.latent_dim``, or one of ``DERIVED``.
+The latter change several parameters at once, relative to the current configuration.
 """
 
 import json
@@ -18,12 +18,12 @@ from .tune import Choice, Choices, Range
 Tree = dict[str, Any]
 Values = Mapping[str, Any]  # by name
 NETWORKS = ("generator", "discriminator")
-UNSEARCHED = ("epochs", "samples", "seed")  # the budget ends a trial, and luck is no choice
-MULTIPLE = 8  # of which widths are, for the sake of the processor
+UNSEARCHED = ("epochs", "samples", "seed")  # the budget ends a trial; a lucky seed is no choice
+MULTIPLE = 8  # widths are multiples of it, which processors compute faster
 
 
 def _scale(network: str) -> Callable[[Tree, float], None]:
-    """Multiply all filters of a network."""
+    """Return a function that multiplies the widths of a network's layers by a factor."""
 
     def scale(tree: Tree, factor: float) -> None:
         part = tree[network]
@@ -41,7 +41,7 @@ def _scale(network: str) -> Callable[[Tree, float], None]:
 
 
 def _deepen_generator(tree: Tree, layers: int) -> None:
-    """Add so many layers at the small maps, or take them away."""
+    """Add layers at the small maps of the generator; a negative number removes them."""
     part = tree["generator"]
     for _ in range(layers):
         part["channels"].insert(0, part["base_channels"])
@@ -53,7 +53,7 @@ def _deepen_generator(tree: Tree, layers: int) -> None:
 
 
 def _deepen_discriminator(tree: Tree, layers: int) -> None:
-    """The same of the discriminator, whose small maps come last."""
+    """Add layers at the discriminator's small maps, its last; a negative number removes them."""
     part = tree["discriminator"]
     for _ in range(layers):
         part["channels"].append(part["channels"][-1])
@@ -65,7 +65,7 @@ def _deepen_discriminator(tree: Tree, layers: int) -> None:
 
 
 def _set_kernel(network: str) -> Callable[[Tree, int], None]:
-    """Set the kernels of all layers that change the size."""
+    """Return a function that sets the kernels of all layers with a stride above 1."""
 
     def set_kernel(tree: Tree, kernel: int) -> None:
         part = tree[network]
@@ -78,12 +78,12 @@ def _set_kernel(network: str) -> Callable[[Tree, int], None]:
 
 
 def _set_beta1(tree: Tree, beta1: float) -> None:
-    """Set it of both optimizers."""
+    """Set beta1 of both optimizers."""
     for network in NETWORKS:
         tree["optimizer"][network]["beta1"] = beta1
 
 
-# In the order in which they are applied.
+# Functions that change several parameters at once, in the order in which they are applied.
 DERIVED: Mapping[str, Callable[[Tree, Any], None]] = {
     "generator.width": _scale("generator"),
     "discriminator.width": _scale("discriminator"),
@@ -95,7 +95,7 @@ DERIVED: Mapping[str, Callable[[Tree, Any], None]] = {
 }
 
 
-# Parameters that these set, which therefore cannot stand beside them in a space.
+# Parameters that the derived ones set; a space cannot have both.
 SET_BY: Mapping[str, Sequence[str]] = {
     "generator.width": ("generator.channels", "generator.base_channels"),
     "discriminator.width": ("discriminator.channels",),
@@ -110,16 +110,16 @@ SET_BY: Mapping[str, Sequence[str]] = {
 
 
 def configure(train: TrainSettings, values: Values, image_size: int) -> TrainSettings:
-    """The settings that a point of the space stands for.
+    """Return the settings of a point of the space.
 
     Args:
         train: the current configuration.
-        values: by name.
+        values: the point's values by name.
         image_size: pixels a side that the networks must fit.
 
     Raises:
-        ValueError: if there is no such parameter, or if the values make no sense together; one
-            line.
+        ValueError: if there is no such parameter, or if the values make no sense together; its
+            message is one line.
     """
     tree = json.loads(train.model_dump_json())
     derived = [(name, values[name]) for name in DERIVED if name in values]
@@ -142,16 +142,16 @@ def configure(train: TrainSettings, values: Values, image_size: int) -> TrainSet
 
 
 def current(train: TrainSettings, space: Mapping[str, Range | Choices]) -> dict[str, Any]:
-    """The point that is the current configuration.
+    """Return the point of the current configuration.
 
     Raises:
-        ValueError: if the space does not have it; it begins with the name.
+        ValueError: if the space does not contain it; its message begins with the name.
     """
     tree = json.loads(train.model_dump_json())
     point: dict[str, Any] = {}
-    for name, among in space.items():
+    for name, candidates in space.items():
         value = _value_of(tree, name)
-        if not _holds(among, value):
+        if not _contains(candidates, value):
             raise ValueError(
                 f"{name}: the current configuration has {json.dumps(value)}, which is not in the "
                 "space; put it in, or take the name out"
@@ -161,12 +161,13 @@ def current(train: TrainSettings, space: Mapping[str, Range | Choices]) -> dict[
 
 
 def check_names(train: TrainSettings, names: Iterable[str]) -> None:
-    """Refuse names that are no parameters of a class, or that do not change what a trial scores.
+    """Refuse names that a search cannot use.
 
-    And those of which one would undo what another has set.
+    These are names that are no parameters of a class, parameters that do not change a trial's
+    score, and derived parameters beside those that they set.
 
     Raises:
-        ValueError: it begins with the name.
+        ValueError: its message begins with the name.
     """
     tree = json.loads(train.model_dump_json())
     names = list(names)
@@ -183,63 +184,74 @@ def check_names(train: TrainSettings, names: Iterable[str]) -> None:
 def check_space(
     train: TrainSettings, space: Mapping[str, Range | Choices], image_size: int
 ) -> None:
-    """Refuse what cannot be searched from the current configuration.
+    """Refuse a space that cannot be searched from the current configuration.
 
-    Every choice and both ends of each range are tried alone; whether several make sense together is
-    seen when a trial does so.
+    Every choice and both ends of each range are checked alone. Combinations are checked when a
+    trial draws them.
 
     Raises:
-        ValueError: it begins with the name.
+        ValueError: its message begins with the name.
     """
     current(train, space)
-    for name, among in space.items():
-        for value in (among.low, among.high) if isinstance(among, Range) else among:
+    for name, candidates in space.items():
+        if isinstance(candidates, Range):
+            values: Sequence[Choice] = (candidates.low, candidates.high)
+        else:
+            values = candidates
+        for value in values:
             try:
                 configure(train, {name: value}, image_size)
             except ValueError as error:
                 raise ValueError(f"{name}: {_plain(value)!r} is refused: {error}") from error
 
 
-def _holds(among: Range | Choices, value: Any) -> bool:
-    if isinstance(among, Range):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        whole = number and value == int(value)
-        return number and among.low <= value <= among.high and (whole or not among.whole)
-    return any(_plain(choice) == value for choice in among)
+def _contains(candidates: Range | Choices, value: Any) -> bool:
+    """Return whether a range or a list of choices contains a value."""
+    if isinstance(candidates, Range):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_whole = is_number and value == int(value)
+        is_inside = is_number and candidates.low <= value <= candidates.high
+        return is_inside and (is_whole or not candidates.whole)
+    return any(_plain(choice) == value for choice in candidates)
 
 
 def _plain(choice: Choice) -> Any:
-    """A choice as it stands in a file."""
+    """Return a choice in the form that it has in a file."""
     return list(choice) if isinstance(choice, tuple) else choice
 
 
 def _value_of(tree: Tree, name: str) -> Any:
-    """What the current configuration has under a name."""
+    """Return the current configuration's value of a name.
+
+    Raises:
+        ValueError: if there is no such parameter, or it has several values.
+    """
     network, _, what = name.rpartition(".")
     if name not in DERIVED:
-        place: Any = tree
+        parent: Any = tree
         for key in name.split("."):
-            if not isinstance(place, dict) or key not in place:
+            if not isinstance(parent, dict) or key not in parent:
                 renamed = new_name(name)
                 hint = f"; it is called {renamed} now" if renamed else ""
                 raise ValueError(f"{name}: there is no such parameter of a class{hint}")
-            place = place[key]
-        return place
+            parent = parent[key]
+        return parent
     if what == "width":
         return 1.0
     if what == "depth":
         return 0
     if what == "beta1":
-        found = {tree["optimizer"][part]["beta1"] for part in NETWORKS}
+        values = {tree["optimizer"][part]["beta1"] for part in NETWORKS}
     else:
         layers = zip(tree[network]["kernels"], tree[network]["strides"], strict=True)
-        found = {kernel for kernel, stride in layers if stride > 1}
-    if len(found) != 1:
-        raise ValueError(f"{name}: the current configuration has several, {sorted(found)}")
-    return found.pop()
+        values = {kernel for kernel, stride in layers if stride > 1}
+    if len(values) != 1:
+        raise ValueError(f"{name}: the current configuration has several, {sorted(values)}")
+    return values.pop()
 
 
 def _set(tree: Tree, name: str, value: Any) -> None:
+    """Set a parameter that is not derived; it must exist."""
     _value_of(tree, name)
     *sections, last = name.split(".")
     for section in sections:

@@ -1,4 +1,4 @@
-"""The whole of params.yaml, read and checked before any work starts."""
+"""All settings of params.yaml, which are read and checked before any work starts."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ ClassName = Literal["normal", "pneumonia"]
 
 
 class ClassesTrainSettings(Section):
-    """One network pair for each class, and what their trainings share."""
+    """Networks and trainings of both classes, and the settings that they share."""
 
     processes: Count
     checkpoint_interval_seconds: Annotated[float, Field(ge=0)]
@@ -38,7 +38,7 @@ class ClassesTrainSettings(Section):
 
 
 class Settings(Section):
-    """Everything that params.yaml may say."""
+    """All sections of params.yaml."""
 
     data: DataSettings
     preprocess: PreprocessSettings
@@ -52,6 +52,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _choices_make_sense(self) -> Self:
+        # Check the training of each class.
         for name, train in (("normal", self.train.normal), ("pneumonia", self.train.pneumonia)):
             try:
                 check_training(train)
@@ -66,6 +67,7 @@ class Settings(Section):
                     f"train.processes: {self.train.processes} processes cannot share "
                     f"train.{name}.batch_size = {train.batch_size} evenly"
                 )
+        # Check the choices of the search, the source and the evaluation.
         try:
             check_names(self.train.normal, self.tune.space)
         except ValueError as error:
@@ -78,21 +80,22 @@ class Settings(Section):
             check_evaluation(self.fid)
         except ValueError as error:
             raise ValueError(f"fid.{error}") from error
+        # Check the sizes of images.
         if self.utility.image_size > self.preprocess.image_size:
             raise ValueError(
                 f"utility.image_size: {self.utility.image_size} is more than the "
                 f"{self.preprocess.image_size} pixels of preprocess.image_size"
             )
-        smallest = 2 ** len(self.fid.classifier.channels)
-        if self.preprocess.image_size < smallest:
+        min_size = 2 ** len(self.fid.classifier.channels)
+        if self.preprocess.image_size < min_size:
             raise ValueError(
                 f"fid.classifier.channels: {len(self.fid.classifier.channels)} halvings need "
-                f"images of {smallest} pixels or more (preprocess.image_size)"
+                f"images of {min_size} pixels or more (preprocess.image_size)"
             )
         return self
 
     def train_of(self, name: ClassName) -> TrainSettings:
-        """The training settings of one class."""
+        """Return the training settings of one class."""
         return self.train.normal if name == "normal" else self.train.pneumonia
 
 
@@ -100,7 +103,7 @@ def load_settings(path: Path, overrides: Iterable[str] = ()) -> Settings:
     """Read params.yaml; each override is ``section.key=value`` with a YAML value.
 
     Raises:
-        UserError: if the file cannot be read, or a key or value is refused; it names every one.
+        UserError: if the file cannot be read, or a key or value is refused; it names each fault.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -110,7 +113,7 @@ def load_settings(path: Path, overrides: Iterable[str] = ()) -> Settings:
 
 
 def read_settings(text: str, name: str, overrides: Iterable[str] = ()) -> Settings:
-    """As ``load_settings``, from the text of a file of that name."""
+    """Check the text of a file, like ``load_settings``; errors name the file ``name``."""
     tree = _parse(text, name)
     if not isinstance(tree, dict):
         raise UserError(f"{name}: it must be a mapping of sections such as data and train")
@@ -132,7 +135,7 @@ def parse_settings(tree: Mapping[str, Any], name: str = "params.yaml") -> Settin
 
 
 def flatten(settings: Section) -> dict[str, str]:
-    """Every parameter as ``{"train.normal.batch_size": "64", ...}``, lists as JSON."""
+    """Return all parameters as ``{"train.normal.batch_size": "64", ...}``, lists as JSON."""
     flat: dict[str, str] = {}
 
     def visit(prefix: str, value: Any) -> None:
@@ -159,18 +162,18 @@ def _override(tree: dict[str, Any], override: str) -> None:
     """Set one ``section.key=value`` in ``tree``; the key must exist."""
     key, equals, text = override.partition("=")
     *sections, last = key.split(".")
-    place: Any = tree
+    parent: Any = tree
     for section in sections:
-        place = place.get(section) if isinstance(place, dict) else None
+        parent = parent.get(section) if isinstance(parent, dict) else None
     if (renamed := new_name(key)) is not None:
         raise UserError(f"{override}: {key} is called {renamed} now")
-    if not equals or not isinstance(place, dict) or last not in place:
+    if not equals or not isinstance(parent, dict) or last not in parent:
         raise UserError(f"{override}: give an existing parameter as section.key=value")
-    place[last] = _parse(text, key) if text else ""
+    parent[last] = _parse(text, key) if text else ""
 
 
 def _descriptions(error: ValidationError) -> list[str]:
-    """Describe every fault; the new name of a renamed parameter is not said to be missing too."""
+    """Describe every fault; the new name of a renamed parameter does not count as missing."""
     faults = error.errors()
     renamed = {new_name(_dotted(fault)) for fault in faults}
     return [
@@ -181,18 +184,19 @@ def _descriptions(error: ValidationError) -> list[str]:
 
 
 def _dotted(fault: Any) -> str:
+    """Return the dotted key of one of pydantic's faults."""
     return ".".join(str(part) for part in fault["loc"])
 
 
 def _describe(fault: Any) -> str:
-    """One fault of pydantic's as ``train.normal.batch_size: reason``."""
-    place = _dotted(fault)
+    """Describe one of pydantic's faults as ``train.normal.batch_size: reason``."""
+    key = _dotted(fault)
     if fault["type"] == "extra_forbidden":
-        if (renamed := new_name(place)) is not None:
-            return f"{place}: the parameter is called {renamed} now; rename it"
-        return f"{place}: there is no such parameter"
+        if (renamed := new_name(key)) is not None:
+            return f"{key}: the parameter is called {renamed} now; rename it"
+        return f"{key}: there is no such parameter"
     if fault["type"] == "missing":
-        return f"{place}: the parameter is missing"
+        return f"{key}: the parameter is missing"
     reason = fault["msg"].removeprefix("Value error, ")
     given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r})"
-    return f"{place}: {reason}{given}" if place else reason
+    return f"{key}: {reason}{given}" if key else reason

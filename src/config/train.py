@@ -10,12 +10,12 @@ from .base import Count, Probability, Section, Seed
 
 Layers = Annotated[tuple[Count, ...], Field(min_length=1)]
 Strides = Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(min_length=1)]
-LARGEST_MAP = 1 << 26  # values of a map of one image
+MAX_MAP_VALUES = 1 << 26  # of one map of one image
 Slope = Annotated[float, Field(ge=0, lt=1)]
 
 
 class GeneratorSettings(Section):
-    """The generator: dense to a small map, layers that enlarge it, one convolution to grey."""
+    """The generator: a dense layer, layers that enlarge its map, and a convolution to grey."""
 
     latent_dim: Count
     base_channels: Count
@@ -40,11 +40,13 @@ class GeneratorSettings(Section):
         for stride, both in zip(self.strides, channels, strict=True):
             side *= stride
             largest = max(largest, side**2 * max(both))  # an enlarged map has those of before
-        if largest > LARGEST_MAP:
-            raise ValueError(f"a map of {largest} values is too large; {LARGEST_MAP} are the most")
+        if largest > MAX_MAP_VALUES:
+            raise ValueError(
+                f"a map of {largest} values is too large; at most {MAX_MAP_VALUES} fit"
+            )
 
     def base_size(self, image_size: int) -> int:
-        """Side of the first map, in pixels, from which the strides grow to ``image_size``.
+        """Return the first map's side in pixels, which the strides enlarge to ``image_size``.
 
         Raises:
             ValueError: if the strides do not divide ``image_size``.
@@ -102,7 +104,7 @@ class OptimizersSettings(Section):
 
 
 class SampleSettings(Section):
-    """The grids drawn from one fixed noise while training."""
+    """Grids of images from one fixed noise that are drawn during the training."""
 
     epochs: tuple[Count, ...]
     rows: Annotated[int, Field(ge=1, le=32)]
@@ -110,7 +112,7 @@ class SampleSettings(Section):
 
 
 class TrainSettings(Section):
-    """One class's networks and schedule; ``checks.py`` knows the names that may be chosen."""
+    """Networks and schedule of one class; ``checks.py`` checks the names."""
 
     architecture: str
     generator: GeneratorSettings

@@ -11,11 +11,11 @@ Choice = int | float | str | tuple[int, ...] | tuple[str, ...]  # a value of a p
 
 
 class Range(Section):
-    """Every number between two, both included; whole ones where the limits are whole."""
+    """All numbers between two limits, both included; whole numbers if both limits are whole."""
 
     low: Number
     high: Number
-    log: bool  # whether a factor counts rather than a difference
+    log: bool  # whether to sample the logarithm evenly
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -27,7 +27,7 @@ class Range(Section):
 
     @property
     def whole(self) -> bool:
-        """Whether only whole numbers are meant."""
+        """Whether the range has whole numbers only."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
 
@@ -35,7 +35,7 @@ Choices = Annotated[tuple[Choice, ...], Field(min_length=2)]
 
 
 class TuneSettings(Section):
-    """How much is tried, by what it is judged, and what may change."""
+    """Budget and scoring of the search, and the space that it searches."""
 
     trials: Count
     budget: Annotated[float, Field(gt=0)]

@@ -1,4 +1,4 @@
-"""Settings of the trial whether generated images help a classifier."""
+"""Settings of the test whether generated images improve a classifier."""
 
 from typing import Annotated, Self
 
@@ -10,7 +10,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class UtilitySettings(Section):
-    """Sizes of the real set, and the recipe of every classifier."""
+    """Sizes of the real sets, and the training of every classifier."""
 
     real_fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)]
     repeats: Annotated[int, Field(ge=2)]

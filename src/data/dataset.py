@@ -25,7 +25,7 @@ Row = tuple[str, str]  # patient and SHA-256 of an image's file
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images, their classes, and the patients whom they show."""
+    """Images with their classes and patients."""
 
     images: NDArray[np.uint8]  # (n, size, size); may be a memory map
     is_pneumonia: NDArray[np.bool_]  # (n,)
@@ -105,6 +105,7 @@ def train_checksum() -> str:
 
 
 def _image_set(label: str, split: str, rows: Sequence[Row]) -> ImageSet:
+    """Open the images of a class and split as a memory map, with the table's patients."""
     images = read_array(array_path(label, split))
     if len(rows) != len(images):
         error = ValueError(f"it has {len(rows)} rows of {len(images)} images in {split}/{label}")
@@ -124,10 +125,11 @@ def _rows(label: str, split: str) -> Sequence[Row]:
 
 @lru_cache(maxsize=1)
 def _parse(table: Path, mtime_ns: int, size: int) -> Mapping[tuple[str, str], Sequence[Row]]:
+    """Read the table by class and split; time and size of the file are keys of the cache."""
     rows: dict[tuple[str, str], list[Row]] = {
         (label, split): [] for label in CLASSES for split in SPLITS
     }
     for row in read_rows(table):
-        place = row["label"].upper(), row["split"]
-        rows[place].append((sys.intern(row["patient"]), row["sha256"]))
+        part = row["label"].upper(), row["split"]
+        rows[part].append((sys.intern(row["patient"]), row["sha256"]))
     return rows

@@ -33,7 +33,7 @@ KAGGLE_NAME, MENDELEY_NAME = "kaggle-chest-xray-pneumonia.zip", "mendeley-chest-
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 TIMEOUT = 60.0  # seconds without a byte after which a connection counts as stalled
 RETRIES = 4
-POLL_SECONDS = 1.0  # between two looks at another process's download
+POLL_SECONDS = 1.0  # between checks of another process's download
 MB = 1_000_000
 
 
@@ -163,7 +163,7 @@ def download_kermany() -> Path:
         archive.unlink()
         raise UserError(
             f"what was downloaded as {archive.name} is no zip archive and was removed; "
-            "get the archive with a browser and give its place as data.path"
+            "get the archive with a browser and give its path as data.path"
         )
     return archive
 

@@ -28,7 +28,7 @@ class LoadedImages:
 
     images: list[NDArray[np.uint8]]
     patient_ids: list[str]  # one an image
-    skipped_files: int  # whose suffix is not an image's
+    skipped_files: int  # number of files without an image's suffix
 
 
 def read_images(path: Path, size: int | None = None) -> LoadedImages:

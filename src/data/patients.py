@@ -1,8 +1,8 @@
-"""Which patient an image shows, and random draws of images by whole patients.
+"""Patients of images, and random draws of images by whole patients.
 
-Images of one patient are alike, so patients and not images are what is drawn. A bootstrap would
-repeat images, which a distance of distributions takes for structure; parts without repetition do
-not have that bias.
+Images of one patient are alike, so the sampling unit is the patient. A bootstrap would repeat
+images, which biases a distance between distributions. Draws without repetition do not have that
+bias.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _PERSON = re.compile(r"^person(?P<number>[0-9]+)_(?P<cause>[A-Za-z]+)(?:_[0-9]+)
 
 
 def patient_of(name: str) -> str:
-    """The patient's key for an image file's name (without folders).
+    """Return the patient's key for an image file's name (without folders).
 
-    The number alone does not do: ``person1_bacteria_1`` and ``person1_virus_6`` are different
+    The number alone is not unique: ``person1_bacteria_1`` and ``person1_virus_6`` are different
     people. A name in no known form is a patient of its own.
 
     >>> patient_of("person123_bacteria_456.jpeg"), patient_of("NORMAL2-IM-0587-0001-0002.jpeg")
@@ -43,11 +43,12 @@ def patient_of(name: str) -> str:
 
 
 def names_a_patient(name: str) -> bool:
-    """Whether an image file's name (without folders) has a known form."""
+    """Return whether an image file's name (without folders) states a patient."""
     return bool(_PERSON.match(_stem(name)) or _DASHED.match(_stem(name)))
 
 
 def _stem(name: str) -> str:
+    """Return a file's name without its suffix."""
     return name.rpartition(".")[0] or name
 
 
@@ -56,7 +57,7 @@ Indices = NDArray[np.int64]  # of images in a set, or numbers of patients
 
 @dataclass(frozen=True)
 class Patients:
-    """The patient of each image of a set, as a number."""
+    """Patients of a set of images, as a number for each image."""
 
     ids: Indices  # (n,)
 
@@ -84,21 +85,21 @@ class Patients:
 
     @cached_property
     def _max_images(self) -> int:
-        """Number of images of the patient who has most."""
+        """Number of images of the patient who has the most images."""
         return int(np.bincount(self.ids).max())
 
     @property
     def largest_share(self) -> float:
-        """Share of all images that the patient with most images has, 0 to 1."""
+        """Share of all images that the patient with the most images has, 0 to 1."""
         return self._max_images / len(self)
 
     @property
     def max_pair_size(self) -> int:
-        """Size for which two draws without a common patient surely exist."""
+        """Maximum size for which two draws without a common patient are sure to exist."""
         return (len(self) - self._max_images) // 2
 
     def draw(self, size: int, rng: np.random.Generator) -> Indices:
-        """Draw ``size`` images of random patients: all of each, but maybe of the last one."""
+        """Draw ``size`` images of random patients: all of each, except maybe of the last one."""
         return self._shuffled(rng)[:size]
 
     def half(self, rng: np.random.Generator) -> Indices:
@@ -125,7 +126,7 @@ class Patients:
         return order[:size], order[end : end + size]
 
     def split(self, fraction: float, rng: np.random.Generator) -> tuple[Indices, Indices]:
-        """Hold out random whole patients: the one split by patient of all trainings.
+        """Split the images at random into kept and held-out ones, by whole patients.
 
         Patients are taken in random order until they have ``fraction`` of the images, to the
         nearest whole patient. At least one patient is held out and at least one is kept.
@@ -142,23 +143,23 @@ class Patients:
         return np.setdiff1d(np.arange(len(self)), out), out
 
     def subset(self, fraction: float, rng: np.random.Generator) -> Indices:
-        """Draw the images of random patients who have ``fraction`` of them; at least of one."""
+        """Draw the images of random patients, one or more, who have ``fraction`` of all images."""
         return self._drawn(fraction, rng, self.count)
 
-    def _drawn(self, fraction: float, rng: np.random.Generator, most: int) -> Indices:
-        """Draw at most ``most`` patients who have ``fraction`` of the images; ascending."""
+    def _drawn(self, fraction: float, rng: np.random.Generator, max_patients: int) -> Indices:
+        """Draw the images of at most ``max_patients``, ``fraction`` of all images; ascending."""
         ids, counts = np.unique(self.ids, return_counts=True)
         order = rng.permutation(len(ids))
         reached = np.cumsum(counts[order]) - counts[order] / 2  # with half of the last patient
         number = max(int((reached < fraction * len(self)).sum()), 1)
-        return np.flatnonzero(np.isin(self.ids, ids[order[: min(number, most)]]))
+        return np.flatnonzero(np.isin(self.ids, ids[order[: min(number, max_patients)]]))
 
     def _shuffled(self, rng: np.random.Generator) -> Indices:
-        """Order the images at random, those of a patient together."""
+        """Return the indices in random order, with those of a patient together."""
         rank = rng.permutation(int(self.ids.max()) + 1)[self.ids]
         return np.lexsort((rng.random(len(self)), rank))
 
-    def _end(self, order: Indices, least: int) -> int:
-        """Count the first ``least`` images of an order and the rest of the last one's patient."""
-        after = self.ids[order[least:]] != self.ids[order[least - 1]]
-        return least + (int(after.argmax()) if after.any() else len(after))
+    def _end(self, order: Indices, min_images: int) -> int:
+        """Count the first ``min_images`` of an order and the rest of the last one's patient."""
+        after = self.ids[order[min_images:]] != self.ids[order[min_images - 1]]
+        return min_images + (int(after.argmax()) if after.any() else len(after))

@@ -139,8 +139,8 @@ class _Patient:
 def _plan_patients(settings: PhantomSettings, split: str, label: str) -> Iterator[_Patient]:
     """Distribute the images of one split and class over patients."""
     count = settings.train_per_class if split == "train" else settings.test_per_class
-    place = (SPLITS.index(split), CLASSES.index(label))
-    rng = numpy_stream(Stream.PHANTOM_PATIENTS, settings.seed, *place)
+    indices = (SPLITS.index(split), CLASSES.index(label))
+    rng = numpy_stream(Stream.PHANTOM_PATIENTS, settings.seed, *indices)
     # Numbers continue from train to test, as in the real set. A patient has at least one image, so
     # the test split can start at train_per_class.
     number = done = 0 if split == "train" else settings.train_per_class
@@ -160,8 +160,8 @@ def _draw_patients(patients: list[_Patient]) -> list[tuple[str, str, str, bytes]
 
 def _draw_patient(patient: _Patient) -> list[tuple[str, str, str, bytes]]:
     """Draw all images of one patient."""
-    place = (SPLITS.index(patient.split), CLASSES.index(patient.label))
-    rng = numpy_stream(Stream.PHANTOM_IMAGES, patient.seed, *place, patient.number)
+    indices = (SPLITS.index(patient.split), CLASSES.index(patient.label))
+    rng = numpy_stream(Stream.PHANTOM_IMAGES, patient.seed, *indices, patient.number)
     anatomy = draw_anatomy(rng)
     is_pneumonia = patient.label == "PNEUMONIA"
     lesions = draw_lesions(rng) if is_pneumonia else ()
@@ -298,7 +298,7 @@ def optical_depth(
     body = _body(anatomy, x, y)
     air = _lungs(anatomy, exposure, x, y)
     heart, vessels = _mediastinum(anatomy, x, y)
-    air = np.maximum(air - heart, 0)  # the heart is soft tissue in the lungs' place
+    air = np.maximum(air - heart, 0)  # the heart displaces the lungs with soft tissue
     depth = SOFT_TISSUE * body
     depth -= (SOFT_TISSUE - LUNG) * air
     inside = np.clip(air / 0.3, 0, 1)

@@ -55,6 +55,7 @@ def preprocess_images(
         UserError: if images are bad and ``on_bad_image`` is "refuse" (the first ones are named),
             or if a split and class has no usable image.
     """
+    # Prepare the counts and the table's columns.
     parts = [(split, label) for split in SPLITS for label in CLASSES]
     totals = dict.fromkeys(parts, 0)
     contents = {split: Fingerprints() for split in SPLITS}
@@ -62,6 +63,7 @@ def preprocess_images(
     bad: dict[str, str] = {}
     with table.open(encoding="utf-8", newline="") as stream:
         columns = [*next(csv.reader(stream)), "row"]
+    # Decode the images and write them as they come.
     with ExitStack() as stack:
         out_table = stack.enter_context(atomic_table(out / "table.csv", columns))
         arrays = {
@@ -81,6 +83,7 @@ def preprocess_images(
             contents[row["split"]].add(row["sha256"])
             patients[part].add(row["patient"])
         _refuse_faults(bad, arrays, settings)
+    # Summarise the counts.
     counts = {part: array.rows for part, array in arrays.items()}
     train, test = SPLITS
     return PreprocessResult(

@@ -77,7 +77,7 @@ def collect_images(settings: DataSettings, root: Path, folder: Path) -> Iterator
         folder: an existing empty folder.
 
     Raises:
-        UserError: if the source cannot be reached or used; no other source takes its place.
+        UserError: if the source cannot be reached or used; no other source is tried.
     """
     yield from load(SOURCES[settings.source])(settings, root, folder)
 

@@ -76,6 +76,7 @@ class ArrayWriter:
                 os.fsync(self._stream.fileno())
 
     def _write_header(self) -> None:
+        """Write the header with the present number of rows."""
         header: Mapping[str, Any] = {
             "descr": "|u1",
             "fortran_order": False,
@@ -115,4 +116,5 @@ class Fingerprints:
         return len(np.intersect1d(self._array(), other._array()))
 
     def _array(self) -> NDArray[np.uint64]:
+        """Return the hashes as an array, uint64 (n,)."""
         return np.frombuffer(self._values, dtype=np.uint64) if self._values else np.empty(0, "u8")

@@ -1,7 +1,7 @@
-"""A small CNN that tells the two classes apart; its features can stand in for Inception's.
+"""A small CNN that classifies NORMAL and PNEUMONIA; its features can replace Inception's.
 
-Features trained to tell the classes favour the hypothesis that same-class distances are smaller,
-so the report says which extractor was used.
+Features that were trained to separate the classes favour the hypothesis that same-class distances
+are smaller. So the report names the extractor.
 """
 
 import hashlib
@@ -34,14 +34,14 @@ from ..models.initialization import initialize_for_relu
 from ..models.sampling import to_unit_range
 
 CPU = torch.device("cpu")
-KEPT = 16  # classifiers in the cache, those used last
-# Besides this module, the code that the weights depend on.
-MODULES = (initialization, patients_module, rng_module, sampling)
-NOISE = 20.0  # largest standard deviation of the noise that a training image gets, in grey levels
+MAX_CACHED = 16  # classifiers in the cache; those used last stay
+# Modules that the weights depend on, besides this one.
+CACHED_CODE = (initialization, patients_module, rng_module, sampling)
+MAX_NOISE = 20.0  # maximum standard deviation of the added noise, in grey levels
 
 
 class ClassifierExtractor(nn.Module):
-    """Strided convolutions, average over the map, a feature layer, one logit."""
+    """Network of strided convolutions, global average pooling, a feature layer and one logit."""
 
     name = "classifier"
 
@@ -63,25 +63,25 @@ class ClassifierExtractor(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """What determines the features: the weights."""
+        """Text that differs for different weights, which determine the features."""
         digest = hashlib.sha256()
         for name, value in self.state_dict().items():
             digest.update(name.encode() + value.cpu().numpy().tobytes())
         return f"classifier {digest.hexdigest()}"
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (n, size, size) to float32 (n, dims)."""
+        """Compute features, float32 (n, dims), of uint8 images (n, size, size)."""
         x = to_unit_range(images)
         return self.features(self.convolutions(x).mean(dim=(2, 3)))
 
     def classify(self, images: Tensor) -> Tensor:
-        """uint8 (n, size, size) to (n,) logits, positive for pneumonia."""
+        """Compute logits (n,), positive for pneumonia, of uint8 images (n, size, size)."""
         return self.logit(F.relu(self(images))).squeeze(1)
 
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """An extractor and how well it tells patients apart that it has not seen."""
+    """A trained extractor, and its accuracy on patients that it has not seen."""
 
     extractor: ClassifierExtractor
     held_out_accuracy: float  # balanced: the mean over the two classes
@@ -97,16 +97,18 @@ def train_classifier(
     device: torch.device,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> TrainedClassifier:
-    """Train on real images, both classes weighing the same, and test on held-out patients.
+    """Train the classifier on real images and test it on held-out patients.
+
+    Both classes have the same weight in the loss.
 
     Args:
         train: the train images of each class; memory maps are read by batch.
         settings: network and schedule; ``held_out_fraction`` of the images, by whole patients, are
-            kept for the test.
-        dims: width of the features.
-        seed: of all random numbers.
-        device: what to train on.
-        on_epoch: called after each epoch.
+            for the test.
+        dims: number of features.
+        seed: seed of all random numbers.
+        device: device to train on.
+        on_epoch: function that is called after each epoch.
 
     Raises:
         UserError: if a class has too few patients to hold any out.
@@ -124,23 +126,25 @@ def train_classifier(
             ) from None
         kept.append(inside)
         held.append(outside)
+    # Build the network and the labels.
     network = _new_network(settings, dims, seed).to(device)
-    count = sum(len(places) for places in kept)
+    count = sum(len(indices) for indices in kept)
     y = torch.tensor([0.0] * len(kept[0]) + [1.0] * len(kept[1]), device=device)
 
     def batch_of(chosen: NDArray[np.int64]) -> Tensor:
-        """The kept images at some places, NORMAL ones counted first."""
+        """Read the kept images at some indices; NORMAL images come first in the count."""
         part = np.empty((len(chosen), *images[0].shape[1:]), dtype=np.uint8)
-        sick = chosen >= len(kept[0])
-        part[~sick] = images[0][kept[0][chosen[~sick]]]
-        part[sick] = images[1][kept[1][chosen[sick] - len(kept[0])]]
+        is_pneumonia = chosen >= len(kept[0])
+        part[~is_pneumonia] = images[0][kept[0][chosen[~is_pneumonia]]]
+        part[is_pneumonia] = images[1][kept[1][chosen[is_pneumonia] - len(kept[0])]]
         return torch.from_numpy(part).to(device)
 
     # Each class weighs the same, however many images it has.
     weight = torch.where(y > 0, len(y) / (2 * len(kept[1])), len(y) / (2 * len(kept[0])))
     shuffle = torch_stream(CPU, Stream.CLASSIFIER_SHUFFLE, seed)
-    disturbance = torch_stream(CPU, Stream.CLASSIFIER_AUGMENTATION, seed)
+    augmentation = torch_stream(CPU, Stream.CLASSIFIER_AUGMENTATION, seed)
     adam = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
+    # Train for some epochs.
     losses = []
     network.train()
     for _ in range(settings.epochs):
@@ -148,9 +152,9 @@ def train_classifier(
         for chosen in torch.randperm(count, generator=shuffle).split(settings.batch_size):
             if len(chosen) < 2:  # batch normalisation needs two
                 continue
-            disturbed = _disturbed(batch_of(chosen.numpy()), disturbance)
+            augmented = _augmented(batch_of(chosen.numpy()), augmentation)
             loss = F.binary_cross_entropy_with_logits(
-                network.classify(disturbed), y[chosen], weight[chosen]
+                network.classify(augmented), y[chosen], weight[chosen]
             )
             adam.zero_grad()
             loss.backward()
@@ -158,15 +162,16 @@ def train_classifier(
             total += loss.detach() * len(chosen)
         losses.append(float(total) / count)
         on_epoch()
+    # Test on the held-out patients.
     network.eval()
-    accuracy = [
-        _share_positive(network, part, places, device, settings.batch_size)
-        for part, places in zip(images, held, strict=True)
+    positive = [
+        _positive_rate(network, part, indices, device, settings.batch_size)
+        for part, indices in zip(images, held, strict=True)
     ]
     return TrainedClassifier(
         extractor=network,
-        held_out_accuracy=(1 - accuracy[0] + accuracy[1]) / 2,
-        held_out_images=sum(len(places) for places in held),
+        held_out_accuracy=(1 - positive[0] + positive[1]) / 2,
+        held_out_images=sum(len(indices) for indices in held),
         losses=tuple(losses),
     )
 
@@ -179,18 +184,18 @@ def cached_classifier(
     device: torch.device,
     folder: Path,
 ) -> TrainedClassifier:
-    """Return the trained classifier from a cache folder, trained first if it is not there.
+    """Return the trained classifier from a cache folder; train it first if it is not there.
 
-    The file is named after all that its bytes depend on. Processes that want the same one at once
-    wait for the first.
+    The file's name is a hash of all that its bytes depend on. Processes that need the same
+    classifier at once wait for the first.
 
     Args:
-        train: as for ``train_classifier``, like the rest.
+        train: the train images of each class.
         settings: network and schedule.
-        dims: width of the features.
-        seed: of all random numbers.
-        device: what to train on.
-        folder: of the cache; the ``KEPT`` classifiers used last stay.
+        dims: number of features.
+        seed: seed of all random numbers.
+        device: device to train on.
+        folder: folder of the cache; the ``MAX_CACHED`` classifiers used last stay.
 
     Raises:
         UserError: as ``train_classifier``.
@@ -198,16 +203,16 @@ def cached_classifier(
     file = folder / f"{_cache_key(train, settings, dims, seed, device)}.pt"
     folder.mkdir(parents=True, exist_ok=True)
     with lock(file.with_suffix(".lock")):
-        known = _read_cached(file)
-        if known is None:
+        cached = _read_cached(file)
+        if cached is None:
             with Progress("training the judging classifier", settings.epochs, "epochs") as shown:
                 trained = train_classifier(train, settings, dims, seed, device, shown.advance)
             _write_cached(file, trained)
-            known = _read_cached(file)  # the same bytes, whether found or trained
-            assert known is not None
+            cached = _read_cached(file)  # so that new and cached classifiers have equal bytes
+            assert cached is not None
     network = ClassifierExtractor(settings, dims)
-    network.load_state_dict(known.pop("weights"))
-    return TrainedClassifier(network.to(device).eval(), **known)
+    network.load_state_dict(cached.pop("weights"))
+    return TrainedClassifier(network.to(device).eval(), **cached)
 
 
 def _cache_key(
@@ -225,14 +230,14 @@ def _cache_key(
     kind = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
     machine = (kind, torch.get_num_threads(), torch.__version__)
     code = sha256_of_files(
-        Path(module.__file__ or "") for module in (sys.modules[__name__], *MODULES)
+        Path(module.__file__ or "") for module in (sys.modules[__name__], *CACHED_CODE)
     )
     content = (sets, settings.model_dump_json(), dims, seed, machine, code)
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def _read_cached(file: Path) -> dict[str, Any] | None:
-    """Read what ``_write_cached`` wrote; None if it is missing or damaged."""
+    """Read a file of ``_write_cached``; return None if it is missing or damaged."""
     try:
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -241,12 +246,13 @@ def _read_cached(file: Path) -> dict[str, Any] | None:
         reason = " ".join(str(error).split())[:200]
         logger.warning(f"{file} cannot be read ({reason}); the classifier is trained again")
         return None
-    with suppress(OSError):  # another user's
+    with suppress(OSError):  # the file may be another user's
         file.touch()  # the time of its last use
     return content
 
 
 def _write_cached(file: Path, trained: TrainedClassifier) -> None:
+    """Write a classifier to the cache, and remove those used longest ago."""
     buffer = io.BytesIO()
     weights = {name: value.cpu() for name, value in trained.extractor.state_dict().items()}
     rest = {
@@ -257,16 +263,23 @@ def _write_cached(file: Path, trained: TrainedClassifier) -> None:
     torch.save({"weights": weights, **rest}, buffer)
     write_file(file, buffer.getvalue())
     used = sorted(file.parent.glob("*.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in used[KEPT:]:
+    for old in used[MAX_CACHED:]:
         old.unlink(missing_ok=True)
         old.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _disturbed(images: Tensor, random: torch.Generator) -> Tensor:
-    """Images, uint8 (n, size, size), mirrored, noisier, brighter or flatter at random.
+def _augmented(images: Tensor, random: torch.Generator) -> Tensor:
+    """Mirror images at random, and change their contrast, brightness and noise.
 
-    None of this changes the class. It enlarges a small set, and it keeps the features from
-    resting on grain and exposure, in which generated images differ from real ones of any class.
+    The class stays. The augmentation enlarges a small set. It also makes the features ignore grain
+    and exposure, in which generated images differ from real ones of any class.
+
+    Args:
+        images: uint8 (n, size, size).
+        random: generator of all draws, on the CPU.
+
+    Returns:
+        uint8 (n, size, size).
     """
     count = len(images)
 
@@ -275,29 +288,29 @@ def _disturbed(images: Tensor, random: torch.Generator) -> Tensor:
 
     mirrored = draw(1, 1) < 0.5
     contrast, brightness = 0.8 + 0.4 * draw(1, 1), 40 * draw(1, 1) - 20
-    noise = torch.randn(images.shape, generator=random) * NOISE * draw(1, 1)
+    noise = torch.randn(images.shape, generator=random) * MAX_NOISE * draw(1, 1)
     x = torch.where(mirrored.to(images.device), images.flip(2), images).float()
     x = (x - 128) * contrast.to(x.device) + 128 + (brightness + noise).to(x.device)
     return x.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _new_network(settings: ClassifierSettings, dims: int, seed: int) -> ClassifierExtractor:
-    """An untrained network."""
+    """Make an untrained network with random weights."""
     random = torch_stream(CPU, Stream.CLASSIFIER_WEIGHTS, seed)
     return initialize_for_relu(ClassifierExtractor(settings, dims), random)
 
 
 @torch.no_grad()
-def _share_positive(
+def _positive_rate(
     network: ClassifierExtractor,
     images: NDArray[np.uint8],
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
     device: torch.device,
     batch: int,
 ) -> float:
-    """Share of the images at some places that are called pneumonia."""
+    """Compute the share of the images at ``indices`` that are classified as pneumonia, 0 to 1."""
     positive = 0
-    for start in range(0, len(places), batch):
-        part = torch.from_numpy(images[places[start : start + batch]])
+    for start in range(0, len(indices), batch):
+        part = torch.from_numpy(images[indices[start : start + batch]])
         positive += int((network.classify(part.to(device)) > 0).sum())
-    return positive / len(places)
+    return positive / len(indices)

@@ -1,4 +1,4 @@
-"""Two sets of images compared in every way, wherever a user has them.
+"""Comparison of two sets of images in a user's files.
 
 A set is a folder, a zip archive, a ``.npy`` array, or an ``.npz`` file of statistics as pytorch-fid
 and ``save_statistics`` write them.
@@ -26,17 +26,17 @@ from .frechet import FeatureSet, Moments, frechet_distance
 from .scores import FeatureSample, Score, score_sets
 from .statistics_file import load_statistics, save_statistics
 
-FEW_IMAGES = 50  # of a set, below which a warning says how little its scores tell
-MAX_SIZE_RATIO = 1.1  # of two sets' heights, beyond which a warning tells of their sharpness
+MIN_IMAGES = 50  # of a set, for scores without a warning
+MAX_SIZE_RATIO = 1.1  # of the two sets' heights, for scores without a warning
 
 
 @dataclass(frozen=True)
-class Features:
-    """What describes the images: the network, and how images are brought to it."""
+class FeatureSettings:
+    """The network that computes features, and how images are resized and scaled for it."""
 
     kind: Literal["inception", "pixels", "module"] = "inception"
-    dims: int = 2048  # width
-    weights: Path | None = None  # of inception, else downloaded; or the module's file
+    dims: int = 2048  # number of features
+    weights: Path | None = None  # file of the network; None downloads those of inception
     resize: str = "pytorch-fid"  # one of ``RESIZES``
     input_scaling: str = "standard"  # one of ``INPUT_SCALINGS``
     image_size: int | None = None  # pixels a side that images are resized to first
@@ -44,30 +44,30 @@ class Features:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def describe(self) -> str:
-        """Return the features in words, which are equal for equal features alone."""
+        """Describe the features in words, which are equal only for equal features."""
         words = f"{self.dims} features of {self.kind}"
         if self.kind == "inception":
             words += f", resized as {self.resize} does"
             words += ", scaled twice" if self.input_scaling == "twice" else ""
         if self.weights is not None and self.weights.is_file():
             checksum = sha256_of_file(self.weights)
-            if checksum != INCEPTION_SHA256:  # what is meant where nothing is said
+            if checksum != INCEPTION_SHA256:  # the default, which goes without saying
                 words += f", weights {checksum[:12]}"
         return words
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How scores and their intervals are computed."""
+    """Settings of the scores and their intervals."""
 
     nearest_k: int = 5  # neighbours of precision, recall, density and coverage
-    resamples: int = 64  # halves that an interval rests on
-    seed: int = 0  # of the halves
+    resamples: int = 64  # halves that are scored for an interval
+    seed: int = 0  # of the random halves
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the comparison: features of images, or only their statistics."""
+    """One set of the comparison: the features of its images, or only their statistics."""
 
     path: Path
     images: FeatureSample | None
@@ -76,7 +76,7 @@ class Side:
     height: float | None = None  # pixels, the median; None for statistics
 
     def gaussian(self) -> FeatureSet | Moments:
-        """Return what the Fréchet distance takes."""
+        """Return the mean and covariance of the features, for the Fréchet distance."""
         if self.moments is not None:
             return self.moments
         assert self.images is not None
@@ -95,7 +95,7 @@ class Side:
 
 @dataclass
 class Report:
-    """The scores of a comparison and what to be warned of, ready to be printed."""
+    """The scores of a comparison and its warnings, in printable forms."""
 
     features: str
     n: dict[str, int | None]
@@ -103,7 +103,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> str:
-        """Return the scores under their names, with n, features and warnings."""
+        """Return JSON of the scores by name, with n, features and warnings."""
         rest = {"n": self.n, "features": self.features, "warnings": self.warnings}
         return json.dumps({**self.scores, **rest}, indent=2, allow_nan=False)
 
@@ -128,8 +128,8 @@ class Report:
             )
         if "frechet" in self.scores:
             infinite = self.scores["frechet"]["infinite"]
-            told = "too few images, or none, to tell" if infinite is None else f"{infinite:.4g}"
-            lines.append(f"Fréchet distance at infinitely many images: {told}")
+            limit = "too few images, or none, to tell" if infinite is None else f"{infinite:.4g}"
+            lines.append(f"Fréchet distance at infinitely many images: {limit}")
         lines += [
             "floor: real images against other real ones, at n images a side; score: generated ones "
             "at that size"
@@ -140,29 +140,31 @@ class Report:
 def compare_files(
     real: Path,
     generated: Path,
-    features: Features,
+    features: FeatureSettings,
     sampling: Sampling,
     save_real: Path | None = None,
     save_generated: Path | None = None,
 ) -> Report:
-    """Compare the two sets.
+    """Compare two sets of images by every score that they allow.
 
     Args:
         real: images, or their statistics.
         generated: images, or their statistics.
-        features: of the images.
-        sampling: of the scores.
-        save_real: an ``.npz`` file to write the statistics to; None writes none.
-        save_generated: the same for the generated images.
+        features: the network that computes features.
+        sampling: settings of the scores and their intervals.
+        save_real: ``.npz`` file to write the real set's statistics to; None writes none.
+        save_generated: ``.npz`` file to write the generated set's statistics to; None writes none.
 
     Raises:
-        UserError: it names what cannot be used.
+        UserError: if a file cannot be used; the message names it.
     """
+    # Read both sets and compute their features.
     reader = _SideReader(features)
     sides = reader.read(real), reader.read(generated)
     for side, target in zip(sides, (save_real, save_generated), strict=True):
         if target is not None:
             side.save(target, reader.made_by)
+    # Compute the scores and collect the warnings.
     report = Report(reader.made_by, {"real": sides[0].count, "generated": sides[1].count})
     report.warnings += reader.warnings
     heights = [side.height for side in sides if side.height is not None]
@@ -180,9 +182,9 @@ def compare_files(
 
 
 class _SideReader:
-    """Reads both sides; the network is loaded with the first images."""
+    """Reader of both sets, which loads the network with the first images."""
 
-    def __init__(self, features: Features) -> None:
+    def __init__(self, features: FeatureSettings) -> None:
         self.made_by = features.describe()
         self.warnings: list[str] = []  # of files that were left out
         self._features = features
@@ -227,8 +229,9 @@ class _SideReader:
         features = np.empty((len(loaded.images), self._extractor.dims), dtype=np.float32)
         for rows, same in group_by_shape(loaded.images):
             batch = chosen.batch_size
-            if chosen.kind != "module":  # which may take whole batches alone
-                batch = min(batch, 1 << (len(same) - 1).bit_length())  # a few need no more
+            # A module may accept whole batches only; other networks take a few images alone.
+            if chosen.kind != "module":
+                batch = min(batch, 1 << (len(same) - 1).bit_length())
             features[rows] = cache.features(self._extractor, same, batch, self._device)
         return features
 
@@ -236,7 +239,7 @@ class _SideReader:
 def group_by_shape(
     images: Sequence[NDArray[np.uint8]],
 ) -> list[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-    """Stack images of equal size; each stack with the indices of its images."""
+    """Stack images of equal size; return each stack with the indices of its images."""
     indices: dict[tuple[int, ...], list[int]] = {}
     for index, image in enumerate(images):
         indices.setdefault(image.shape, []).append(index)
@@ -250,15 +253,15 @@ def _warn_of_few_images(report: Report, sides: tuple[Side, Side], width: int) ->
         UserError: if statistics are of another number of features.
     """
     for side in sides:
-        if side.count is not None and side.count < FEW_IMAGES:
+        if side.count is not None and side.count < MIN_IMAGES:
             report.warnings.append(
                 f"{side.path}: with {side.count} images a score says more about the sample than "
                 "about its source; look at the interval and the floor"
             )
     for side in sides:
-        found = side.gaussian().mean.size
-        if found != width:
-            raise UserError(f"{side.path}: its statistics are of {found} features, not {width}")
+        dims = side.gaussian().mean.size
+        if dims != width:
+            raise UserError(f"{side.path}: its statistics are of {dims} features, not {width}")
         if side.count is not None and side.count <= width:
             report.warnings.append(
                 f"{side.path}: {side.count} images are no more than {width} features, so the "
@@ -267,10 +270,10 @@ def _warn_of_few_images(report: Report, sides: tuple[Side, Side], width: int) ->
 
 
 def _add_distance_alone(report: Report, real: Side, generated: Side) -> None:
-    """Add the one score that statistics allow."""
+    """Add the Fréchet distance, the only score that statistics allow."""
     report.warnings.append("statistics have no images: no interval, no floor, no other score")
     value = frechet_distance(real.gaussian(), generated.gaussian())
-    numbers = Score("frechet", value, 0, 0, None, None).numbers()
+    numbers = Score("frechet", value, 0, 0, None, None).as_dict()
     counts = {"n_real": real.count, "n_fake": generated.count}
     report.scores["frechet"] = numbers | counts | {"infinite": None}
 
@@ -282,7 +285,7 @@ def _add_scores(
     no_interval, no_floor = [], []
     scores = score_sets(real, generated, sampling.nearest_k, sampling.resamples, sampling.seed)
     for score in scores:
-        report.scores[score.metric] = score.numbers()
+        report.scores[score.metric] = score.as_dict()
         if score.metric == "frechet":
             report.scores[score.metric]["infinite"] = score.infinite
         if score.interval is None:

@@ -1,4 +1,4 @@
-"""The feature extractors by name, and the small ones: pixels, and a network of the user's."""
+"""Feature extractors by name, and two small ones: pixels, and a network of the user's."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -23,17 +23,17 @@ from .inception import load_inception
 
 
 def weights_path(settings: FidSettings, root: Path) -> Path | None:
-    """Where the extractor's file lies; None if the parameters name none.
+    """Return the path of the extractor's file; None if the parameters name none.
 
     Args:
-        settings: name it.
-        root: what a relative path is relative to.
+        settings: the fid section.
+        root: folder that a relative path starts from.
     """
     return root / expand_user(settings.weights) if settings.weights else None
 
 
 def weights_checksum(settings: FidSettings, path: Path) -> str:
-    """The SHA-256 of the extractor's file.
+    """Return the SHA-256 of the extractor's file.
 
     Raises:
         UserError: if it is missing, or not the one that the parameters name.
@@ -47,7 +47,7 @@ def weights_checksum(settings: FidSettings, path: Path) -> str:
 
 
 def weights_name(settings: FidSettings, root: Path) -> str:
-    """What names the content of the extractor's file; empty if the parameters name none.
+    """Return the SHA-256 of the extractor's file; an empty text if the parameters name none.
 
     Raises:
         UserError: as ``weights_checksum``.
@@ -56,12 +56,12 @@ def weights_name(settings: FidSettings, root: Path) -> str:
     return "" if path is None else weights_checksum(settings, path)
 
 
-Known = dict[str, Any]  # what a report should say of an extractor, by name
+ExtractorInfo = dict[str, Any]  # facts of an extractor for the report, by name
 
 
 @dataclass(frozen=True)
 class ExtractorRequest:
-    """What the code of an extractor in ``registry.EXTRACTORS`` is asked for."""
+    """Arguments of the code of each extractor in ``registry.EXTRACTORS``."""
 
     dims: int
     device: torch.device
@@ -79,14 +79,14 @@ def choose_extractor(
     root: Path,
     train: Callable[[], Mapping[str, ImageSet]],
     device: torch.device,
-) -> tuple[FeatureExtractor, Known]:
-    """Return the extractor that the parameters name, and what a report should say of it.
+) -> tuple[FeatureExtractor, ExtractorInfo]:
+    """Return the extractor that the parameters name, and its facts for the report.
 
     Args:
         settings: the fid section.
         root: folder that a relative path of weights starts from.
-        train: gives the train images of each class, which the classifier learns from.
-        device: what to run on.
+        train: function that returns the train images of each class, for the classifier.
+        device: device to run on.
 
     Raises:
         UserError: if its weights are missing, or not those that the parameters name.
@@ -94,7 +94,7 @@ def choose_extractor(
     path = weights_path(settings, root)
     if path is None and settings.extractor == "inception":
         path = download_inception()
-    known = {} if path is None else {"weights_sha256": weights_checksum(settings, path)}
+    checksum = {} if path is None else {"weights_sha256": weights_checksum(settings, path)}
     request = ExtractorRequest(
         settings.dims,
         device,
@@ -105,22 +105,22 @@ def choose_extractor(
         settings.seed,
         train,
     )
-    extractor, more = open_extractor(settings.extractor, request)
-    return extractor, more | known
+    extractor, info = open_extractor(settings.extractor, request)
+    return extractor, info | checksum
 
 
-def open_extractor(name: str, request: ExtractorRequest) -> tuple[FeatureExtractor, Known]:
-    """Open the extractor of a name of ``registry.EXTRACTORS``.
+def open_extractor(name: str, request: ExtractorRequest) -> tuple[FeatureExtractor, ExtractorInfo]:
+    """Open an extractor by its name in ``registry.EXTRACTORS``.
 
     Raises:
-        UserError: if a file is missing or does not give such features.
+        UserError: if a file is missing or gives other features.
     """
-    opened: tuple[FeatureExtractor, Known] = load(EXTRACTORS[name])(request)
+    opened: tuple[FeatureExtractor, ExtractorInfo] = load(EXTRACTORS[name])(request)
     return opened
 
 
-def open_classifier(request: ExtractorRequest) -> tuple[FeatureExtractor, Known]:
-    """Train the classifier, or take it from the cache."""
+def open_classifier(request: ExtractorRequest) -> tuple[FeatureExtractor, ExtractorInfo]:
+    """Train the classifier, or read it from the cache."""
     assert request.classifier is not None
     assert request.train is not None
     trained = cached_classifier(
@@ -141,19 +141,19 @@ def open_classifier(request: ExtractorRequest) -> tuple[FeatureExtractor, Known]
     }
 
 
-def open_inception(request: ExtractorRequest) -> tuple[FeatureExtractor, Known]:
+def open_inception(request: ExtractorRequest) -> tuple[FeatureExtractor, ExtractorInfo]:
     """Load the FID network."""
     path = request.weights or download_inception()
     network = load_inception(path, request.dims, request.device, request.resize, request.scaling)
     return network, {"resize": request.resize, "input_scaling": request.scaling}
 
 
-def open_pixels(request: ExtractorRequest) -> tuple[FeatureExtractor, Known]:
+def open_pixels(request: ExtractorRequest) -> tuple[FeatureExtractor, ExtractorInfo]:
     """Make the extractor of grey values."""
     return PixelExtractor(request.dims), {}
 
 
-def open_module(request: ExtractorRequest) -> tuple[FeatureExtractor, Known]:
+def open_module(request: ExtractorRequest) -> tuple[FeatureExtractor, ExtractorInfo]:
     """Load a network of the user's."""
     if request.weights is None:
         raise UserError("the module extractor needs the file of a module as its weights")
@@ -161,9 +161,9 @@ def open_module(request: ExtractorRequest) -> tuple[FeatureExtractor, Known]:
 
 
 class PixelExtractor:
-    """The grey values themselves, of images reduced to ``dims`` pixels: the weak baseline.
+    """Extractor of grey values in [0, 1] of images reduced to ``dims`` pixels, a weak baseline.
 
-    Averages of areas, in [0, 1].
+    Each value is the mean of an area.
     """
 
     name = "pixels"
@@ -176,16 +176,16 @@ class PixelExtractor:
             raise UserError(f"dims: {dims} is no square number, as pixels need")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (n, h, w) to float32 (n, dims)."""
+        """Compute features, float32 (n, dims), of uint8 images (n, h, w)."""
         x = images.unsqueeze(1).float().div_(255)
         return F.adaptive_avg_pool2d(x, self._side).flatten(1)
 
 
 class ModuleExtractor:
-    """A network of the user's from a file, such as one trained on medical images.
+    """A network from a user's file, such as one trained on medical images.
 
-    It takes uint8 images (n, 3, h, w), grey repeated, does its own resizing and scaling, and gives
-    floating-point features (n, dims).
+    It takes uint8 images (n, 3, h, w), the grey channel repeated, resizes and scales them itself,
+    and returns floating-point features (n, dims).
     """
 
     name = "module"
@@ -196,21 +196,21 @@ class ModuleExtractor:
         self.fingerprint = f"module {dims} {sha256_of_file(path)}"
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (n, h, w) to float32 (n, dims)."""
+        """Compute features, float32 (n, dims), of uint8 images (n, h, w)."""
         try:
-            found = self._module(images.unsqueeze(1).expand(-1, 3, -1, -1).contiguous())
+            features = self._module(images.unsqueeze(1).expand(-1, 3, -1, -1).contiguous())
         except Exception as error:  # whatever a foreign network raises
             reason = " ".join(str(error).split())[-300:]
             raise UserError(f"the module failed on uint8 images: {reason}") from error
-        if not isinstance(found, Tensor):
+        if not isinstance(features, Tensor):
             raise UserError("the module must give one tensor of features")
-        return found
+        return features
 
 
 def _load_module(path: Path, device: torch.device) -> "torch.nn.Module":
-    """A TorchScript file, or a program that torch.export saved (``.pt2``).
+    """Load a TorchScript file, or a program that torch.export saved (``.pt2``).
 
-    Such a file is a program, and running it is trusting it.
+    The file is a program, so its author must be trusted.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")

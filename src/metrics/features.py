@@ -1,4 +1,4 @@
-"""What every feature extractor offers, and how a set of images goes through one."""
+"""Interface of feature extractors, and features of whole sets of images."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -17,31 +17,31 @@ from ..common.errors import UserError
 from ..common.files import atomic_write, remove_stale, sha256_of_files
 from ..common.logging import logger
 
-LARGEST_CACHE = 2 << 30  # bytes; what was used longest ago goes first
-# Of this folder, what computes features.
-CODE = ("classifier.py", "extractors.py", "features.py", "inception.py", "resizing.py")
+MAX_CACHE_BYTES = 2 << 30  # of all files; those used longest ago are removed first
+# Files of this folder that compute features.
+EXTRACTOR_CODE = ("classifier.py", "extractors.py", "features.py", "inception.py", "resizing.py")
 
 
 class FeatureExtractor(Protocol):
-    """From uint8 images to features."""
+    """Function from uint8 images to features."""
 
     @property
     def name(self) -> str:
-        """As params.yaml names it."""
+        """Name of the extractor in params.yaml."""
         ...
 
     @property
     def dims(self) -> int:
-        """Width of the features."""
+        """Number of features."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """A text that differs whenever the same code may give other features of an image."""
+        """Text that differs whenever the same code may compute other features of an image."""
         ...
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (n, h, w) on the extractor's device to float32 (n, dims)."""
+        """Compute float32 (n, dims) of uint8 images (n, h, w) on the extractor's device."""
         ...
 
 
@@ -54,7 +54,7 @@ def extract_features(
     rows: NDArray[np.int64] | None = None,
     on_batch: Callable[[int], None] = lambda images: None,
 ) -> NDArray[np.float32]:
-    """Features of uint8 images (n, h, w), as float32 of shape (n, dims).
+    """Compute features, float32 (n, dims), of uint8 images (n, h, w).
 
     Float32 networks give slightly different features for different batch sizes, so every batch
     has ``batch`` images, the last one padded with black.
@@ -63,9 +63,9 @@ def extract_features(
         extractor: the network.
         images: an array, or a memory map, which is read batch by batch.
         batch: images that go through the network at once.
-        device: the extractor's.
-        rows: places of the images that are wanted; all of them if None.
-        on_batch: told the images of each batch that is done.
+        device: the extractor's device.
+        rows: indices of the images to compute features of; all images if None.
+        on_batch: function that is called after each batch with its number of images.
 
     Raises:
         UserError: if the extractor does not give ``dims`` finite numbers for each image.
@@ -76,13 +76,13 @@ def extract_features(
         part = torch.from_numpy(images[wanted[start : start + batch]])
         padded = F.pad(part, (0, 0, 0, 0, 0, batch - len(part)))
         with _whole_float32():
-            found = extractor(padded.to(device))
-        if found.shape != (batch, extractor.dims):
+            computed = extractor(padded.to(device))
+        if computed.shape != (batch, extractor.dims):
             raise UserError(
-                f"dims: the {extractor.name} extractor gives {tuple(found.shape)} for {batch} "
+                f"dims: the {extractor.name} extractor gives {tuple(computed.shape)} for {batch} "
                 f"images, not {extractor.dims} numbers for each"
             )
-        features[start : start + len(part)] = found[: len(part)].float().cpu().numpy()
+        features[start : start + len(part)] = computed[: len(part)].float().cpu().numpy()
         on_batch(len(part))
     if not np.isfinite(features).all():
         raise UserError(f"the {extractor.name} extractor gives features that are not finite")
@@ -91,7 +91,7 @@ def extract_features(
 
 @contextmanager
 def _whole_float32() -> Iterator[None]:
-    """Let a GPU's convolutions keep all digits, which torch else shortens to TF32."""
+    """Compute a GPU's convolutions in float32; torch's default is the less precise TF32."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -101,31 +101,33 @@ def _whole_float32() -> Iterator[None]:
 
 
 class FeaturesOnce:
-    """Features of images of which some come again: each different image is computed once."""
+    """Features of images, computed once for each different image."""
 
     def __init__(self, extract: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> None:
         self._extract = extract
         self._known: dict[bytes, NDArray[np.float32]] = {}
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (n, h, w), one or more, to float32 (n, dims)."""
+        """Return features, float32 (n, dims), of one or more uint8 images (n, h, w)."""
         names = [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
-        new = {name: place for place, name in enumerate(names) if name not in self._known}
+        new = {name: index for index, name in enumerate(names) if name not in self._known}
         if new:
-            places = np.array(list(new.values()))
-            self._known |= dict(zip(new, self._extract(images[places]), strict=True))
+            indices = np.array(list(new.values()))
+            self._known |= dict(zip(new, self._extract(images[indices]), strict=True))
         return np.stack([self._known[name] for name in names])
 
 
 class FeatureCache:
-    """Features by the content of their images and what made them, in a folder.
+    """Folder of features, by the content of their images and the extractor.
 
-    A set that was judged once needs no second pass through a large network.
+    A set that was scored before needs no second pass through a large network.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._unpruned = LARGEST_CACHE  # bytes since it was looked after; others may have added
+        self._unpruned = (
+            MAX_CACHE_BYTES  # bytes written since the last pruning; others may write too
+        )
 
     def features(
         self,
@@ -136,30 +138,30 @@ class FeatureCache:
         rows: NDArray[np.int64] | None = None,
         on_batch: Callable[[int], None] = lambda images: None,
     ) -> NDArray[np.float32]:
-        """As ``extract_features``, or what that gave before."""
+        """Return the features of ``extract_features`` from the cache; compute them if missing."""
         file = self._folder / f"{_key(extractor, images, batch, device, rows)}.npy"
         try:
-            found: NDArray[np.float32] = np.load(file, allow_pickle=False)
+            features: NDArray[np.float32] = np.load(file, allow_pickle=False)
         except FileNotFoundError:
             pass
         except (OSError, ValueError, EOFError) as error:
             logger.warning(f"{file} cannot be read ({error}); its features are computed again")
         else:
-            with suppress(OSError):  # another user's, who alone may say that it is used
-                file.touch()
-            on_batch(len(found))
-            return found
-        found = extract_features(extractor, images, batch, device, rows, on_batch)
+            with suppress(OSError):  # the file may be another user's
+                file.touch()  # its last use
+            on_batch(len(features))
+            return features
+        features = extract_features(extractor, images, batch, device, rows, on_batch)
         try:
             with atomic_write(file) as fresh, fresh.open("wb") as stream:
-                np.save(stream, found)
-            self._unpruned += found.nbytes
-            if self._unpruned > LARGEST_CACHE // 16:
+                np.save(stream, features)
+            self._unpruned += features.nbytes
+            if self._unpruned > MAX_CACHE_BYTES // 16:
                 self._prune()
                 self._unpruned = 0
         except OSError as error:
             logger.warning(f"{self._folder}: features are not kept there: {error.strerror}")
-        return found
+        return features
 
     def _prune(self) -> None:
         """Remove the files used longest ago until the rest is small enough."""
@@ -172,7 +174,7 @@ class FeatureCache:
         total = 0
         for status, path in files:
             total += status.st_size
-            if total > LARGEST_CACHE:
+            if total > MAX_CACHE_BYTES:
                 path.unlink(missing_ok=True)
 
 
@@ -183,16 +185,16 @@ def _key(
     device: torch.device,
     rows: NDArray[np.int64] | None,
 ) -> str:
-    """What names the features of images: all that may change a digit of them."""
+    """Hash all that may change a digit of the images' features."""
     made_by = (_code(), extractor.fingerprint, batch, device.type, torch.get_num_threads())
     digest = hashlib.sha256(repr((made_by, torch.__version__, images.shape[1:])).encode())
-    places = np.arange(len(images)) if rows is None else rows
-    for start in range(0, len(places), batch):
-        digest.update(np.ascontiguousarray(images[places[start : start + batch]]).data)
+    indices = np.arange(len(images)) if rows is None else rows
+    for start in range(0, len(indices), batch):
+        digest.update(np.ascontiguousarray(images[indices[start : start + batch]]).data)
     return digest.hexdigest()
 
 
 @cache
 def _code() -> str:
     """Return the SHA-256 of the code that computes features."""
-    return sha256_of_files(Path(__file__).parent / name for name in CODE)
+    return sha256_of_files(Path(__file__).parent / name for name in EXTRACTOR_CODE)

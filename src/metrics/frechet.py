@@ -24,15 +24,14 @@ from ..data.patients import Patients
 
 Features = NDArray[np.float32] | NDArray[np.float64]
 Matrix = NDArray[np.float64]
-SMALL = 512  # samples; threads that share so small a product wait longer than they compute
-EXTRAPOLATED = 8  # subset sizes that the extrapolation rests on
-SMALLEST_SHARE = 0.25  # the smallest of them, as a share of the whole
-REPEATS = 6  # subsets of each size
-CURVED = 0.02  # share of the distance that the two halves of the fit may differ by
-UNSURE = 0.1  # share of it above which the fit's own standard error leaves no answer
+SINGLE_THREAD_SAMPLES = 512  # up to so many, several threads would be slower than one
+SUBSET_SIZES = 8  # number of subset sizes of the extrapolation
+MIN_SUBSET_SHARE = 0.25  # size of the smallest subset, as a share of the set
+SUBSETS_PER_SIZE = 6
+MAX_CURVATURE = 0.02  # difference of the fits to small and large subsets, share of the distance
+MAX_RELATIVE_ERROR = 0.1  # standard error of the extrapolation, share of the distance
 
-
-_LIBRARIES = ThreadpoolController()  # those of linear algebra that NumPy and SciPy have loaded
+_LIBRARIES = ThreadpoolController()  # of the linear algebra in NumPy and SciPy
 
 
 class Gaussian(Protocol):
@@ -40,27 +39,27 @@ class Gaussian(Protocol):
 
     @property
     def mean(self) -> Matrix:
-        """(d,)."""
+        """Mean feature, (d,)."""
         ...
 
     @property
     def root(self) -> Matrix:
-        """Any R whose ``R^T R`` is the covariance, (rows, d)."""
+        """Matrix R for which ``R^T R`` is the covariance, (rows, d)."""
         ...
 
     @property
     def small_root(self) -> Matrix:
-        """Such an R of at most d rows."""
+        """Root of at most d rows, (rows, d)."""
         ...
 
     @property
     def covariance(self) -> Matrix:
-        """(d, d)."""
+        """Covariance of the features, (d, d)."""
         ...
 
     @property
     def trace(self) -> float:
-        """Of the covariance."""
+        """Trace of the covariance."""
         ...
 
 
@@ -83,12 +82,12 @@ class FeatureSet:
 
     @cached_property
     def root(self) -> Matrix:
-        """The centred features over sqrt(n - 1), (n, d)."""
+        """Centred features over sqrt(n - 1), (n, d)."""
         return (self.features.astype(np.float64) - self.mean) / np.sqrt(len(self.features) - 1)
 
     @cached_property
     def small_root(self) -> Matrix:
-        """The root, or its triangle where it has more rows than columns, (min(n, d), d)."""
+        """Root, or its triangle if it has more rows than columns, (min(n, d), d)."""
         count, width = self.features.shape
         if count <= width:
             return self.root
@@ -97,7 +96,7 @@ class FeatureSet:
 
     @cached_property
     def covariance(self) -> Matrix:
-        """The unbiased covariance, (d, d)."""
+        """Unbiased covariance, (d, d)."""
         return self.root.T @ self.root
 
     @cached_property
@@ -108,7 +107,7 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class Moments:
-    """A mean (d,) and a covariance (d, d), as saved statistics have them."""
+    """A mean (d,) and a covariance (d, d), as in files of statistics."""
 
     mean: Matrix
     covariance: Matrix
@@ -126,13 +125,13 @@ class Moments:
 
     @cached_property
     def root(self) -> Matrix:
-        """A square root by eigenvalues, of which negative ones are rounding errors, (d, d)."""
+        """Square root by eigenvalues, (d, d); negative ones are rounding errors and become 0."""
         values, vectors = scipy.linalg.eigh(self.covariance)
         return np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
 
     @property
     def small_root(self) -> Matrix:
-        """The root."""
+        """Root of d rows, (d, d)."""
         return self.root
 
     @property
@@ -142,7 +141,9 @@ class Moments:
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """The Fréchet distance of two Gaussians of equal width, >= 0; of sets, those fitted to them.
+    """Compute the Fréchet distance of two Gaussians with equally many features, >= 0.
+
+    A set of features stands for the Gaussian of its mean and covariance.
 
     Raises:
         ValueError: if the widths differ.
@@ -150,14 +151,14 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     width = first.mean.size
     if width != second.mean.size:
         raise ValueError("the sets have features of different widths")
-    fewest = min(_rows(first), _rows(second))
-    with _LIBRARIES.limit(limits=1 if fewest <= SMALL else None, user_api="blas"):
+    rows = min(_rows(first), _rows(second))
+    with _LIBRARIES.limit(limits=1 if rows <= SINGLE_THREAD_SAMPLES else None, user_api="blas"):
         gap = float(np.square(first.mean - second.mean).sum())
         return max(gap + first.trace + second.trace - 2 * _trace_of_root(first, second), 0.0)
 
 
 def _trace_of_root(first: Gaussian, second: Gaussian) -> float:
-    """``tr((S1 S2)^(1/2))``, by the cheaper of the two exact forms."""
+    """Compute ``tr((S1 S2)^(1/2))`` by the cheaper of the two exact forms."""
     if min(_rows(first), _rows(second)) < first.mean.size:
         cross = first.root @ second.root.T
         return float(scipy.linalg.svdvals(cross, check_finite=False).sum())
@@ -168,57 +169,64 @@ def _trace_of_root(first: Gaussian, second: Gaussian) -> float:
 
 
 def _rows(gaussian: Gaussian) -> int:
-    """Rows of its root."""
+    """Return the number of rows of the Gaussian's root."""
     return len(gaussian.features) if isinstance(gaussian, FeatureSet) else gaussian.mean.size
 
 
 def extrapolated_distance(
     first: Features,
     second: Features,
-    whose: tuple[Patients, Patients],
+    patients: tuple[Patients, Patients],
     rng: np.random.Generator,
 ) -> float | None:
-    """The distance at infinitely many samples, where that can be told; else None.
+    """Extrapolate the Fréchet distance to infinitely many samples.
 
-    Chong and Forsyth, 2020: the bias of the distance falls as 1/n, so a line through the distances
-    of subsets against 1/n meets the distance of the whole distributions at 0. With few samples for
-    the number of features the bias is no such line: lines through the smaller and through the
-    larger half of the subsets then meet 0 at different places, and there is no answer. Where images
-    of one patient are alike, only with the number of patients does the bias fall so, and subsets
-    are of whole patients.
+    Chong and Forsyth, 2020: the bias of the distance falls as 1/n. So a line through the distances
+    of subsets against 1/n has the distance of the distributions as its intercept. With too few
+    samples for the number of features, the bias is not linear in 1/n. The lines through the small
+    and through the large subsets then have different intercepts, and the result is None. Images of
+    one patient are alike, so the bias falls with the number of patients, and subsets are of whole
+    patients.
 
     Args:
         first: a set of features, (n, d).
-        second: another one, (m, d); the subsets of both shrink by the same shares.
-        whose: the patients of both sets' images.
-        rng: draws the subsets, without repetition.
+        second: another one, (m, d); subsets of both sets have the same shares.
+        patients: the patients of both sets' images.
+        rng: generator that draws the subsets, without repetition.
+
+    Returns:
+        the distance, >= 0; None if the sets are too small for an extrapolation.
     """
-    if min(len(first), len(second)) * SMALLEST_SHARE <= first.shape[1]:
+    if min(len(first), len(second)) * MIN_SUBSET_SHARE <= first.shape[1]:
         return None  # covariances of the smallest subsets would be singular
-    shares = 1 / np.linspace(1, 1 / SMALLEST_SHARE, EXTRAPOLATED)
-    inverse, found = [], []
+    # Compute the distances of random subsets.
+    shares = 1 / np.linspace(1, 1 / MIN_SUBSET_SHARE, SUBSET_SIZES)
+    inverse, distances = [], []
     for share in shares:
-        for _ in range(1 if share == 1 else REPEATS):
+        for _ in range(1 if share == 1 else SUBSETS_PER_SIZE):
             subsets = [
-                FeatureSet(part[patients.draw(round(share * len(part)), rng)])
-                for part, patients in zip((first, second), whose, strict=True)
+                FeatureSet(features[part.draw(round(share * len(features)), rng)])
+                for features, part in zip((first, second), patients, strict=True)
             ]
             inverse.append(1 / share)
-            found.append(frechet_distance(subsets[0], subsets[1]))
-    x, y = np.array(inverse), np.array(found)
-    smaller = x >= np.median(np.unique(x))
-    whole, error = _at_zero(x, y)
-    coarse, coarse_error = _at_zero(x[smaller], y[smaller])
-    fine, fine_error = _at_zero(x[~smaller], y[~smaller])
-    by_chance = 3 * float(np.hypot(coarse_error, fine_error))
-    if abs(coarse - fine) > max(CURVED * y[0], by_chance) or error > UNSURE * y[0]:
+            distances.append(frechet_distance(subsets[0], subsets[1]))
+    # Fit lines to all, to the small and to the large subsets.
+    x, y = np.array(inverse), np.array(distances)
+    is_small = x >= np.median(np.unique(x))
+    limit, error = _intercept(x, y)
+    small, small_error = _intercept(x[is_small], y[is_small])
+    large, large_error = _intercept(x[~is_small], y[~is_small])
+    # Refuse a curved or an uncertain fit.
+    by_chance = 3 * float(np.hypot(small_error, large_error))
+    is_curved = abs(small - large) > max(MAX_CURVATURE * y[0], by_chance)
+    if is_curved or error > MAX_RELATIVE_ERROR * y[0]:
         return None
-    return max(whole, 0.0)
+    return max(limit, 0.0)
 
 
-def _at_zero(x: Matrix, y: Matrix) -> tuple[float, float]:
-    """Where a line through the points meets x = 0, and the standard error of that."""
+def _intercept(x: Matrix, y: Matrix) -> tuple[float, float]:
+    """Fit a line to points (n,) and return its value at x = 0 with its standard error."""
     columns = np.stack([np.ones_like(x), x], axis=1)
-    found, residuals, *_ = np.linalg.lstsq(columns, y)
+    line, residuals, *_ = np.linalg.lstsq(columns, y)
     variance = residuals[0] / (len(x) - 2) * np.linalg.inv(columns.T @ columns)[0, 0]
-    return float(found[0]), float(np.sqrt(variance))
+    return float(line[0]), float(np.sqrt(variance))

@@ -1,4 +1,4 @@
-"""Whether the thesis's hypothesis holds: same-class pairs lie lower than different-class pairs."""
+"""Test of the thesis's hypothesis that same-class distances are below different-class ones."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:  # a command that prints the sentence starts without pandas
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The hypothesis held against the distances."""
+class HypothesisResult:
+    """Whether the hypothesis holds, and the distances that decide it."""
 
     holds: bool
     largest_same: str  # pair with the largest same-class mean
     largest_same_mean: float
     smallest_different: str  # pair with the smallest different-class mean
     smallest_different_mean: float
-    share: float  # of the iterations in which it holds by itself
+    share: float  # of the iterations whose own distances support it, 0 to 1
 
     def sentence(self) -> str:
-        """The verdict as one sentence."""
+        """Return the result as a paragraph of two sentences."""
         return (
             f"The hypothesis {'holds' if self.holds else 'does not hold'}: the largest same-class "
             f"mean ({self.largest_same}, {self.largest_same_mean:.4g}) "
@@ -31,15 +31,19 @@ class Verdict:
         )
 
 
-def judge(distances: pd.DataFrame) -> Verdict:
-    """Judge the distances (columns iteration, pair, distance) of ``protocol.compare_sets``."""
+def judge_hypothesis(distances: pd.DataFrame) -> HypothesisResult:
+    """Test the hypothesis on the distances of ``protocol.compare_sets``.
+
+    Args:
+        distances: columns iteration, pair and distance.
+    """
     from .protocol import PAIRS
 
     table = distances.pivot(index="iteration", columns="pair", values="distance")
     same = table[[pair for pair, kind in PAIRS.items() if kind == "same"]]
     different = table[[pair for pair, kind in PAIRS.items() if kind == "different"]]
     largest, smallest = same.mean(), different.mean()
-    return Verdict(
+    return HypothesisResult(
         holds=bool(largest.max() < smallest.min()),
         largest_same=str(largest.idxmax()),
         largest_same_mean=float(largest.max()),

@@ -26,7 +26,7 @@ LAST_LAYER = {64: "pool1", 192: "pool2", 768: "Mixed_6e", 2048: "Mixed_7c"}
 class ConvolutionBlock(nn.Module):
     """Convolution without bias, batch normalisation, ReLU.
 
-    Once the weights are there, ``fuse`` takes the normalisation into the convolution.
+    Once the weights are loaded, ``fuse`` folds the normalisation into the convolution.
     """
 
     def __init__(
@@ -42,21 +42,22 @@ class ConvolutionBlock(nn.Module):
         self.bn: nn.Module = nn.BatchNorm2d(out_channels, eps=0.001)
 
     def fuse(self) -> None:
-        """Fold the normalisation into the convolution, of a network that learns no more."""
+        """Fold the normalisation into the convolution; the network can no longer be trained."""
         assert isinstance(self.bn, nn.BatchNorm2d)
         self.conv, self.bn = fuse_conv_bn_eval(self.conv, self.bn), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, in, h, w) to (n, out, h', w')."""
+        """Map (n, in, h, w) to (n, out, h', w')."""
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
 def _average(x: Tensor) -> Tensor:
-    """3x3 average pooling that leaves the padding out of the count."""
+    """Average over 3x3 pixels, without the padding in the count."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
 def _chain(*blocks: ConvolutionBlock) -> list[ConvolutionBlock]:
+    """List the convolutions of one branch."""
     return list(blocks)
 
 
@@ -78,7 +79,7 @@ class Mixed(nn.Module):
                 self.add_module(f"branch{name}{suffix}", block)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, in, h, w) to (n, sum of the branches, h', w')."""
+        """Map (n, in, h, w) to (n, sum of the branches, h', w')."""
         outputs = []
         for names in self._branches:
             y = _average(x) if names[0].startswith("branch_pool") else x
@@ -91,6 +92,7 @@ class Mixed(nn.Module):
 
 
 def _mixed_5(inputs: int, pooled: int) -> Mixed:
+    """Make a block Mixed_5: 64 + 64 + 96 + ``pooled`` channels."""
     block = ConvolutionBlock
     return Mixed(
         {
@@ -106,6 +108,7 @@ def _mixed_5(inputs: int, pooled: int) -> Mixed:
 
 
 def _mixed_6a() -> Mixed:
+    """Make the block Mixed_6a, which halves the map: 768 channels."""
     block = ConvolutionBlock
     return Mixed(
         {
@@ -119,6 +122,8 @@ def _mixed_6a() -> Mixed:
 
 
 def _mixed_6(width: int) -> Mixed:
+    """Make a block Mixed_6b to Mixed_6e: 768 channels; ``width`` are those inside its branches."""
+
     def across(inputs: int, outputs: int) -> ConvolutionBlock:
         return ConvolutionBlock(inputs, outputs, (1, 7), padding=(0, 3))
 
@@ -144,6 +149,7 @@ def _mixed_6(width: int) -> Mixed:
 
 
 def _mixed_7a() -> Mixed:
+    """Make the block Mixed_7a, which halves the map: 1280 channels."""
     block = ConvolutionBlock
     return Mixed(
         {
@@ -160,7 +166,7 @@ def _mixed_7a() -> Mixed:
 
 
 class Mixed7(nn.Module):
-    """The last two blocks, whose 3x3 branches fork into a row and a column."""
+    """One of the last two blocks, whose 3x3 branches fork into a row and a column."""
 
     def __init__(self, inputs: int, pool_by_maximum: bool) -> None:
         super().__init__()
@@ -177,7 +183,7 @@ class Mixed7(nn.Module):
         self._pool_by_maximum = pool_by_maximum
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, in, h, w) to (n, 2048, h, w)."""
+        """Map (n, in, h, w) to (n, 2048, h, w)."""
         short = self.branch3x3_1(x)
         long = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         pooled = F.max_pool2d(x, 3, stride=1, padding=1) if self._pool_by_maximum else _average(x)
@@ -193,7 +199,7 @@ class Mixed7(nn.Module):
 
 
 def _layers() -> "OrderedDict[str, nn.Module]":
-    """The network up to its last map, under the names that the weights use."""
+    """Make the network's layers up to its last map, by their names in the weights."""
     block = ConvolutionBlock
     return OrderedDict(
         Conv2d_1a_3x3=block(3, 32, 3, stride=2),
@@ -222,8 +228,8 @@ class InceptionExtractor(nn.Module):
 
     Args:
         dims: 64, 192, 768 or 2048.
-        resize: the package whose way of resizing is taken, see ``registry.RESIZES``.
-        scaling: see ``registry.INPUT_SCALINGS``.
+        resize: key of ``registry.RESIZES``.
+        scaling: key of ``registry.INPUT_SCALINGS``.
     """
 
     name = "inception"
@@ -239,7 +245,7 @@ class InceptionExtractor(nn.Module):
                 break
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (n, h, w) to float32 (n, dims); the grey channel is repeated."""
+        """Compute features, float32 (n, dims), of uint8 images (n, h, w), the channel repeated."""
         # Resizing one channel and repeating it is the same as resizing three equal ones.
         x = self._scale(self._resize(images.unsqueeze(1).float())).expand(-1, 3, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
@@ -255,18 +261,20 @@ def load_inception(
     resize: str = "pytorch-fid",
     scaling: str = "standard",
 ) -> InceptionExtractor:
-    """The extractor with weights from a file that holds at least the layers it needs.
+    """Load the extractor with the weights of a file.
 
     Args:
-        path: the usual port's file, or a part of it; read without running code from it.
+        path: file of the usual port, or a part of it with the layers that ``dims`` needs; no code
+            in it is run.
         dims: 64, 192, 768 or 2048.
-        device: what to run on.
-        resize: as for ``InceptionExtractor``.
-        scaling: as well.
+        device: device to run on.
+        resize: key of ``registry.RESIZES``.
+        scaling: key of ``registry.INPUT_SCALINGS``.
 
     Raises:
         UserError: if the file is missing, damaged, or lacks weights that ``dims`` needs.
     """
+    # Read the file.
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -274,8 +282,8 @@ def load_inception(
     except Exception as error:  # whatever a damaged or hostile file makes torch raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is no file of weights: {reason}") from error
+    # Load the weights. Features do not depend on the counters of batches, which old files lack.
     network = InceptionExtractor(dims, resize, scaling)
-    # Counters of the batches seen in training say nothing about features; old files lack them.
     wanted = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
     missing = sorted(wanted - weights.keys()) if isinstance(weights, dict) else sorted(wanted)
     if missing:
@@ -290,11 +298,14 @@ def load_inception(
         raise UserError(f"{path} is of another network: {reason}") from error
     network.eval()
     network.fingerprint = f"inception {dims} {resize} {scaling} {sha256_of_file(path)}"
-    return prepare_to_judge(network).to(device)
+    return optimize_for_inference(network).to(device)
 
 
-def prepare_to_judge(network: InceptionExtractor) -> InceptionExtractor:
-    """Make a network that learns no more fast: normalisation folded in, channels last."""
+def optimize_for_inference(network: InceptionExtractor) -> InceptionExtractor:
+    """Make inference fast: fold the normalisation in, and lay tensors out as channels_last.
+
+    The network can no longer be trained.
+    """
     for module in network.modules():
         if isinstance(module, ConvolutionBlock):
             module.fuse()

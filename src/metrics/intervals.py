@@ -1,4 +1,4 @@
-"""Confidence intervals of scores, from draws of whole patients without repetition."""
+"""Confidence intervals of scores, by draws of whole patients without repetition."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """Made anew from other patients, 95 of 100 such intervals hold the score to be expected."""
+    """95 % confidence interval of the expected score; patients are the sampling unit."""
 
     standard_error: float
     low: float
     high: float
 
 
-def interval(
+def jackknife_interval(
     value: float,
     statistic: Callable[[Indices, Indices], float],
     first: Patients,
@@ -29,28 +29,28 @@ def interval(
     rng: np.random.Generator,
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Interval:
-    """The interval of a score of two sets, from the spread of the scores of their halves.
+    """Compute the interval of a score of two sets by the spread of the scores of their halves.
 
-    Half of a set without repetition differs from the whole about as much as the whole from its
-    distribution, so the standard deviation over halves is the whole's standard error (the delete-d
-    jackknife: Shao and Wu, 1989, with d = n / 2, which also holds for scores that are not smooth).
-    A bias that depends on n does not matter, since only the spread is used. Halves tell no more
-    than there are patients, so those bound Student's degrees of freedom. A patient with a large
-    share of the images would be in nearly every half, which then differ too little: see
+    Half of a set without repetition differs from the set about as much as the set from its
+    distribution. So the standard deviation over halves is the standard error of the score of the
+    sets. This is the delete-d jackknife (Shao and Wu, 1989) with d = n / 2, which also holds for
+    scores that are not smooth. Only the spread is used, so a bias that depends on n does not
+    matter. The number of patients bounds Student's degrees of freedom. A patient with a large share
+    of the images would be in nearly every half, and the halves would differ too little: see
     ``Patients.largest_share``.
 
     Args:
         value: the score of the whole sets.
-        statistic: the score of the images at some places of the first and of the second set.
-        first: of the first set, two or more.
-        second: of the second set, two or more.
-        draws: how many halves to score.
-        rng: draws them.
-        bounds: the least and largest value that the score can take.
+        statistic: function of indices into the first and the second set, which returns a score.
+        first: patients of the first set, two or more.
+        second: patients of the second set, two or more.
+        draws: number of halves to score.
+        rng: generator that draws the halves.
+        bounds: minimum and maximum that the score can take.
     """
-    found = [statistic(first.half(rng), second.half(rng)) for _ in range(draws)]
-    error = float(np.std(found, ddof=1))
+    scores = [statistic(first.half(rng), second.half(rng)) for _ in range(draws)]
+    error = float(np.std(scores, ddof=1))
     freedom = min(draws, first.count, second.count) - 1
-    reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
-    low, high = (float(np.clip(edge, *bounds)) for edge in (value - reach, value + reach))
+    half_width = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    low, high = (float(np.clip(edge, *bounds)) for edge in (value - half_width, value + half_width))
     return Interval(error, low, high)

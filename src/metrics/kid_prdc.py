@@ -39,7 +39,7 @@ class Comparison:
     """
 
     def __init__(self, real: Features, fake: Features, nearest_k: int) -> None:
-        """Take float features, (n, d) and (m, d), and the k of the balls.
+        """Compare float features (n, d) and (m, d), with balls to the k-th nearest neighbour.
 
         Raises:
             ValueError: for different widths, fewer than two of a set, or features not finite.
@@ -74,7 +74,7 @@ class Comparison:
     @cached_property
     def squares(self) -> tuple[Matrix, Matrix, Matrix]:
         """Squared distances of real to real, fake to fake, and real to fake features."""
-        # Nearer to 0 less is lost to rounding.
+        # Values near 0 lose less to rounding.
         return self._matrices(squared_distances, self.real.mean(axis=0, dtype=np.float64))
 
     def _matrices(
@@ -91,14 +91,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Pair:
-    """The images of a comparison at some indices: what a metric is a function of."""
+    """The images of a comparison at some indices, the argument of every metric."""
 
     whole: Comparison
     real: Indices  # (n,)
     fake: Indices  # (m,)
 
     def blocks(self, matrices: tuple[Matrix, Matrix, Matrix]) -> tuple[Matrix, Matrix, Matrix]:
-        """Cut the images' rows and columns: (n, n), (m, m) and (n, m)."""
+        """Select the images' rows and columns: (n, n), (m, m) and (n, m)."""
         i, j = self.real, self.fake
         return (
             matrices[0][np.ix_(i, i)],
@@ -124,7 +124,7 @@ class Pair:
 
 
 def frechet(pair: Pair) -> float:
-    """Compute the Fréchet distance, see ``frechet``."""
+    """Compute the Fréchet distance with ``frechet.frechet_distance``."""
     real, fake = pair.whole.real[pair.real], pair.whole.fake[pair.fake]
     return frechet_distance(FeatureSet(real), FeatureSet(fake))
 
@@ -145,7 +145,7 @@ def recall(pair: Pair) -> float:
 
 
 def density(pair: Pair) -> float:
-    """Compute how many real balls a fake image lies in, over k, as a mean."""
+    """Compute the mean number of real balls that a fake image lies in, divided by k."""
     return float(pair.in_real_ball.sum(axis=0).mean() / pair.whole.nearest_k)
 
 
@@ -157,8 +157,8 @@ def coverage(pair: Pair) -> float:
 def squared_distances(first: Matrix, second: Matrix) -> Matrix:
     """Compute squared Euclidean distances of float64 rows (n, d) and (m, d), (n, m).
 
-    By inner products, which is many times faster than by differences. What rounding leaves of the
-    distance of equal rows becomes 0.
+    Inner products are many times faster than differences. A distance within the rounding error of 0
+    becomes 0, as that of equal rows.
     """
     x, y = (np.square(part).sum(axis=1) for part in (first, second))
     scale = x[:, None] + y[None, :]

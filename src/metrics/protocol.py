@@ -35,81 +35,80 @@ FakeFeatures = Callable[[str, int], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class RealFeatures:
-    """Features of those images of a real set that are ever drawn."""
+    """Features of the images of a real set that any iteration draws."""
 
     patients: Patients  # of the whole set
-    rows: NDArray[np.int64]  # which of them are drawn, ascending, (m,)
-    features: NDArray[np.float32]  # theirs, (m, dims)
+    rows: NDArray[np.int64]  # indices of the drawn images, ascending, (m,)
+    features: NDArray[np.float32]  # of the drawn images, (m, dims)
 
     def of(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Features of the images at the places ``chosen`` in the whole set."""
+        """Return the features of the images at the indices ``chosen`` in the whole set."""
         return self.features[np.searchsorted(self.rows, chosen)]
 
 
 @dataclass(frozen=True)
 class _Draw:
-    """The places in one real set that one iteration compares."""
+    """Indices of the images of one real set that one iteration compares."""
 
     sample: NDArray[np.int64]
     floor: tuple[NDArray[np.int64], NDArray[np.int64]]  # without a common patient
 
 
 def check_sizes(patients: Mapping[str, Patients], sample_size: int) -> None:
-    """Refuse real sets that are too small to be drawn from.
+    """Refuse real sets that are too small for the draws.
 
     Args:
-        patients: whose the images of RN and RP are.
+        patients: patients of the images of RN and RP.
         sample_size: images of each set in a draw.
 
     Raises:
         UserError: if a set is smaller than ``sample_size``, or of too few patients for a floor.
     """
-    for name, whose in patients.items():
-        if len(whose) < sample_size:
+    for name, part in patients.items():
+        if len(part) < sample_size:
             raise UserError(
-                f"fid.sample_size: {sample_size} is more than the {len(whose)} test images "
-                f"of {name}"
+                f"fid.sample_size: {sample_size} is more than the {len(part)} test images of {name}"
             )
-        if whose.max_pair_size < 2:
+        if part.max_pair_size < 2:
             raise UserError(
-                f"the {len(whose)} test images of {name} are of too few patients for a floor"
+                f"the {len(part)} test images of {name} are of too few patients for a floor"
             )
 
 
 def rows_to_draw(
     patients: Mapping[str, Patients], iterations: int, sample_size: int, seed: int
 ) -> dict[str, NDArray[np.int64]]:
-    """Which images of each real set any iteration draws, ascending.
+    """Return the indices of the images of each real set that any iteration draws, ascending.
 
-    Of a large set these are few, and only their features are needed.
+    They are few in a large set, and only their features are needed.
 
     Args:
-        patients: whose the images of RN and RP are.
-        iterations: as for ``compare_sets``, like the rest.
+        patients: patients of the images of RN and RP.
+        iterations: number of iterations.
         sample_size: images of each set in a draw.
-        seed: names the randomness.
+        seed: seed of the draws, as in ``compare_sets``.
 
     Raises:
         UserError: as ``check_sizes``.
     """
     check_sizes(patients, sample_size)
-    needed = {name: np.zeros(len(whose), dtype=np.bool_) for name, whose in patients.items()}
+    needed = {name: np.zeros(len(part), dtype=np.bool_) for name, part in patients.items()}
     for iteration in range(iterations):
         for name, draw in _draws(patients, iteration, sample_size, seed).items():
-            for part in (draw.sample, *draw.floor):
-                needed[name][part] = True
+            for indices in (draw.sample, *draw.floor):
+                needed[name][indices] = True
     return {name: np.flatnonzero(drawn) for name, drawn in needed.items()}
 
 
 def _draws(
     patients: Mapping[str, Patients], iteration: int, sample_size: int, seed: int
 ) -> dict[str, _Draw]:
-    """What one iteration draws of each real set."""
+    """Draw the images of one iteration from each real set."""
     rng = numpy_stream(Stream.PROTOCOL_REAL, seed, iteration)
-    samples = {name: rng.permutation(len(whose))[:sample_size] for name, whose in patients.items()}
+    samples = {name: rng.permutation(len(part))[:sample_size] for name, part in patients.items()}
     return {
-        name: _Draw(samples[name], whose.disjoint_pair(min(sample_size, whose.max_pair_size), rng))
-        for name, whose in patients.items()
+        name: _Draw(samples[name], part.disjoint_pair(min(sample_size, part.max_pair_size), rng))
+        for name, part in patients.items()
     }
 
 
@@ -124,11 +123,12 @@ def compare_sets(
 
     Args:
         real: features of the real test images, under "RN" and "RP", of ``rows_to_draw``.
-        fake: given "FN" or "FP" and the iteration, features of new images, (sample_size, dims).
-        iterations: how many times to draw.
+        fake: function of "FN" or "FP" and the iteration that returns features of newly generated
+            images, (sample_size, dims).
+        iterations: number of iterations.
         sample_size: images of each set in a draw. The floors' draws are as large, or about half of
             the class where it has no two such draws without a common patient.
-        seed: names the randomness; every iteration has a stream of its own within the protocol.
+        seed: seed of all draws; each iteration has a random stream of its own.
 
     Raises:
         UserError: as ``check_sizes``.
@@ -136,9 +136,11 @@ def compare_sets(
     patients = {name: features.patients for name, features in real.items()}
     check_sizes(patients, sample_size)
     for iteration in range(iterations):
+        # Draw and generate the images.
         draws = _draws(patients, iteration, sample_size, seed)
         drawn = {name: FeatureSet(real[name].of(draw.sample)) for name, draw in draws.items()}
         drawn |= {name: FeatureSet(fake(name, iteration)) for name in ("FN", "FP")}
+        # Compare the pairs of sets, then the floors.
         rows = []
         for first, second in combinations(SETS, 2):
             distance = frechet_distance(drawn[first], drawn[second])
@@ -152,7 +154,7 @@ def compare_sets(
 
 
 def describe(distances: pd.DataFrame) -> pd.DataFrame:
-    """Each pair's distances as pandas describes them, with n and the mean relative to RNxRP.
+    """Summarise each pair's distances, with n and the mean relative to RNxRP.
 
     Args:
         distances: columns iteration, pair, distance and n, as ``compare_sets`` yields.
@@ -161,7 +163,7 @@ def describe(distances: pd.DataFrame) -> pd.DataFrame:
         a table indexed by pair: kind, n, count, mean, std, min, 25%, 50%, 75%, max, relative.
 
     Raises:
-        UserError: if the features do not tell the classes apart at all.
+        UserError: if the mean distance of RN and RP is 0.
     """
     grouped = distances.groupby("pair")["distance"].describe().loc[list(KINDS)]
     grouped.insert(0, "kind", [KINDS[pair] for pair in grouped.index])
@@ -175,4 +177,5 @@ def describe(distances: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(iteration: int, pair: str, distance: float, size: int) -> dict[str, object]:
+    """Return one row of the table of distances."""
     return {"iteration": iteration, "pair": pair, "distance": distance, "n": size}

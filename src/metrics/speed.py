@@ -13,7 +13,7 @@ from .inception import InceptionExtractor
 def seconds_per_feature(
     settings: FidSettings, image_size: int, batch: int, device: torch.device
 ) -> float:
-    """Seconds that the Inception network takes for one image; its weights do not matter."""
+    """Measure the seconds per image of the Inception network, with random weights."""
     network = InceptionExtractor(settings.dims).to(device).eval()
     images = torch.zeros(batch, image_size, image_size, dtype=torch.uint8, device=device)
     network(images)

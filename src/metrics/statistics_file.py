@@ -1,7 +1,7 @@
-"""Means and covariances of features in pytorch-fid's file form, which peers' tools read and write.
+"""Means and covariances of features in the file format of pytorch-fid.
 
-An ``.npz`` file with the arrays ``mu`` (d,) and ``sigma`` (d, d). Ours also say how many images
-they are of and what made the features, which others do not read and theirs may lack.
+An ``.npz`` file has the arrays ``mu`` (d,) and ``sigma`` (d, d). This project's files also hold the
+number of images and the features in words, which files of other tools may lack.
 """
 
 import io
@@ -19,15 +19,15 @@ from .frechet import FeatureSet, Moments
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a file holds."""
+    """The content of a file of statistics."""
 
     moments: Moments
-    images: int | None  # None in files that do not say
-    features: str | None
+    images: int | None  # number of images; None if the file does not state it
+    features: str | None  # in words; None if the file does not state them
 
 
 def save_statistics(path: Path, features: FeatureSet, made_by: str) -> None:
-    """Write the statistics of a set; ``made_by`` says what made its features."""
+    """Write the statistics of a set; ``made_by`` are its features in words."""
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -40,13 +40,13 @@ def save_statistics(path: Path, features: FeatureSet, made_by: str) -> None:
 
 
 def load_statistics(path: Path) -> Statistics:
-    """Read a file of ours or of a peer's; no code in it is run.
+    """Read a file of statistics of this project or another tool; no code in it is run.
 
     Raises:
         UserError: if it cannot be read, or does not hold a mean and a covariance.
     """
     try:
-        # Opened here, since NumPy leaves a file open that is no archive.
+        # Open the file here, since NumPy does not close a file that is no archive.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             moments = Moments(_real_numbers(content["mu"]), _real_numbers(content["sigma"]))
             images = int(content["n"]) if "n" in content else None
@@ -64,6 +64,7 @@ def load_statistics(path: Path) -> Statistics:
 
 
 def _real_numbers(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Return an array as float64, and refuse complex numbers."""
     if array.dtype.kind == "c":
         raise ValueError("its numbers are complex")
     return np.asarray(array, dtype=np.float64)

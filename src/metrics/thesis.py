@@ -1,4 +1,4 @@
-"""What the thesis published, to set beside a run."""
+"""Distances that the thesis published, for comparison with a run."""
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ FNxFP  7.698875 0.946177 4.893967 7.150980 7.777950 8.291801 10.217985
 
 
 def published_description() -> pd.DataFrame:
-    """The thesis's table: 100 distances of each pair at 100 against 100 images, described.
+    """Return the thesis's table: statistics of 100 distances of each pair, of 100 images a side.
 
     Its absolute values are not those of the standard FID, so only the order of the pairs and
     each pair's distance relative to RNxRP can be compared with a run's.

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..metrics.hypothesis import Verdict
+from ..metrics.excess import excess
+from ..metrics.hypothesis import HypothesisResult
 
 if TYPE_CHECKING:  # a command that prints a sentence starts without pandas
     import pandas as pd
@@ -17,14 +18,14 @@ MIN_SHIFT = 0.2  # fraction of the way from the floor to the other class; splits
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that the page and the model card show."""
+    """Results of all stages, for the page and the model card."""
 
     title: str
     source: str  # data.source
     counts: Mapping[str, Mapping[str, int]]  # images by split and class
     patients: Mapping[str, Mapping[str, int]]
     quality: Mapping[str, Any]  # the metrics of preprocess, and images_without_patient
-    verdict: Verdict
+    verdict: HypothesisResult
     description: pd.DataFrame  # src.metrics.protocol.describe
     published: pd.DataFrame  # src.metrics.thesis
     scores: Scores
@@ -60,8 +61,8 @@ def differing_splits(scores: Scores, extractor: str) -> list[str]:
         if not {"train_test_at_floor_n", "excess"} <= row.keys():
             continue
         distance = row["train_test_at_floor_n"]
-        share = (distance - row["floor"]) / (row["other_class"] - row["floor"])
-        if share >= MIN_SHIFT:
+        share = excess(distance, row["floor"], row["other_class"])
+        if share is not None and share >= MIN_SHIFT:
             sentences.append(
                 f"The {label} splits differ in these features: real train and test images are "
                 f"{distance:.3g} apart ({row['floor_n']} a side), {share:.0%} of the way from the "

@@ -1,7 +1,7 @@
-"""What is missing on this machine, one check for each thing that the pipeline needs.
+"""Checks of this machine, one for each thing that the pipeline needs.
 
-A check changes nothing that anybody uses. What stops the pipeline is a problem; what only slows it
-or takes something away is a note.
+A check changes nothing. A fault that would stop the pipeline is a problem. A fault that only slows
+it, or makes a part of it impossible, is a note.
 """
 
 import os
@@ -38,7 +38,7 @@ Kind = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the answer."""
+    """One line of the result."""
 
     kind: Kind
     text: str
@@ -48,7 +48,7 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 
 def check_python(settings: Settings) -> Iterator[Finding]:
-    """Python and the system."""
+    """Check the operating system, and report the version of Python."""
     text = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     if platform.system() == "Linux":
         yield Finding("ok", text)
@@ -57,7 +57,7 @@ def check_python(settings: Settings) -> Iterator[Finding]:
 
 
 def check_cores(settings: Settings) -> Iterator[Finding]:
-    """What it computes on."""
+    """Check the cores and the GPU."""
     cores = len(os.sched_getaffinity(0))
     kind: Kind = "ok" if cores > 1 else "note"
     more = "" if cores > 1 else ": the demo will take twice its seven minutes"
@@ -77,7 +77,7 @@ def check_cores(settings: Settings) -> Iterator[Finding]:
 
 
 def check_memory(settings: Settings) -> Iterator[Finding]:
-    """Memory that is free."""
+    """Check the free memory."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     gib = free * 1024 / GIB
@@ -90,43 +90,45 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
 
 
 def check_disk(settings: Settings) -> Iterator[Finding]:
-    """Room for images, models and the cache."""
-    for place, need in ((HOME, SOURCES[settings.data.source].disk_gib), (cache_folder(), 0.2)):
-        there = next(p for p in (place, *place.parents) if p.exists())
-        if not os.access(there, os.W_OK):
-            yield Finding("problem", f"{there} cannot be written: change its rights")
+    """Check the free disk space for images, models and the cache."""
+    for folder, need in ((HOME, SOURCES[settings.data.source].disk_gib), (cache_folder(), 0.2)):
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not os.access(existing, os.W_OK):
+            yield Finding("problem", f"{existing} cannot be written: change its rights")
             continue
-        free = shutil.disk_usage(there).free / GIB
+        free = shutil.disk_usage(existing).free / GIB
         if free < need:
             yield Finding(
                 "problem",
-                f"{free:.1f} GiB are free under {place}, {need:g} are needed: free some, or "
+                f"{free:.1f} GiB are free under {folder}, {need:g} are needed: free some, or "
                 "`dvc gc --workspace` removes what old runs left in DVC's cache",
             )
         else:
-            yield Finding("ok", f"{free:.1f} GiB are free under {place}")
+            yield Finding("ok", f"{free:.1f} GiB are free under {folder}")
 
 
 def check_git(settings: Settings) -> Iterator[Finding]:
-    """The repository, without which DVC keeps no experiments."""
+    """Check the git repository, which DVC's experiments need."""
     if shutil.which("git") is None:
         yield Finding("problem", "git is not installed: DVC's experiments need it")
         return
-    asked = _asked("git", "rev-parse", "--show-toplevel")
-    if "dubious ownership" in asked.stderr:
+    # Find the repository.
+    completed = _run("git", "rev-parse", "--show-toplevel")
+    if "dubious ownership" in completed.stderr:
         yield Finding(
             "problem",
             f"{HOME} is another user's, so git does not touch it: `git config --global --add "
             f"safe.directory {HOME}` if you trust it",
         )
         return
-    if asked.returncode or Path(asked.stdout.rstrip("\n")).resolve() != HOME.resolve():
+    if completed.returncode or Path(completed.stdout.rstrip("\n")).resolve() != HOME.resolve():
         yield Finding(
             "problem",
             f"{HOME} is not the top of a git repository: clone the project, or `git init` here "
             "and commit",
         )
         return
+    # Look for changes and a branch.
     changed = (_output("git", "status", "--porcelain") or "").splitlines()
     if changed:
         names = ", ".join(line[3:] for line in changed[:5])
@@ -144,6 +146,7 @@ def check_git(settings: Settings) -> Iterator[Finding]:
             "git: no branch is checked out, as a `dvc exp run` that is killed leaves it; "
             "`git switch main` goes back",
         )
+    # Check DVC's files.
     if _is_cut(HOME / "dvc.lock"):
         yield Finding(
             "problem",
@@ -157,7 +160,7 @@ def check_git(settings: Settings) -> Iterator[Finding]:
 
 
 def _is_cut(lock: Path) -> bool:
-    """Whether DVC refuses its file of results, which it does not write in one step."""
+    """Return whether dvc.lock is incomplete, as a killed DVC leaves it."""
     if not lock.exists():
         return False
     try:
@@ -167,7 +170,7 @@ def _is_cut(lock: Path) -> bool:
 
 
 def check_data(settings: Settings) -> Iterator[Finding]:
-    """The images' source, and tokens for it."""
+    """Check the images' source, and the token for its download."""
     data = settings.data
     chosen = SOURCES[data.source]
     if not chosen.is_real:
@@ -197,7 +200,7 @@ def check_data(settings: Settings) -> Iterator[Finding]:
 
 
 def check_weights(settings: Settings) -> Iterator[Finding]:
-    """Weights of the network that judges."""
+    """Check the weights of the feature extractor."""
     fid = settings.fid
     if fid.extractor not in ("inception", "module"):
         yield Finding("ok", f"features: {fid.extractor}, which needs no weights")
@@ -220,7 +223,7 @@ def check_weights(settings: Settings) -> Iterator[Finding]:
 
 
 def check_tracking(settings: Settings) -> Iterator[Finding]:
-    """MLflow's store."""
+    """Check MLflow's store."""
     try:
         check_store(HOME)
     except UserError as error:
@@ -233,12 +236,12 @@ def check_tracking(settings: Settings) -> Iterator[Finding]:
 
 
 def check_results(settings: Settings) -> Iterator[Finding]:
-    """Whether the stages are up to date."""
+    """Check whether the stages are up to date."""
     if not (PROJECT / "reports" / "index.html").is_file():
         yield Finding("note", "nothing has run here yet: `make demo`")
         return
     command = [sys.executable, "-m", "dvc", "status", "--quiet"]
-    status = _asked(*command).returncode
+    status = _run(*command).returncode
     if status == 0:
         yield Finding("ok", "the results are those of the present parameters: reports/index.html")
     elif status == 1:
@@ -248,7 +251,7 @@ def check_results(settings: Settings) -> Iterator[Finding]:
 
 
 def check_helpers(settings: Settings) -> Iterator[Finding]:
-    """Programs that only some tests and pictures need."""
+    """Check for programs that only some tests and pictures need."""
     for names, use in (
         (("chromium", "chromium-browser"), "tests of the pages, `make pictures`"),
         (("initdb",), "tests of searches on PostgreSQL"),
@@ -274,7 +277,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine() -> None:
-    """Print what was found.
+    """Run all checks and print their findings.
 
     Raises:
         UserError: if something would stop the pipeline.
@@ -286,25 +289,25 @@ def examine() -> None:
             problems += finding.kind == "problem"
             print(f"{finding.kind:<8} {finding.text}", flush=True)
         if check is check_python and problems:
-            break  # the others ask Linux
+            break  # the other checks need Linux
     if problems:
         raise UserError(f"{problems} of these would stop the pipeline")
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints, without the last line end; None if it fails."""
-    done = _asked(*command)
-    return None if done.returncode else done.stdout.rstrip("\n")
+    """Run a command and return its output without the last line end; None if it fails."""
+    completed = _run(*command)
+    return None if completed.returncode else completed.stdout.rstrip("\n")
 
 
-def _asked(*command: str) -> "subprocess.CompletedProcess[str]":
-    """What a command prints and says, in English."""
+def _run(*command: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command in the checkout and capture its output, in English."""
     language = os.environ | {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
     return subprocess.run(command, cwd=HOME, capture_output=True, text=True, env=language)
 
 
 def _locked(file: Path) -> bool:
-    """Whether another process holds a lock on a file."""
+    """Return whether another process holds a lock on a file."""
     held = try_lock(file)
     if held is not None:
         held.close()

@@ -30,8 +30,8 @@ def package_generator(label: str, findings: Findings, judge: str, card: str) -> 
 
     Args:
         label: the class.
-        findings: what the stages measured.
-        judge: the fingerprint of what measured the distance, see ``judge_fingerprint``.
+        findings: the results of all stages.
+        judge: fingerprint of the test images and features, see ``judge_fingerprint``.
         card: the model card, Markdown.
     """
     path = generator_path(label)
@@ -63,8 +63,8 @@ def judge_fingerprint(settings: FidSettings, extractor: str) -> str:
     Two distances compare only if their fingerprints are equal.
 
     Args:
-        settings: how many images are compared, and the seed of their noise.
-        extractor: its fingerprint; that of a trained extractor includes its weights.
+        settings: the fid section; the number of images and the seed are used.
+        extractor: fingerprint of the extractor; that of a trained one includes its weights.
     """
     tests = [sha256_of_array(part.images) for part in test_sets().values()]
     judge = [extractor, settings.scores.max_images, settings.seed, tests]

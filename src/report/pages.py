@@ -1,4 +1,4 @@
-"""The report's page."""
+"""The HTML page of the report."""
 
 from collections.abc import Mapping
 from typing import Any

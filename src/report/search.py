@@ -14,7 +14,7 @@ def render_search(result: SearchResult, figures: Mapping[str, bytes]) -> str:
     """Render the page as HTML that needs no other file.
 
     Args:
-        result: of the search.
+        result: the search's result.
         figures: PNG files by their name in ``tuning.figures.TITLES``.
     """
     trial = result.chosen_trial() if result.repeats else None

@@ -1,6 +1,6 @@
-"""The verdicts of the last run as lines of text.
+"""Results of the last run as lines of text.
 
-A user waits for them, so this reads the stages' files without pandas and asks no server.
+The command must start fast, so this reads the stages' files without pandas and calls no server.
 """
 
 import csv
@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from ..common.outputs import read_metrics, unusable_file_error
 from ..common.paths import HOME, PROJECT
 from ..config.registry import METRICS
-from ..metrics.hypothesis import Verdict
+from ..metrics.hypothesis import HypothesisResult
 from ..tracking.address import has_server, runs_link
 from .findings import differing_splits
 
 COLUMNS = ("pair", "kind", "n", "mean", "std", "min", "50%", "max", "relative")
-EXACT = ("pair", "kind", "n")  # columns that are shown as they are; others get four digits
+EXACT = ("pair", "kind", "n")  # columns that are printed as they are; others get four digits
 SHOWN = ("frechet", "precision", "recall")
 
 
 def summarize() -> None:
-    """Print the verdict table, what copies and use came to, and where the report and the runs are.
+    """Print the distances, the results of all tests, and the addresses of the report and the runs.
 
     Raises:
         UserError: if a stage's file is missing or damaged.
@@ -30,17 +30,17 @@ def summarize() -> None:
     print(f"Fréchet distances, {extractor['dims']} features of {extractor['name']}, data: {source}")
     print("\n".join(_align(_read_distances())))
     print()
-    print(Verdict(**fid["verdict"]).sentence())
+    print(HypothesisResult(**fid["verdict"]).sentence())
     print()
     print("whole test sets:")
     for label, scores in fid["scores"].items():
-        told = [_describe(METRICS[name].words, scores[name]) for name in SHOWN if name in scores]
-        print(f"  {label:<10} {'; '.join(told)}")
+        texts = [_describe(METRICS[name].words, scores[name]) for name in SHOWN if name in scores]
+        print(f"  {label:<10} {'; '.join(texts)}")
     for sentence in differing_splits(fid["scores"], extractor["name"]):
         print(f"  {sentence}")
     print()
-    for label, found in read_metrics("privacy").items():
-        print(f"copies, {label}: {found['sentence']}")
+    for label, result in read_metrics("privacy").items():
+        print(f"copies, {label}: {result['sentence']}")
     print()
     print(f"use for a classifier: {read_metrics('utility')['sentence']}")
     print()
@@ -72,7 +72,7 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _describe(name: str, score: Mapping[str, float]) -> str:
-    """Return a score with its interval and floor, as far as there are any."""
+    """Format a score with its interval and floor, if there are any."""
     text = f"{name} {score['value']:.3g}"
     if "low" in score:
         text += f" ({score['low']:.3g} to {score['high']:.3g})"

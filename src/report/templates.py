@@ -20,6 +20,7 @@ def markdown_templates() -> Environment:
 
 
 def _environment(autoescape: bool) -> Environment:
+    """Make an environment of this folder's templates, with the filters."""
     environment = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=autoescape,

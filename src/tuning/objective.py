@@ -20,8 +20,8 @@ from ..common.rng import Stream, integer_seed, numpy_stream
 from ..config.train import TrainSettings
 from ..data.classes import CLASSES
 from ..data.dataset import ImageSet
+from ..metrics.excess import excess
 from ..metrics.frechet import FeatureSet, frechet_distance
-from ..metrics.scores import excess
 from ..models.networks import Generator
 from ..models.sampling import generate
 from ..training.collapse import all_finite

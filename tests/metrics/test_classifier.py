@@ -88,7 +88,7 @@ def test_training_images_are_mirrored_and_of_other_exposure_and_grain() -> None:
     """Halves of 78 and 178 grey levels: their middle, gap and spread tell what was done."""
     images = torch.full((2000, 64, 64), 78, dtype=torch.uint8)
     images[:, :, 32:] = 178
-    found = classifier._disturbed(images, torch.Generator().manual_seed(1)).double()
+    found = classifier._augmented(images, torch.Generator().manual_seed(1)).double()
     left, right = found[:, :, :32], found[:, :, 32:]
     gap = right.mean((1, 2)) - left.mean((1, 2))
     assert float((gap < 0).double().mean()) == pytest.approx(0.5, abs=0.03)
@@ -97,10 +97,10 @@ def test_training_images_are_mirrored_and_of_other_exposure_and_grain() -> None:
     assert [float(middle.min()), float(middle.max())] == pytest.approx([-20, 20], abs=1)
     spread = left.std((1, 2))
     assert [float(spread.min()), float(spread.max())] == pytest.approx([0, 20], abs=1)
-    bright = classifier._disturbed(
+    bright = classifier._augmented(
         torch.full((99, 8, 8), 250, dtype=torch.uint8), torch.Generator()
     )
-    dark = classifier._disturbed(torch.zeros((99, 8, 8), dtype=torch.uint8), torch.Generator())
+    dark = classifier._augmented(torch.zeros((99, 8, 8), dtype=torch.uint8), torch.Generator())
     assert int(bright.max()) == 255
     assert int(bright.min()) > 150  # nothing runs over
     assert int(dark.min()) == 0

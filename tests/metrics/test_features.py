@@ -135,7 +135,7 @@ def test_a_damaged_file_is_told_and_computed_again(
 def test_what_was_used_longest_ago_goes_first(
     tmp_path: Path, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "LARGEST_CACHE", 500)  # two files of 184 bytes
+    monkeypatch.setattr(features, "MAX_CACHE_BYTES", 500)  # two files of 184 bytes
     cache = FeatureCache(tmp_path)
     for number in range(2):
         before = set(tmp_path.glob("*.npy"))

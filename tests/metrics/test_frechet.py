@@ -238,5 +238,5 @@ def test_the_line_is_the_one_of_least_squares() -> None:
     x = np.repeat(np.linspace(1, 4, 8), 6)
     y = 3 + 0.5 * x + rng.standard_normal(x.size)
     expected = scipy.stats.linregress(x, y)
-    found = frechet._at_zero(x, y)
+    found = frechet._intercept(x, y)
     assert found == pytest.approx((expected.intercept, expected.intercept_stderr), rel=1e-9)

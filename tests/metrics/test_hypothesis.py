@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from src.metrics.hypothesis import Verdict, judge
+from src.metrics.hypothesis import HypothesisResult, judge_hypothesis
 from src.metrics.protocol import PAIRS
 from tests.metrics.test_protocol import good_fake, run, swapped_fake
 
 
 def test_the_hypothesis_holds_for_good_fakes_and_fails_for_swapped_ones() -> None:
-    good, swapped = judge(run()), judge(run(swapped_fake))
+    good, swapped = judge_hypothesis(run()), judge_hypothesis(run(swapped_fake))
     assert good.holds
     assert good.share == 1
     assert good.largest_same_mean < good.smallest_different_mean
@@ -22,7 +22,7 @@ def test_the_hypothesis_holds_for_good_fakes_and_fails_for_swapped_ones() -> Non
 
 
 def test_the_sentence_of_the_verdict() -> None:
-    good = Verdict(True, "RNxFN", 0.51234, "RNxRP", 2, 0.98)
+    good = HypothesisResult(True, "RNxFN", 0.51234, "RNxRP", 2, 0.98)
     assert good.sentence() == (
         "The hypothesis holds: the largest same-class mean (RNxFN, 0.5123) lies below the smallest "
         "different-class mean (RNxRP, 2). Judged alone, 98% of the iterations support it."
@@ -34,7 +34,8 @@ def test_the_sentence_of_the_verdict() -> None:
 
 
 def test_equal_distances_do_not_support_the_hypothesis() -> None:
-    verdict = judge(pd.DataFrame([{"iteration": 0, "pair": p, "distance": 1.0} for p in PAIRS]))
+    rows = [{"iteration": 0, "pair": pair, "distance": 1.0} for pair in PAIRS]
+    verdict = judge_hypothesis(pd.DataFrame(rows))
     assert not verdict.holds
     assert verdict.share == 0
 
@@ -43,4 +44,4 @@ def test_the_share_counts_the_iterations_in_which_it_holds() -> None:
     def mixed(name: str, iteration: int) -> NDArray[np.float32]:
         return (good_fake if iteration % 4 else swapped_fake)(name, iteration)
 
-    assert judge(run(mixed, iterations=8)).share == pytest.approx(6 / 8)
+    assert judge_hypothesis(run(mixed, iterations=8)).share == pytest.approx(6 / 8)

@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 
 from src.data.patients import Patients
-from src.metrics.intervals import interval
+from src.metrics.intervals import jackknife_interval
 
 NAMES = ["a", "b", "a", "c", "c", "c", "d", "e", "e", "f"]
 
@@ -112,7 +112,7 @@ def test_the_standard_error_of_a_mean_is_the_textbook_one() -> None:
     def difference(i: np.ndarray, j: np.ndarray) -> float:
         return float(x[i].mean() - y[j].mean())
 
-    found = interval(
+    found = jackknife_interval(
         0.3, difference, Patients.singletons(400), Patients.singletons(100), 1000, rng(3)
     )
     expected = np.sqrt(x.var(ddof=1) / 400 + y.var(ddof=1) / 100)
@@ -130,7 +130,7 @@ def test_images_of_one_patient_count_as_one() -> None:
     def mean(i: np.ndarray, j: np.ndarray) -> float:
         return float(four[i].mean())
 
-    found = interval(0, mean, patients, Patients.singletons(100), 500, rng(2))
+    found = jackknife_interval(0, mean, patients, Patients.singletons(100), 500, rng(2))
     assert found.standard_error == pytest.approx(once.std(ddof=1) / 10, rel=0.1)
 
 
@@ -146,7 +146,7 @@ def test_few_patients_make_the_interval_wider(patients: int) -> None:
             return float(values[i].mean())
 
         sets = owners, Patients.singletons(100)
-        found = interval(float(values.mean()), mean, *sets, 64, rng(1000 + seed))
+        found = jackknife_interval(float(values.mean()), mean, *sets, 64, rng(1000 + seed))
         held += found.low <= 0 <= found.high
     assert held >= 0.89 * 200
 
@@ -158,7 +158,7 @@ def test_an_interval_stays_within_what_the_score_can_be() -> None:
         return float(values[i].mean())
 
     sets = Patients.singletons(20), Patients.singletons(20)
-    found = interval(0.99, score, *sets, 50, rng(2), (0, 1))
+    found = jackknife_interval(0.99, score, *sets, 50, rng(2), (0, 1))
     assert found.high == 1
 
 
@@ -170,7 +170,7 @@ def test_the_reach_is_that_of_students_t_for_the_fewer_of_draws_and_patients() -
 
     for first, second, draws, freedom in ((20, 20, 5, 4), (20, 6, 50, 5), (7, 20, 50, 6)):
         sets = Patients.singletons(first), Patients.singletons(second)
-        found = interval(0.5, score, *sets, draws, rng(2))
+        found = jackknife_interval(0.5, score, *sets, draws, rng(2))
         halves = rng(2)
         pairs = [(sets[0].half(halves), sets[1].half(halves)) for _ in range(draws)]
         error = np.std([score(*pair) for pair in pairs], ddof=1)

@@ -15,7 +15,7 @@ from src.data.dataset import ImageSet
 from src.data.patients import Patients
 from src.metrics.classifier import train_classifier
 from src.metrics.features import extract_features
-from src.metrics.hypothesis import Verdict, judge
+from src.metrics.hypothesis import HypothesisResult, judge_hypothesis
 from src.metrics.protocol import compare_sets
 from src.models.networks import Generator
 from src.models.sampling import generate
@@ -25,7 +25,7 @@ from tests.conftest import ROOT, all_drawn, collected, prepared_from
 
 pytestmark = pytest.mark.long
 
-Judge = Callable[[list[Generator]], Verdict]
+Judge = Callable[[list[Generator]], HypothesisResult]
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +67,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], 
         for name, label in zip(("RN", "RP"), CLASSES, strict=True)
     }
 
-    def judged(pair: list[Generator]) -> Verdict:
+    def judged(pair: list[Generator]) -> HypothesisResult:
         def fake(name: str, iteration: int) -> NDArray[np.float32]:
             label = ("FN", "FP").index(name)
             images = generate(pair[label], 1000 * label + iteration, fid.sample_size)
             return extract_features(extractor, images, fid.batch_size, device)
 
         draws = compare_sets(real, fake, 10, fid.sample_size, fid.seed)
-        return judge(pd.DataFrame([row for part in draws for row in part]))
+        return judge_hypothesis(pd.DataFrame([row for part in draws for row in part]))
 
     return generators, judged
 

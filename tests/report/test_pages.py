@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from src.metrics.hypothesis import judge
+from src.metrics.hypothesis import judge_hypothesis
 from src.metrics.protocol import KINDS, describe
 from src.metrics.thesis import published_description
 from src.privacy.perturbations import DISTURBANCES
@@ -98,7 +98,7 @@ def findings(**changes: Any) -> Findings:
             "patients_across": 6,
             "images_without_patient": 0,
         },
-        "verdict": judge(distances),
+        "verdict": judge_hypothesis(distances),
         "description": describe(distances),
         "published": published_description(),
         "scores": {
