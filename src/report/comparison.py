@@ -22,7 +22,7 @@ STAGES = ("fid", "privacy", "utility")  # by the names of their metrics
 
 
 def known_experiments(shown: Iterable[Mapping[str, Any]]) -> list[Experiment]:
-    """The workspace and the commits that DVC shows, each before its own experiments.
+    """Return the workspace and the commits that DVC shows, each before its own experiments.
 
     Args:
         shown: what `dvc exp show --json` prints.
@@ -38,7 +38,7 @@ def known_experiments(shown: Iterable[Mapping[str, Any]]) -> list[Experiment]:
 
 
 def _experiment(name: str, state: Mapping[str, Any]) -> Experiment | None:
-    """One experiment, or None if it has not run."""
+    """Read one experiment; return None if it has not run."""
     data = state["data"]
     if not data:
         return None
@@ -61,7 +61,7 @@ def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
 
 
 def with_experiments(references: Iterable[str]) -> list[str]:
-    """The commits that experiments began from, without repetition.
+    """Return the commits that experiments began from, without repetition.
 
     Args:
         references: git's, of which DVC keeps one for each experiment, named after that commit.

@@ -38,7 +38,7 @@ Kind = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the answer."""
+    """Result of one check, printed as one line."""
 
     kind: Kind
     text: str
@@ -48,7 +48,7 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 
 def check_python(settings: Settings) -> Iterator[Finding]:
-    """Python and the system."""
+    """Check Python and the system."""
     text = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     if platform.system() == "Linux":
         yield Finding("ok", text)
@@ -57,7 +57,7 @@ def check_python(settings: Settings) -> Iterator[Finding]:
 
 
 def check_cores(settings: Settings) -> Iterator[Finding]:
-    """What it computes on."""
+    """Check the processors and the GPU."""
     cores = len(os.sched_getaffinity(0))
     kind: Kind = "ok" if cores > 1 else "note"
     more = "" if cores > 1 else ": the demo will take twice its seven minutes"
@@ -77,7 +77,7 @@ def check_cores(settings: Settings) -> Iterator[Finding]:
 
 
 def check_memory(settings: Settings) -> Iterator[Finding]:
-    """Memory that is free."""
+    """Check the free memory."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     gib = free * 1024 / GIB
@@ -90,7 +90,7 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
 
 
 def check_disk(settings: Settings) -> Iterator[Finding]:
-    """Room for images, models and the cache."""
+    """Check the free disk space for images, models and the cache."""
     for place, need in ((HOME, SOURCES[settings.data.source].disk_gib), (cache_folder(), 0.2)):
         there = next(p for p in (place, *place.parents) if p.exists())
         if not os.access(there, os.W_OK):
@@ -108,7 +108,7 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
 
 
 def check_git(settings: Settings) -> Iterator[Finding]:
-    """The repository, without which DVC keeps no experiments."""
+    """Check the Git repository, which DVC needs for experiments."""
     if shutil.which("git") is None:
         yield Finding("problem", "git is not installed: DVC's experiments need it")
         return
@@ -157,7 +157,7 @@ def check_git(settings: Settings) -> Iterator[Finding]:
 
 
 def _is_cut(lock: Path) -> bool:
-    """Whether DVC refuses its file of results, which it does not write in one step."""
+    """Return whether DVC refuses its file of results, which it does not write in one step."""
     if not lock.exists():
         return False
     try:
@@ -167,7 +167,7 @@ def _is_cut(lock: Path) -> bool:
 
 
 def check_data(settings: Settings) -> Iterator[Finding]:
-    """The images' source, and tokens for it."""
+    """Check the source of the images, and its access tokens."""
     data = settings.data
     if data.source == "phantom":
         yield Finding("ok", "data: procedural phantoms, nothing is downloaded")
@@ -196,7 +196,7 @@ def check_data(settings: Settings) -> Iterator[Finding]:
 
 
 def check_weights(settings: Settings) -> Iterator[Finding]:
-    """Weights of the network that judges."""
+    """Check the weights of the feature extractor."""
     fid = settings.fid
     if fid.extractor not in ("inception", "module"):
         yield Finding("ok", f"features: {fid.extractor}, which needs no weights")
@@ -219,7 +219,7 @@ def check_weights(settings: Settings) -> Iterator[Finding]:
 
 
 def check_tracking(settings: Settings) -> Iterator[Finding]:
-    """MLflow's store."""
+    """Check the MLflow store."""
     try:
         check_store(HOME)
     except UserError as error:
@@ -232,7 +232,7 @@ def check_tracking(settings: Settings) -> Iterator[Finding]:
 
 
 def check_results(settings: Settings) -> Iterator[Finding]:
-    """Whether the stages are up to date."""
+    """Check whether the stages are up to date."""
     if not (PROJECT / "reports" / "index.html").is_file():
         yield Finding("note", "nothing has run here yet: `make demo`")
         return
@@ -247,7 +247,7 @@ def check_results(settings: Settings) -> Iterator[Finding]:
 
 
 def check_helpers(settings: Settings) -> Iterator[Finding]:
-    """Programs that only some tests and pictures need."""
+    """Check the programs that only some tests and pictures need."""
     for names, use in (
         (("chromium", "chromium-browser"), "tests of the pages, `make pictures`"),
         (("initdb",), "tests of searches on PostgreSQL"),
@@ -273,7 +273,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine() -> None:
-    """Print what was found.
+    """Run all checks and print their results.
 
     Raises:
         UserError: if something would stop the pipeline.
@@ -291,19 +291,19 @@ def examine() -> None:
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints, without the last line end; None if it fails."""
+    """Return what a command prints, without the last line end; None if it fails."""
     done = _asked(*command)
     return None if done.returncode else done.stdout.rstrip("\n")
 
 
 def _asked(*command: str) -> "subprocess.CompletedProcess[str]":
-    """What a command prints and says, in English."""
+    """Return the standard output and error of a command, in English."""
     language = os.environ | {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
     return subprocess.run(command, cwd=HOME, capture_output=True, text=True, env=language)
 
 
 def _locked(file: Path) -> bool:
-    """Whether another process holds a lock on a file."""
+    """Return whether another process holds a lock on a file."""
     held = try_lock(file)
     if held is not None:
         held.close()
