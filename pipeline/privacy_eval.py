@@ -1,4 +1,4 @@
-"""Stage privacy_eval: whether the generated images copy images that the generators learnt from."""
+"""Stage privacy_eval: test whether generated images copy the images used for training."""
 
 import sys
 from collections.abc import Mapping
@@ -26,46 +26,46 @@ from src.privacy.attack import Attack
 from src.privacy.copy_filter import PIXELS, make_spaces
 from src.privacy.copy_test import SpaceFindings, closest, find_copies
 from src.privacy.neighbours import Nearest
-from src.privacy.perturbations import DISTURBANCES
-from src.privacy.verdict import judge, shared_level
+from src.privacy.perturbations import PERTURBATIONS
+from src.privacy.verdict import judge_copying, shared_level
 
 
 def privacy_eval(stage: Stage) -> None:
-    """Write reports/privacy and the metrics."""
+    """Test each generator for copies; write reports/privacy and the metrics."""
     settings = stage.settings.privacy
     device = stage.device()
     generators = load_generators(device)
     train, held_out = train_sets(), test_sets()
     extractor, _ = choose_extractor(stage.settings.fid, HOME, lambda: train, device)
-    looked_at = settings.generated_images + len(DISTURBANCES) * settings.control_images
+    fixed_count = settings.generated_images + len(PERTURBATIONS) * settings.control_images
     folder = PROJECT / "reports" / "privacy"
     tables = []
     metrics: dict[str, Any] = {}
     for number, (label, generator) in enumerate(generators.items()):
-        # Look for copies in each space, of the same images.
+        # Test the same images for copies in each space.
         seed = integer_seed(Stream.COPY_TEST_GENERATED, settings.seed, number)
         generated = generate(generator, seed, settings.generated_images)
-        found: dict[str, SpaceFindings] = {}
+        findings: dict[str, SpaceFindings] = {}
         logger.info(f"{label}: looking for copies of {len(train[label])} images")
         compared = min(held_out[label].patients.count, settings.generated_images)
-        total = len(train[label]) + compared + looked_at
+        total = len(train[label]) + compared + fixed_count
         with Progress(f"features for {label}", total, "images") as shown:
             spaces = make_spaces(extractor, stage.settings.fid.batch_size, device, shown.advance)
             level = shared_level(settings, len(spaces))
             for name, make_space in spaces.items():
-                found[name] = find_copies(
+                findings[name] = find_copies(
                     train[label], held_out[label], generated, make_space, settings, level, number
                 )
 
-        # Write what was found of the class.
-        verdict = judge(found, settings)
-        tables.append(_table(label, found))
-        pairs = _closest_pairs(found[PIXELS], train[label], held_out[label], generated, settings)
+        # Write the findings of the class.
+        verdict = judge_copying(findings, settings)
+        tables.append(_table(label, findings))
+        pairs = _closest_pairs(findings[PIXELS], train[label], held_out[label], generated, settings)
         write_file(folder / f"closest_{label.lower()}.png", png(pairs))
         metrics[label] = {
             "verdict": verdict.kind,
             "sentence": verdict.sentence,
-            "spaces": {name: _numbers(part) for name, part in found.items()},
+            "spaces": {name: _numbers(part) for name, part in findings.items()},
         }
         logger.info(f"{label}: {verdict.sentence}")
     write_table(folder / "nearest.csv", pd.concat(tables))
@@ -75,15 +75,15 @@ def privacy_eval(stage: Stage) -> None:
     stage.run.log_file(folder / "nearest.csv", "privacy")
 
 
-def _table(label: str, found: Mapping[str, SpaceFindings]) -> pd.DataFrame:
-    """The ratio of every image that was looked at, and whether it is within reach."""
+def _table(label: str, findings: Mapping[str, SpaceFindings]) -> pd.DataFrame:
+    """Tabulate the ratio of every compared image, and whether it is within ``max_distance``."""
     parts = []
-    for space, part in found.items():
+    for space, part in findings.items():
         sets: dict[str, Nearest] = {
             "train": part.train,
             "held_out": part.held_out,
             "generated": part.generated,
-            **part.disturbed,
+            **part.perturbed,
         }
         parts += [
             pd.DataFrame(
@@ -92,7 +92,7 @@ def _table(label: str, found: Mapping[str, SpaceFindings]) -> pd.DataFrame:
                     "space": space,
                     "set": name,
                     "ratio": nearest.ratio,
-                    "within_reach": nearest.distance <= part.limits.reach,
+                    "within_reach": nearest.distance <= part.thresholds.max_distance,
                 }
             )
             for name, nearest in sets.items()
@@ -101,27 +101,27 @@ def _table(label: str, found: Mapping[str, SpaceFindings]) -> pd.DataFrame:
 
 
 def _closest_pairs(
-    found: SpaceFindings,
+    findings: SpaceFindings,
     train: ImageSet,
     held_out: ImageSet,
     generated: NDArray[np.uint8],
     settings: PrivacySettings,
 ) -> NDArray[np.uint8]:
-    """Rows of generated images, their nearest train images, held-out ones, and theirs."""
+    """Draw a grid: generated images, their nearest train images, held-out images, and theirs."""
     rows = []
     for images, nearest in (
-        (generated, found.generated),
-        (held_out.images[found.held_out_rows], found.held_out),
+        (generated, findings.generated),
+        (held_out.images[findings.held_out_rows], findings.held_out),
     ):
-        chosen = closest(nearest, found.limits.reach, settings.shown_pairs)
-        for part in (images[chosen], train.images[nearest.place[chosen]]):
+        chosen = closest(nearest, findings.thresholds.max_distance, settings.shown_pairs)
+        for part in (images[chosen], train.images[nearest.index[chosen]]):
             missing = settings.shown_pairs - len(part)
             rows.append(np.pad(part, ((0, missing), (0, 0), (0, 0))))
     return tile(np.concatenate(rows), settings.shown_pairs)
 
 
 def _for_mlflow(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The few numbers that MLflow shows, by class."""
+    """Return the metrics that MLflow shows, by class."""
     return {
         f"{label}/{what} in {space}": value
         for label, part in metrics.items()
@@ -134,33 +134,39 @@ def _for_mlflow(metrics: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _numbers(found: SpaceFindings) -> dict[str, Any]:
-    """What was found in one space, for the metrics file."""
+def _numbers(findings: SpaceFindings) -> dict[str, Any]:
+    """Return the findings in one space under the keys of the metrics file."""
     return {
-        "threshold": found.limits.threshold,
-        "reach": found.limits.reach,
+        "threshold": findings.thresholds.max_ratio,
+        "reach": findings.thresholds.max_distance,
         "caught": {
-            name: {"images": part.images, "below": part.below, "share": part.share, "p": part.p}
-            for name, part in found.caught.items()
+            name: {
+                "images": part.images,
+                "below": part.near_images,
+                "share": part.share,
+                "p": part.p_value,
+            }
+            for name, part in findings.results.items()
         },
         "detectable": {
-            name: share for name, share in found.detectable.items() if share is not None
+            name: share for name, share in findings.detectable.items() if share is not None
         },
         "median_ratio": {
-            "train": float(np.median(found.train.ratio)),
-            "held_out": float(np.median(found.held_out.ratio)),
-            "generated": float(np.median(found.generated.ratio)),
+            "train": float(np.median(findings.train.ratio)),
+            "held_out": float(np.median(findings.held_out.ratio)),
+            "generated": float(np.median(findings.generated.ratio)),
         },
-        "train_images_copied": found.copied,
-        "authentic": dict(found.authentic),
-        **({} if found.c_t is None else {"c_t": found.c_t}),
-        **({} if found.c_t_control is None else {"c_t_control": found.c_t_control}),
-        "attack": _attack(found.attack),
-        "attack_control": _attack(found.attack_control),
+        "train_images_copied": findings.copied,
+        "authentic": dict(findings.authentic),
+        **({} if findings.c_t is None else {"c_t": findings.c_t}),
+        **({} if findings.c_t_control is None else {"c_t_control": findings.c_t_control}),
+        "attack": _attack(findings.attack),
+        "attack_control": _attack(findings.attack_control),
     }
 
 
 def _attack(attack: Attack) -> dict[str, float]:
+    """Return the result of an attack under the keys of the metrics file."""
     return {
         "auc": attack.auc,
         "low": attack.interval.low,

@@ -1,4 +1,4 @@
-"""Stage utility_eval: whether generated images help a classifier of real ones."""
+"""Stage utility_eval: test whether generated images improve a classifier of real images."""
 
 import sys
 from collections.abc import Mapping
@@ -21,44 +21,47 @@ from src.data.patients import Patients
 from src.models.io import load_generators
 from src.models.networks import Generator
 from src.models.sampling import generate
+from src.utility.runs import UtilitySets, planned_runs, run_classifiers, split_off_validation
 from src.utility.statistics import gan_accuracies, summarize
-from src.utility.trials import Exams, run_trials, split_off_validation, trials
-from src.utility.verdict import judge
+from src.utility.verdict import judge_utility
 
-LEARN, JUDGE = range(2)  # what generated images are for
+FIT, TEST = range(2)  # purposes of generated images, which name their random streams
 IMAGES_AT_ONCE = 1000
 
 
 def utility_eval(stage: Stage) -> None:
-    """Write reports/utility and the metrics."""
+    """Train the classifiers; write reports/utility and the metrics."""
     settings = stage.settings.utility
     device = stage.device()
+
+    # Prepare the real and generated images.
     train = _reduced(train_sets(), settings.image_size)
     fit, validation = split_off_validation(train, settings.seed, settings.validation_fraction)
     test = _reduced(test_sets(), settings.image_size)
     generators = load_generators(device)
-    exams = Exams(
+    sets = UtilitySets(
         fit,
         validation,
         test,
-        _generated(generators, settings, LEARN, fit),
-        _generated(generators, settings, JUDGE, test),
+        _generated(generators, settings, FIT, fit),
+        _generated(generators, settings, TEST, test),
     )
-    seen, most = (
-        settings.training_steps * settings.batch_size // 2,
-        int(np.bincount(fit.is_pneumonia).max()),
-    )
-    if seen < most:
+    seen = settings.training_steps * settings.batch_size // 2
+    largest_class = int(np.bincount(fit.is_pneumonia).max())
+    if seen < largest_class:
         logger.warning(
             f"utility.training_steps: {settings.training_steps} batches show {seen} images of a "
-            f"class that has {most}; the classifiers do not learn from all of them"
+            f"class that has {largest_class}; the classifiers do not learn from all of them"
         )
-    count = sum(1 for _ in trials(settings))
-    work = run_trials(exams, settings, device, torch.get_num_threads())
-    outcomes = list(progress(work, "training classifiers", count, "classifiers"))
-    scores, differences = summarize(outcomes, test, settings)
-    verdict = judge(differences)
 
+    # Train the classifiers and compare them.
+    count = sum(1 for _ in planned_runs(settings))
+    work = run_classifiers(sets, settings, device, torch.get_num_threads())
+    results = list(progress(work, "training classifiers", count, "classifiers"))
+    scores, differences = summarize(results, test, settings)
+    verdict = judge_utility(differences)
+
+    # Write the results.
     folder = PROJECT / "reports" / "utility"
     write_table(folder / "scores.csv", scores)
     write_table(folder / "differences.csv", differences)
@@ -71,10 +74,10 @@ def utility_eval(stage: Stage) -> None:
                 "fit": len(fit),
                 "validation": len(validation),
                 "test": len(test),
-                "generated": len(exams.generated),
+                "generated": len(sets.generated),
             },
             "repeats": settings.repeats,
-            "accuracies": gan_accuracies(outcomes, exams),
+            "accuracies": gan_accuracies(results, sets),
         },
     )
     stage.run.log_table("utility/scores.json", scores)
@@ -85,7 +88,7 @@ def utility_eval(stage: Stage) -> None:
 def _generated(
     generators: Mapping[str, Generator], settings: UtilitySettings, purpose: int, like: ImageSet
 ) -> ImageSet:
-    """Draw as many images of each class as there are real ones, reduced as those are."""
+    """Draw as many images of each class as there are real ones, and downsample them alike."""
     sets = {}
     for number, (label, generator) in enumerate(generators.items()):
         seed = integer_seed(Stream.UTILITY_GENERATED, settings.seed, number, purpose)
@@ -103,7 +106,7 @@ def _reduced(sets: Mapping[str, ImageSet], size: int) -> ImageSet:
 
 
 def area_means(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Reduce images (n, h, h) to (n, size, size) as means of areas; smaller ones stay."""
+    """Downsample images (n, h, h) to (n, size, size) by area means; keep smaller images."""
     if images.shape[-1] <= size:
         return np.asarray(images)
     reduced = np.empty((len(images), size, size), dtype=np.uint8)

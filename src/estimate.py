@@ -74,12 +74,12 @@ def estimate(settings: "Settings") -> None:
 
 def _count_judged_images(settings: "Settings", train: dict[str, int]) -> int:
     """Count the images that get features, but for the few of the test split."""
-    from .privacy.perturbations import DISTURBANCES
+    from .privacy.perturbations import PERTURBATIONS
 
     fid, privacy = settings.fid, settings.privacy
     generated = fid.iterations * fid.sample_size + privacy.generated_images
-    disturbed = len(DISTURBANCES) * privacy.control_images
-    return len(CLASSES) * (generated + disturbed) + sum(train.values())
+    perturbed = len(PERTURBATIONS) * privacy.control_images
+    return len(CLASSES) * (generated + perturbed) + sum(train.values())
 
 
 def _count_train_images(settings: "Settings") -> dict[str, int]:

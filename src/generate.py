@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """Which generators to draw from, and from which noise."""
+    """Generators to draw from, and the seed of the noise."""
 
     label: str | None = None  # the class; None for both, or for that of ``model``
     model: str | None = None  # a file or MLflow's address; None for those of the workspace
@@ -38,7 +38,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Output:
-    """What to write, and where; None for what is not wanted."""
+    """Files to write; None for those that are not wanted."""
 
     count: int
     folder: Path | None = None  # of images
@@ -124,7 +124,7 @@ def _fault(given: argparse.Namespace) -> str | None:
 
 
 def generate(source: Source, output: Output) -> None:
-    """Write what is asked for.
+    """Draw the images and write the requested files.
 
     Raises:
         UserError: if there is no such generator, or something is there that must not be replaced.
@@ -187,7 +187,7 @@ def _check_output(stream: "ImageStream", output: Output, several: bool) -> None:
 def _copy_filters(
     streams: Sequence["ImageStream"], device: "torch.device"
 ) -> "dict[str, CopyFilter]":
-    """Measure a filter for each class from the train images of the workspace."""
+    """Build a filter for each class from the train images of the workspace."""
     from .common.paths import PARAMS
     from .config.settings import load_settings
     from .privacy.copy_filter import workspace_filters

@@ -1,1 +1,1 @@
-"""Whether generated images copy the images that a generator learnt from."""
+"""Tests of whether generated images copy the images that a generator was trained on."""

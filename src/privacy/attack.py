@@ -12,51 +12,52 @@ from .neighbours import Images, Space, Vector, least_distances
 
 @dataclass(frozen=True)
 class Attack:
-    """A membership inference attack: area under its curve; 0.5 is a guess."""
+    """Result of a membership inference attack; an AUC of 0.5 is chance."""
 
-    auc: float
+    auc: float  # area under the ROC curve
     interval: Interval
-    members: int
-    others: int
+    members: int  # number of images that were trained on
+    others: int  # number of images that were not
 
 
 def run_attack(
     published: Space, members: tuple[Images, Vector], others: tuple[Images, Vector]
 ) -> Attack:
-    """Guess who was trained on, from images that were published.
+    """Infer which images were trained on from published images.
 
-    The nearer an image is to a published one, compared with train images of other patients, the
-    more likely it was trained on.
+    The score of an image compares two distances: to the nearest published image, and to the
+    nearest train image of another patient. The nearer the published image, the higher the score.
 
     Args:
-        published: what the attacker has.
-        members: images that were trained on, and each one's distance to the nearest train image of
+        published: the space of the published images.
+        members: images that were trained on, and their distances to the nearest train image of
             another patient.
-        others: the same of images that were not.
+        others: the same for images that were not trained on.
     """
-    # Where the nearest published image is the nearest of all, the score is 0: a tie, which rounding
-    # keeps, since the last digits of distances depend on how many are computed at once.
+    # Rounding keeps ties at a score of 0, where both distances are the same. The last digits of
+    # distances depend on how many are computed at once.
     scores = [
         -np.log(
-            np.maximum(least_distances(published, images), 1e-6) / np.maximum(near, 1e-6)
+            np.maximum(least_distances(published, images), 1e-6)
+            / np.maximum(reference_distances, 1e-6)
         ).round(4)
-        for images, near in (members, others)
+        for images, reference_distances in (members, others)
     ]
-    auc, interval = roc_auc(*scores)
+    auc, interval = delong_roc_auc(*scores)
     return Attack(auc, interval, len(members[0]), len(others[0]))
 
 
-def roc_auc(positive: Vector, negative: Vector) -> tuple[float, Interval]:
-    """Compute the area under the ROC curve, with DeLong's interval (DeLong et al., 1988).
+def delong_roc_auc(positive: Vector, negative: Vector) -> tuple[float, Interval]:
+    """Compute the ROC AUC with DeLong's interval (DeLong et al., 1988).
 
     Args:
-        positive: scores of those that should be high, two or more.
-        negative: of the others, two or more.
+        positive: scores of the positives, two or more.
+        negative: scores of the negatives, two or more.
     """
     m, n = len(positive), len(negative)
     scores = np.concatenate([positive, negative])
     auc = float(roc_auc_score(np.repeat([1, 0], [m, n]), scores))
-    # Of each score, the share of the other side that it beats; ties count half.
+    # For each score, the share of the other group that it beats; ties count half.
     ranks = scipy.stats.rankdata(scores)
     wins = (ranks[:m] - scipy.stats.rankdata(positive)) / n
     losses = 1 - (ranks[m:] - scipy.stats.rankdata(negative)) / m
@@ -66,9 +67,9 @@ def roc_auc(positive: Vector, negative: Vector) -> tuple[float, Interval]:
 
 
 def excess_z(attack: Attack, control: Attack) -> float:
-    """How many standard errors an attack lies above a guess and above its control.
+    """Compute how many standard errors an attack lies above both chance and its control.
 
-    The control's error counts only where the control lies above a guess, which has none.
+    The control's error counts only if the control lies above chance, which has no error.
     """
     error = attack.interval.standard_error
     if control.auc > 0.5:

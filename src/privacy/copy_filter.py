@@ -1,4 +1,4 @@
-"""Leaving out generated images that lie as near to a train image as copies do."""
+"""A filter that rejects generated images that lie as near to a train image as copies do."""
 
 from collections.abc import Callable, Mapping
 
@@ -20,7 +20,7 @@ from ..metrics.extractors import choose_extractor
 from ..metrics.features import FeatureCache, FeatureExtractor, FeaturesOnce
 from .copy_test import check_patients, draw_baseline
 from .neighbours import FeatureSpace, Images, MakeSpace, PixelSpace, nearest_in
-from .thresholds import Limits
+from .thresholds import CopyThresholds
 
 PIXELS = "pixels"  # the space of grey values
 
@@ -31,13 +31,13 @@ def make_spaces(
     device: torch.device,
     on_batch: Callable[[int], None] = lambda images: None,
 ) -> Mapping[str, MakeSpace]:
-    """The ways of measuring a distance to train images, by name.
+    """Return the spaces in which distances to train images are measured, by name.
 
     Args:
-        extractor: of the features.
-        batch: images that go through it at once.
-        device: on which.
-        on_batch: told of so many images done.
+        extractor: the feature extractor.
+        batch: images per batch of the extractor.
+        device: the device that computes the features.
+        on_batch: called with the number of images after each batch.
     """
     cache = FeatureCache(cache_folder() / "features")
 
@@ -52,10 +52,10 @@ def make_spaces(
 
 
 class CopyFilter:
-    """Tells which images the test of ``privacy`` takes for copies, in any space.
+    """Filter of images that the copy test counts as near to a train image, in any space.
 
-    Of real images of other patients as many as ``settings.quantile`` says would be taken for copies
-    in each space, so some that are left out are none.
+    In each space a share ``settings.near_quantile`` of other patients' real images counts as near,
+    so some of the rejected images are no copies.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class CopyFilter:
         settings: PrivacySettings,
         key: int,
     ) -> None:
-        """Measure how near train images of other patients are, as ``privacy.find_copies`` does.
+        """Measure the thresholds from train images, as ``copy_test.find_copies`` does.
 
         Args:
-            train: what the generator learnt from.
-            spaces: how distances are measured.
-            settings: sizes.
-            key: with the settings' seed names the draw.
+            train: the images that the generator was trained on.
+            spaces: the spaces in which distances are measured.
+            settings: the sizes and the quantile.
+            key: names the random draw together with the settings' seed.
 
         Raises:
             UserError: if there are too few patients.
@@ -84,29 +84,29 @@ class CopyFilter:
         for make_space in spaces.values():
             space = make_space(train.images)
             baseline = nearest_in(space, train.images[rows], train.patients, own)
-            self._spaces.append((space, Limits.of_train(baseline, settings.near_quantile)))
+            self._spaces.append((space, CopyThresholds.of_train(baseline, settings.near_quantile)))
 
     def copies(self, images: Images) -> NDArray[np.bool_]:
-        """Which of uint8 images (n, size, size) to leave out, (n,)."""
-        found = np.zeros(len(images), dtype=bool)
-        for space, limits in self._spaces:
-            found |= limits.near(nearest_in(space, images, self._patients))
-        return found
+        """Return which of uint8 images (n, size, size) to reject, (n,)."""
+        is_copy = np.zeros(len(images), dtype=bool)
+        for space, thresholds in self._spaces:
+            is_copy |= thresholds.near(nearest_in(space, images, self._patients))
+        return is_copy
 
 
 def workspace_filters(
     learnt_from: Mapping[str, str], privacy: PrivacySettings, fid: FidSettings, device: torch.device
 ) -> dict[str, CopyFilter]:
-    """Measure a filter for each class from the train images that are prepared in the workspace.
+    """Build a filter for each class from the prepared train images of the workspace.
 
     Args:
-        learnt_from: by class, the SHA-256 of the images that its generator learnt from.
-        privacy: sizes of the test.
-        fid: names the features.
-        device: on which they are computed.
+        learnt_from: the SHA-256 of each class's images that its generator was trained on.
+        privacy: the settings of the copy test.
+        fid: the settings that name the feature extractor.
+        device: the device that computes the features.
 
     Raises:
-        UserError: if a generator learnt from other images.
+        UserError: if a generator was trained on other images.
     """
     real = train_sets()
     for label, checksum in learnt_from.items():

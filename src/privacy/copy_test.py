@@ -1,19 +1,22 @@
-"""Whether generated images copy train images, held against two controls.
+"""A test of whether generated images copy train images, with two controls.
 
-The test: of real images of other patients, ``quantile`` lie nearer to a train image than a
-threshold; a generator that does not copy has no more such images (Fisher's exact test). Near is
-meant in both senses: much nearer than to any other patient's image (a threshold of the ratio, see
-``neighbours``), and not far (within the median of such distances), for images that are far from
-all real ones may all lie on one side and have the same outlier for their neighbour. Train images
-themselves, each compared with other patients' ones, give both, because a test split may come from
-elsewhere. Two controls stand beside it: held-out real images must pass the same test against the
-train images, at the level of all spaces together, else a space says nothing, and disturbed train
-images must be caught by it, else nothing is no answer.
+Among real images of other patients, a share ``near_quantile`` is near to a train image. Without
+copying, no larger share of the generated images is near (Fisher's exact test).
 
-Beside it stand authenticity (Alaa et al., 2022), the C_T test (Meehan et al., 2020) and a black-box
-membership inference attack (Hilprecht et al., 2019), calibrated by how near other patients' train
-images are (as Chen et al., 2020, do with a reference model), its area under the curve with DeLong's
-interval (1988).
+An image is near if two conditions hold. It is much nearer to a train image than to any image of
+another patient: its ratio (see ``neighbours``) is at most ``max_ratio``. And its distance is at
+most ``max_distance``, the median of such distances: images far from all real ones may share one
+outlier as their nearest neighbour. Both thresholds come from train images that are compared with
+other patients' train images, because a test split may come from elsewhere.
+
+The first control: held-out real images must pass the same test, at the level of all spaces
+together; otherwise the space is not used. The second control: the test must detect perturbed train
+images; otherwise the absence of detected copies means nothing.
+
+Three measures complement the test: authenticity (Alaa et al., 2022), the C_T test (Meehan et al.,
+2020) and a black-box membership inference attack (Hilprecht et al., 2019). The attack is calibrated
+by the distances to other patients' train images, as Chen et al. (2020) do with a reference model.
+Its ROC AUC has DeLong's interval (1988).
 """
 
 from collections.abc import Mapping
@@ -30,39 +33,39 @@ from ..data.patients import Indices, Patients
 from .attack import Attack, run_attack
 from .ct_score import c_t, cluster_cells
 from .neighbours import Images, MakeSpace, Nearest, Vector, nearest_in
-from .perturbations import DISTURBANCES
-from .thresholds import Baseline, Caught, Limits, detectable_share, fisher
+from .perturbations import PERTURBATIONS
+from .thresholds import Baseline, CopyTestResult, CopyThresholds, detectable_share, fisher
 
-SEVERAL = 4  # patients that a set of images must have
+MIN_PATIENTS = 4  # of each set of images
 
 
 @dataclass(frozen=True)
 class SpaceFindings:
-    """What one space tells of a generator."""
+    """Results of the copy test and its complements in one space, for one generator."""
 
-    limits: Limits
-    train: Nearest  # of train images, to other patients' ones
+    thresholds: CopyThresholds
+    train: Nearest  # of train images, to other patients' train images
     held_out: Nearest
-    held_out_rows: Indices  # which held-out images those are
+    held_out_rows: Indices  # indices of the held-out images
     generated: Nearest
-    disturbed: Mapping[str, Nearest]
-    caught: Mapping[str, Caught]  # held_out, generated and each disturbance
-    detectable: Mapping[str, float | None]  # smallest share of such copies with ``POWER``
+    perturbed: Mapping[str, Nearest]
+    results: Mapping[str, CopyTestResult]  # of held_out, generated and each perturbation
+    detectable: Mapping[str, float | None]  # smallest share of such copies detected with ``POWER``
     authentic: Mapping[str, float]  # AuthPct / 100, of held_out and generated
-    copied: int  # train images that generated ones are near to
-    c_t: float | None  # negative: nearer to the train images than held-out images are
-    c_t_control: float | None  # of train images to other patients' ones, instead of generated
+    copied: int  # number of train images that generated images are near to
+    c_t: float | None  # negative: generated images are nearer to train images than held-out ones
+    c_t_control: float | None  # the same with other patients' train images instead of generated
     attack: Attack  # from the generated images
-    attack_control: Attack  # from train images of other patients instead
+    attack_control: Attack  # from other patients' train images instead
 
     def passes(self, level: float) -> bool:
-        """Whether held-out images are not taken for copies."""
-        return self.caught["held_out"].p >= level
+        """Return whether held-out images are not taken for copies."""
+        return self.results["held_out"].p_value >= level
 
-    def catches(self, disturbance: str, share: float) -> bool:
-        """Whether ``share`` of copies, disturbed so, would be noticed."""
-        found = self.detectable[disturbance]
-        return found is not None and found <= share
+    def catches(self, perturbation: str, share: float) -> bool:
+        """Return whether a ``share`` of copies with this perturbation would be detected."""
+        detectable = self.detectable[perturbation]
+        return detectable is not None and detectable <= share
 
 
 def find_copies(
@@ -74,59 +77,64 @@ def find_copies(
     level: float,
     key: int,
 ) -> SpaceFindings:
-    """Run the test, its controls, and the measures beside it, in one space.
+    """Run the copy test, its controls and its complements in one space.
 
     Args:
-        train: the images that the generator learnt from.
+        train: the images that the generator was trained on.
         held_out: real images of other patients.
         generated: uint8 (n, size, size).
-        make_space: how distances are measured.
-        settings: sizes.
-        level: at which copies are called in this space.
-        key: with the settings' seed names the draws; it gives the same ones in every space.
+        make_space: makes the space in which distances are measured.
+        settings: the sizes and the quantile.
+        level: the significance level in this space.
+        key: names the random draws together with the settings' seed; they are the same in every
+            space.
 
     Raises:
         UserError: if there are too few patients.
     """
+    # Draw the images that are compared.
     for name, part in (("train", train), ("test", held_out)):
         check_patients(name, part.patients)
     space = make_space(train.images)
     drawn = _draw(train, held_out, settings, numpy_stream(Stream.COPY_TEST, settings.seed, key))
 
+    # Find the nearest train image of each image.
     held = nearest_in(space, held_out.images[drawn.held_out], train.patients)
     fake = nearest_in(space, generated, train.patients)
-    disturbed = {
-        name: nearest_in(space, images, train.patients) for name, images in drawn.disturbed.items()
+    perturbed = {
+        name: nearest_in(space, images, train.patients) for name, images in drawn.perturbed.items()
     }
-    # What is known of train images: of those drawn, and of those that are nearest to some image.
-    asked = np.unique(np.concatenate([drawn.train, drawn.other_half, held.place, fake.place]))
-    own = train.patients.ids[asked]
-    known = nearest_in(space, train.images[asked], train.patients, own)
-    of_train = _at(known, np.searchsorted(asked, drawn.train))
-    limits = Limits.of_train(of_train, settings.near_quantile)
+    # Measure the train images: those that were drawn, and those that are nearest to some image.
+    needed = np.unique(np.concatenate([drawn.train, drawn.other_half, held.index, fake.index]))
+    own = train.patients.ids[needed]
+    measured = nearest_in(space, train.images[needed], train.patients, own)
+    of_train = _at(measured, np.searchsorted(needed, drawn.train))
+    thresholds = CopyThresholds.of_train(of_train, settings.near_quantile)
 
-    sets = {"train": of_train, "held_out": held, "generated": fake, **disturbed}
-    below = {name: int(limits.near(part).sum()) for name, part in sets.items()}
-    base = Baseline.of_train(len(of_train), below["train"])
-    joined = base.joined(len(held), below["held_out"])
-    caught = {
-        name: Caught(
+    # Test whether more images are near than in the baseline.
+    sets = {"train": of_train, "held_out": held, "generated": fake, **perturbed}
+    near = {name: int(thresholds.near(part).sum()) for name, part in sets.items()}
+    base = Baseline.of_train(len(of_train), near["train"])
+    joined = base.joined(len(held), near["held_out"])
+    results = {
+        name: CopyTestResult(
             len(part),
-            below[name],
-            fisher(below[name], len(part), base if name == "held_out" else joined),
+            near[name],
+            fisher(near[name], len(part), base if name == "held_out" else joined),
         )
         for name, part in sets.items()
         if name != "train"
     }
     detectable = {
-        name: detectable_share(caught[name].share, len(fake), joined, level) for name in disturbed
+        name: detectable_share(results[name].share, len(fake), joined, level) for name in perturbed
     }
 
+    # Compute the measures that complement the test.
     def own_distance(rows: Indices) -> Vector:
-        return known.distance[np.searchsorted(asked, rows)]
+        return measured.distance[np.searchsorted(needed, rows)]
 
     def authentic(part: Nearest) -> float:
-        return float((part.distance > own_distance(part.place)).mean())
+        return float((part.distance > own_distance(part.index)).mean())
 
     def attack(published: Images, members: Indices) -> Attack:
         return run_attack(
@@ -137,16 +145,16 @@ def find_copies(
 
     cells = cluster_cells(train.images, len(held), settings.seed)
     return SpaceFindings(
-        limits=limits,
+        thresholds=thresholds,
         train=of_train,
         held_out=held,
         held_out_rows=drawn.held_out,
         generated=fake,
-        disturbed=disturbed,
-        caught=caught,
+        perturbed=perturbed,
+        results=results,
         detectable=detectable,
         authentic={"held_out": authentic(held), "generated": authentic(fake)},
-        copied=len(np.unique(fake.place[limits.near(fake)])),
+        copied=len(np.unique(fake.index[thresholds.near(fake)])),
         c_t=c_t(held, fake, cells),
         c_t_control=c_t(held, of_train, cells),
         attack=attack(generated, drawn.train),
@@ -155,29 +163,34 @@ def find_copies(
 
 
 def check_patients(split: str, patients: Patients) -> None:
-    """Refuse images of so few patients that nothing can be told from other patients' ones.
+    """Refuse images of too few patients for a comparison with other patients' images.
 
     Raises:
-        UserError: with the split.
+        UserError: if there are fewer than ``MIN_PATIENTS``; it names the split.
     """
-    if patients.count < SEVERAL:
-        raise UserError(f"the {split} images are of fewer than {SEVERAL} patients")
+    if patients.count < MIN_PATIENTS:
+        raise UserError(f"the {split} images are of fewer than {MIN_PATIENTS} patients")
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What chance chooses, the same in every space."""
+    """Random draws of images, the same in every space."""
 
-    train: Indices  # one image of a patient
-    held_out: Indices  # one image of a patient
-    disturbed: Mapping[str, Images]
+    train: Indices  # one image per patient
+    held_out: Indices  # one image per patient
+    perturbed: Mapping[str, Images]
     half: Indices  # train images of half of the patients
-    other_half: Indices  # train images of the other half, one of a patient
+    other_half: Indices  # train images of the other half, one image per patient
 
 
 def _draw(
     train: ImageSet, held_out: ImageSet, settings: PrivacySettings, rng: np.random.Generator
 ) -> _Drawn:
+    """Draw the images that are compared, in a fixed order of draws.
+
+    Raises:
+        UserError: if nearly all train images are of one patient.
+    """
     everything = np.arange(len(train.images))
     chosen = draw_baseline(train, settings, rng)
     held = _one_each(
@@ -192,31 +205,38 @@ def _draw(
     return _Drawn(
         train=chosen,
         held_out=held,
-        disturbed={name: change(control, rng) for name, change in DISTURBANCES.items()},
+        perturbed={name: change(control, rng) for name, change in PERTURBATIONS.items()},
         half=_some(rng, half, settings.generated_images),
         other_half=rest,
     )
 
 
 def draw_baseline(train: ImageSet, settings: PrivacySettings, rng: np.random.Generator) -> Indices:
-    """The train images that show how near other patients' images are, one of a patient."""
+    """Draw the train images of the baseline, one image per patient."""
     return _one_each(rng, train.patients, np.arange(len(train.images)), settings.baseline_images)
 
 
-def _some(rng: np.random.Generator, rows: Indices, most: int) -> Indices:
-    return np.sort(rng.permutation(rows)[:most])
+def _some(rng: np.random.Generator, rows: Indices, max_count: int) -> Indices:
+    """Draw at most ``max_count`` of the rows, in ascending order."""
+    return np.sort(rng.permutation(rows)[:max_count])
 
 
-def _one_each(rng: np.random.Generator, patients: Patients, rows: Indices, most: int) -> Indices:
-    """One image of each of at most so many patients, so that all are apart."""
+def _one_each(
+    rng: np.random.Generator, patients: Patients, rows: Indices, max_count: int
+) -> Indices:
+    """Draw one image of each of at most ``max_count`` patients, so that they are independent."""
     mixed = rng.permutation(rows)
-    return _some(rng, mixed[np.unique(patients.ids[mixed], return_index=True)[1]], most)
+    return _some(rng, mixed[np.unique(patients.ids[mixed], return_index=True)[1]], max_count)
 
 
 def _at(nearest: Nearest, rows: Indices) -> Nearest:
-    return Nearest(nearest.place[rows], nearest.distance[rows], nearest.ratio[rows])
+    """Return some of the rows."""
+    return Nearest(nearest.index[rows], nearest.distance[rows], nearest.ratio[rows])
 
 
-def closest(nearest: Nearest, reach: float, count: int) -> NDArray[np.int64]:
-    """The images that are most like copies, the most like one first; those out of reach last."""
-    return np.lexsort((nearest.ratio, nearest.distance > reach))[:count]
+def closest(nearest: Nearest, max_distance: float, count: int) -> NDArray[np.int64]:
+    """Return the indices of the ``count`` images that most resemble copies.
+
+    They are in ascending order of the ratio; images beyond ``max_distance`` come last.
+    """
+    return np.lexsort((nearest.ratio, nearest.distance > max_distance))[:count]

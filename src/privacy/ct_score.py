@@ -8,12 +8,12 @@ from ..common.rng import Stream, numpy_stream
 from ..data.patients import Indices
 from .neighbours import Images, Nearest
 
-CELL = 50  # held-out images for each cell of the C_T test, about
-SMALLEST_CELL = 10  # images of each side in a cell that counts
+CELL = 50  # held-out images per cell of the C_T test, about
+SMALLEST_CELL = 10  # images of each of the two sets in a cell that counts
 
 
 def cluster_cells(images: Images, held_out: int, seed: int) -> Indices:
-    """The cell of each train image: clusters of their coarse grey values."""
+    """Assign each train image to a cell, by k-means of coarse grey values."""
     count = max(1, min(held_out // CELL, len(images) // CELL))
     step = max(1, images.shape[-1] // 8)
     coarse = images[:, step // 2 :: step, step // 2 :: step].reshape(len(images), -1)
@@ -23,21 +23,22 @@ def cluster_cells(images: Images, held_out: int, seed: int) -> Indices:
 
 
 def c_t(held_out: Nearest, generated: Nearest, cells: Indices) -> float | None:
-    """Meehan's C_T: z of the Mann-Whitney test of distances to the train images, over cells.
+    """Compute Meehan's C_T, the Mann-Whitney z of distances to train images, averaged over cells.
 
     Args:
-        held_out: of real images of other patients.
-        generated: of generated images.
-        cells: the cell of each train image; an image is in its nearest train image's.
+        held_out: nearest train images of other patients' real images.
+        generated: nearest train images of generated images.
+        cells: the cell of each train image; an image belongs to its nearest train image's cell.
 
     Returns:
-        the mean over cells, weighted by their held-out images: below about -3, generated images lie
-        nearer to train images than held-out ones do; None if no cell has enough of both.
+        the mean z, weighted by the held-out images of each cell. Below about -3, generated images
+        lie nearer to train images than held-out images do. None if no cell has enough images of
+        both sets.
     """
     total = weights = 0.0
     for cell in np.unique(cells):
-        real = held_out.distance[cells[held_out.place] == cell]
-        fake = generated.distance[cells[generated.place] == cell]
+        real = held_out.distance[cells[held_out.index] == cell]
+        fake = generated.distance[cells[generated.index] == cell]
         n, m = len(real), len(fake)
         if min(n, m) < SMALLEST_CELL:
             continue

@@ -1,8 +1,8 @@
-"""Which train image lies nearest to an image, in pixels or in features, and how near others are.
+"""Nearest train images, in pixels or in features, and the ratio that tells copies from others.
 
-The ratio of the distance to the nearest train image to that to the nearest one of another patient
-tells a copy: it is near 0 for one and near 1 for an image that belongs to nobody. Blur and low
-contrast shorten both distances alike, so unlike the distances it does not take them for nearness.
+The ratio divides the distance to the nearest train image by the distance to the nearest one of
+another patient. It is near 0 for a copy and near 1 for an image that belongs to no patient. Blur
+and low contrast shorten both distances alike, so they change the ratio less than the distances.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,21 +18,21 @@ from ..metrics.kid_prdc import squared_distances
 Images = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
-SHIFT = 2  # pixels each way by which an image may be moved and still is the same one
-LARGEST_SIDE = 64  # pixels; larger images are reduced first
-REDUCTION = 2  # pixels a side whose mean is compared
-ROWS = 128  # images whose distances are held at once
+SHIFT = 2  # pixels each way; images that differ by such a shift count as the same
+LARGEST_SIDE = 64  # pixels; larger images are downsampled first
+REDUCTION = 2  # side in pixels of the squares whose means are compared
+ROWS = 128  # images whose distances are in memory at once
 
 
 class Space(Protocol):
-    """A set of reference images, and how far others are from them."""
+    """Set of reference images, and a distance of other images to them."""
 
     def describe(self, images: Images) -> NDArray[Any]:
-        """What stands for uint8 images (n, size, size) where distances are measured, (n, ...)."""
+        """Return the representation of uint8 images (n, size, size) in the space, (n, ...)."""
         ...
 
     def distances(self, described: NDArray[Any]) -> Matrix:
-        """From images that are described so to each reference image, (n, references)."""
+        """Compute distances from described images to all references, (n, references)."""
         ...
 
 
@@ -40,12 +40,12 @@ MakeSpace = Callable[[Images], Space]
 
 
 class PixelSpace:
-    """Grey values, whatever an image's brightness and contrast, small shifts and its mirror image.
+    """Space of grey values, invariant to brightness, contrast, small shifts and mirroring.
 
-    Images are reduced by a whole factor to at most ``LARGEST_SIDE`` pixels a side, compared at a
-    ``REDUCTION``-th of that, with their mean taken away and their length made 1. The distance is
-    the least over shifts by up to ``SHIFT`` of the reduced pixels each way, of the image and of its
-    mirror image, so it lies between 0 and 2.
+    Images are downsampled by a whole factor to at most ``LARGEST_SIDE`` pixels a side, then by
+    ``REDUCTION``. They are standardized to mean 0 and length 1. The distance is the minimum over
+    shifts by up to ``SHIFT`` pixels each way, of the image and of its mirror image. It lies between
+    0 and 2.
     """
 
     def __init__(self, references: Images) -> None:
@@ -56,11 +56,11 @@ class PixelSpace:
         self._references = np.concatenate(parts).T.copy()
 
     def describe(self, images: Images) -> Images:
-        """The images themselves, which are reduced some at a time."""
+        """Return the images themselves; ``distances`` downsamples them block by block."""
         return images
 
     def distances(self, images: Images) -> Matrix:
-        """As ``Space``, in float32 products and so with an error of about 1e-3 near 0."""
+        """Compute distances from float32 products, with an error of about 1e-3 near 0."""
         small = _reduced(images)
         likeness = np.full((len(images), self._references.shape[1]), -1.0, dtype=np.float32)
         for version in (small, small[:, :, ::-1]):
@@ -72,67 +72,67 @@ class PixelSpace:
 
 
 class FeatureSpace:
-    """Euclidean distances of a network's features."""
+    """Space of a network's features, with Euclidean distances."""
 
     def __init__(self, extract: Callable[[Images], NDArray[np.float32]], references: Images):
         self._extract = extract
         self._references = extract(references).astype(np.float64)
 
     def describe(self, images: Images) -> NDArray[np.float32]:
-        """Their features, of all at once, since a network takes whole batches."""
+        """Return the features, of all images at once, since a network takes whole batches."""
         return self._extract(images)
 
     def distances(self, features: NDArray[np.float32]) -> Matrix:
-        """As ``Space``."""
+        """Compute Euclidean distances to all references, (n, references)."""
         return np.sqrt(squared_distances(features.astype(np.float64), self._references))
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each of n images, its nearest train image and how near that is."""
+    """Nearest train image of each of n images, with its distance and ratio."""
 
-    place: Indices  # of the nearest train image, (n,)
-    distance: Vector  # to it, (n,)
-    ratio: Vector  # of that distance to the one to the nearest train image of another patient, (n,)
+    index: Indices  # of the nearest train image, (n,)
+    distance: Vector  # to the nearest train image, (n,)
+    ratio: Vector  # of ``distance`` to the distance to another patient's nearest image, (n,)
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.index)
 
 
 def nearest_in(
     space: Space, images: Images, patients: Patients, own: Indices | None = None
 ) -> Nearest:
-    """The nearest reference image of each image.
+    """Find the nearest reference image of each image.
 
     Args:
-        space: whose references are the train images.
+        space: a space with the train images as references.
         images: uint8 (n, size, size).
-        patients: of the references, three or more.
-        own: where the images are train images themselves, the number of each one's patient, whose
-            references are left out.
+        patients: the patients of the references, three or more.
+        own: patient ids of the images if they are train images; the references of an image's own
+            patient are left out.
     """
     parts = []
     for rows, distances in _in_blocks(space, images):
         if own is not None:
             distances[own[rows][:, None] == patients.ids[None, :]] = np.inf
-        place = distances.argmin(axis=1)
-        first = np.take_along_axis(distances, place[:, None], axis=1)[:, 0]
-        distances[patients.ids[place][:, None] == patients.ids[None, :]] = np.inf
+        index = distances.argmin(axis=1)
+        first = np.take_along_axis(distances, index[:, None], axis=1)[:, 0]
+        distances[patients.ids[index][:, None] == patients.ids[None, :]] = np.inf
         second = distances.min(axis=1)
-        # Where an image repeats two patients' ones it is a copy all the same.
+        # The ratio of an image that repeats images of two patients is 0, as for any copy.
         ratio = np.divide(first, second, out=np.zeros_like(first), where=second > 0)
-        parts.append((place, first, ratio))
-    place, distance, ratio = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Nearest(place, distance, ratio)
+        parts.append((index, first, ratio))
+    index, distance, ratio = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Nearest(index, distance, ratio)
 
 
 def least_distances(space: Space, images: Images) -> Vector:
-    """From each image to the nearest reference, (n,)."""
+    """Compute the distance of each image to its nearest reference, (n,)."""
     return np.concatenate([part.min(axis=1) for _, part in _in_blocks(space, images)])
 
 
 def _in_blocks(space: Space, images: Images) -> Iterator[tuple[slice, Matrix]]:
-    """The distances of some images at a time, so that memory does not grow with them."""
+    """Yield distances of ``ROWS`` images at a time, which bounds the memory."""
     described = space.describe(images)
     for start in range(0, len(images), ROWS):
         rows = slice(start, start + ROWS)
@@ -140,29 +140,29 @@ def _in_blocks(space: Space, images: Images) -> Iterator[tuple[slice, Matrix]]:
 
 
 def _reduced(images: Images) -> NDArray[np.float32]:
-    """Images of at most ``LARGEST_SIDE`` pixels a side, by means of whole pixels."""
+    """Downsample images to at most ``LARGEST_SIDE`` pixels a side, by means of whole pixels."""
     side = images.shape[-1]
     factor = -(-side // LARGEST_SIDE)
     return _means(images.astype(np.float32), factor)
 
 
 def _cut(images: NDArray[np.float32], down: int, right: int) -> NDArray[np.float32]:
-    """What is left of images without ``2 * SHIFT`` rows and columns, from a place on."""
+    """Crop images by ``2 * SHIFT`` rows and columns in all, from an offset on, and downsample."""
     side = images.shape[-1] - 2 * SHIFT
     return _means(images[:, down : down + side, right : right + side], REDUCTION)
 
 
 def _means(images: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """The means of squares of ``factor`` pixels a side; a remainder at the edge is left out."""
+    """Compute means of squares of ``factor`` pixels a side; a remainder at the edge is cropped."""
     count, height, width = images.shape
     rows, columns = height // factor, width // factor
-    whole = images[:, : rows * factor, : columns * factor]
-    means: NDArray[np.float32] = whole.reshape(count, rows, factor, columns, factor).mean((2, 4))
+    cropped = images[:, : rows * factor, : columns * factor]
+    means: NDArray[np.float32] = cropped.reshape(count, rows, factor, columns, factor).mean((2, 4))
     return means
 
 
 def _standardized(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Images as rows of mean 0 and length 1; a constant one is 0."""
+    """Flatten images to rows of mean 0 and length 1; a constant image becomes 0."""
     rows = images.reshape(len(images), -1)
     rows = rows - rows.mean(axis=1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""When an image counts as near to a train image, and how sure a count of near images is."""
+"""Thresholds of nearness to a train image, and the significance of a number of near images."""
 
 from dataclasses import dataclass
 
@@ -8,96 +8,99 @@ from numpy.typing import NDArray
 
 from .neighbours import Nearest, Vector
 
-POWER = 0.8  # with which the smallest detectable share of copies would be noticed
+POWER = 0.8  # of the test at the smallest detectable share of copies
 DEPENDENCE = 2  # images of the baseline that count as one, see ``Baseline``
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Real images of other patients, and how many of them are below the threshold.
+    """Numbers of real images of other patients, and of those that are near to a train image.
 
-    Train images are each other's neighbours: where one is near to another, that one mostly is near
-    to it as well. Counted as independent they would give several times the false alarms that the
-    level states, so two of them count as one.
+    Train images are each other's neighbours: if one is near to another, the reverse mostly holds as
+    well. Counted as independent, they would give several times the false positives that the level
+    states, so two of them count as one.
     """
 
     images: int
-    below: int
+    near_images: int
 
     @classmethod
-    def of_train(cls, images: int, below: int) -> "Baseline":
-        """Of train images, one of each patient."""
+    def of_train(cls, images: int, near_images: int) -> "Baseline":
+        """Return the baseline of train images, one image per patient."""
         counted = images // DEPENDENCE
-        return cls(counted, min(-(-below // DEPENDENCE), counted))
+        return cls(counted, min(-(-near_images // DEPENDENCE), counted))
 
-    def joined(self, images: int, below: int) -> "Baseline":
-        """With images that are independent."""
-        return Baseline(self.images + images, self.below + below)
+    def joined(self, images: int, near_images: int) -> "Baseline":
+        """Return the baseline together with independent images."""
+        return Baseline(self.images + images, self.near_images + near_images)
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What makes an image near to a train image, in one space."""
+class CopyThresholds:
+    """Thresholds below which an image is near to a train image, in one space."""
 
-    threshold: float  # of the ratio, see ``neighbours``
-    reach: float  # a distance beyond it is far, whatever the ratio
+    max_ratio: float  # see ``neighbours``
+    max_distance: float  # an image beyond it is not near, whatever its ratio
 
     @classmethod
-    def of_train(cls, nearest: Nearest, quantile: float) -> "Limits":
-        """From train images, one of each patient, to other patients' ones."""
-        reach = float(np.median(nearest.distance))
-        ratios = nearness(nearest, reach)
-        return cls(float(np.quantile(ratios, quantile, method="inverted_cdf")), reach)
+    def of_train(cls, nearest: Nearest, quantile: float) -> "CopyThresholds":
+        """Compute thresholds from train images, one per patient, and other patients' images."""
+        max_distance = float(np.median(nearest.distance))
+        ratios = nearness(nearest, max_distance)
+        return cls(float(np.quantile(ratios, quantile, method="inverted_cdf")), max_distance)
 
     def near(self, nearest: Nearest) -> NDArray[np.bool_]:
-        """Which images are near, (n,)."""
-        return nearness(nearest, self.reach) <= self.threshold
+        """Return which images are near, (n,)."""
+        return nearness(nearest, self.max_distance) <= self.max_ratio
 
 
 @dataclass(frozen=True)
-class Caught:
-    """How many of some images the test takes for copies."""
+class CopyTestResult:
+    """Number of near images in a set, and the test of whether it exceeds the baseline."""
 
     images: int
-    below: int  # of them, nearer to a train image than the threshold
-    p: float  # chance of so many or more if they were like real images of other patients
+    near_images: int
+    p_value: float  # probability of as many or more near images without copying
 
     @property
     def share(self) -> float:
-        """Of the images that are below the threshold."""
-        return self.below / self.images
+        """Share of the images that are near to a train image."""
+        return self.near_images / self.images
 
 
-def nearness(nearest: Nearest, reach: float) -> Vector:
-    """The ratio of each image that is within reach of its nearest train image, else infinite."""
-    return np.where(nearest.distance <= reach, nearest.ratio, np.inf)
+def nearness(nearest: Nearest, max_distance: float) -> Vector:
+    """Return the ratio of each image, infinite if it lies beyond ``max_distance``, (n,)."""
+    return np.where(nearest.distance <= max_distance, nearest.ratio, np.inf)
 
 
-def fisher(below: int, images: int, base: Baseline) -> float:
-    """One-sided p of Fisher's exact test that a share is no larger than the baseline's."""
-    table = [[below, images - below], [base.below, base.images - base.below]]
+def fisher(near_images: int, images: int, base: Baseline) -> float:
+    """Compute the one-sided p-value of Fisher's exact test against the baseline's share."""
+    table = [
+        [near_images, images - near_images],
+        [base.near_images, base.images - base.near_images],
+    ]
     return float(scipy.stats.fisher_exact(table, alternative="greater").pvalue)
 
 
-def detectable_share(caught: float, images: int, base: Baseline, level: float) -> float | None:
-    """The smallest share of copies that the test would notice with a chance of ``POWER``.
+def detectable_share(near_share: float, images: int, base: Baseline, level: float) -> float | None:
+    """Compute the smallest share of copies that the test detects with probability ``POWER``.
 
-    As if no image but a copy were below the threshold, which is so for many generators.
+    It assumes that no image but a copy is near, which holds for many generators.
 
     Args:
-        caught: share of such copies that lie below the threshold.
-        images: generated ones.
-        base: what they are held against.
-        level: at which the test calls copies.
+        near_share: share of such copies that are near.
+        images: number of generated images.
+        base: the baseline of the test.
+        level: significance level of the test.
 
     Returns:
-        None if no share is enough.
+        the share, or None if no share is enough.
     """
     needed = next((k for k in range(images + 1) if fisher(k, images, base) < level), None)
     if not needed:
         return None
-    # The chance of ``needed`` or more of binomial counts is the beta distribution's.
+    # The binomial probability of ``needed`` or more is a beta distribution function of the share.
     share = float(scipy.stats.beta.ppf(POWER, needed, images - needed + 1))
-    if caught <= base.below / base.images:
+    if near_share <= base.near_images / base.images:
         return None
-    return share / caught if share <= caught else None
+    return share / near_share if share <= near_share else None

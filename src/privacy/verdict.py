@@ -1,4 +1,4 @@
-"""The verdict on whether a generator copies, from the findings of every space."""
+"""Verdict on whether a generator copies, from the findings of all spaces."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,62 +9,64 @@ import scipy.stats
 from ..config.privacy import PrivacySettings
 from .attack import excess_z
 from .copy_test import SpaceFindings
-from .perturbations import DISTURBANCES
+from .perturbations import PERTURBATIONS
 from .thresholds import POWER
 
 Kind = Literal["copies", "no sign of copying", "can't tell"]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One sentence on a generator, and what it rests on."""
+class CopyVerdict:
+    """Kind of a verdict on one generator, and its sentence."""
 
     kind: Kind
     sentence: str
 
 
 def shared_level(settings: PrivacySettings, spaces: int) -> float:
-    """The level of each space, so that more of them do not mean more false alarms."""
+    """Compute the Bonferroni level of each space, which keeps the false positive rate of all."""
     return settings.significance_level / spaces
 
 
-def judge(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> Verdict:
-    """The verdict on one generator, from what every space tells.
+def judge_copying(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> CopyVerdict:
+    """Return the verdict on one generator.
 
-    Copies that are found in a space whose held-out images pass are copies, whatever else fails;
-    that none are found counts only where both controls hold.
+    Copies that are detected in a space whose held-out images pass are copies, whatever else fails.
+    "No sign of copying" requires that both controls hold.
     """
+    # Find the spaces that fail their control, and those with copies.
     level = shared_level(settings, len(spaces))
     failed = [name for name, part in spaces.items() if not part.passes(settings.significance_level)]
     copying = [
         name
         for name, part in spaces.items()
-        if name not in failed and part.caught["generated"].p < level
+        if name not in failed and part.results["generated"].p_value < level
     ]
     quantile = percent(settings.near_quantile)
     near = f"as near to a train image as the nearest {quantile} of other patients'"
     if copying:
         alike = min(spaces[name].copied for name in copying)
-        return Verdict(
+        return CopyVerdict(
             "copies",
             f"Copies: {_shares(spaces, copying)} are {near} images. They are near to {alike} "
             "different train images.",
         )
+    # Check both controls, then the attack.
     if failed:
-        return Verdict(
+        return CopyVerdict(
             "can't tell",
             f"Can't tell: held-out real images are themselves taken for copies in "
             f"{' and '.join(failed)}, so the test does not hold on these data.",
         )
     blind = [
         name
-        for name in DISTURBANCES
+        for name in PERTURBATIONS
         if not any(part.catches(name, settings.detectable_fraction) for part in spaces.values())
     ]
     if blind:
-        return Verdict(
+        return CopyVerdict(
             "can't tell",
-            f"Can't tell: copies that are {' or '.join(blind)} would not be noticed among the "
+            f"Can't tell: copies that are {' or '.join(blind)} would not be detected among the "
             f"generated images, even if they were {percent(settings.detectable_fraction)} of them.",
         )
     leaks = [
@@ -73,34 +75,34 @@ def judge(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings) -> Ver
         if excess_z(part.attack, part.attack_control) > float(scipy.stats.norm.isf(level))
     ]
     if leaks:
-        return Verdict(
+        return CopyVerdict(
             "can't tell",
-            f"Can't tell: no copies are found ({_shares(spaces, list(spaces))} are {near} images), "
-            "but with the generated images train images are told from held-out ones better than "
-            f"by guessing (area under the curve: {', '.join(leaks)}), and better than with other "
-            "patients' images. Splits that differ may do that as well.",
+            f"Can't tell: no copies are found, but a membership attack succeeds. The ROC AUC "
+            f"of the attack ({', '.join(leaks)}) lies above chance and above an attack from other "
+            "patients' images. Splits that differ may cause that as well. For copies: "
+            f"{_shares(spaces, list(spaces))} are {near} images.",
         )
-    least = max(
-        min(part.detectable[name] or 1.0 for part in spaces.values()) for name in DISTURBANCES
+    detectable = max(
+        min(part.detectable[name] or 1.0 for part in spaces.values()) for name in PERTURBATIONS
     )
-    return Verdict(
+    return CopyVerdict(
         "no sign of copying",
         f"No sign of copying: {_shares(spaces, list(spaces))} are {near} images. Copies, shifted, "
-        f"brightened, compressed or mirrored, would be noticed with a chance of {percent(POWER)} "
-        f"if they were {least:.1%} of the images.",
+        f"brightened, compressed or mirrored, would be detected with a probability of "
+        f"{percent(POWER)} if they were {detectable:.1%} of the images.",
     )
 
 
 def _shares(spaces: Mapping[str, SpaceFindings], names: Sequence[str]) -> str:
-    """How many generated images are below the threshold, beside the held-out ones."""
+    """Describe the shares of near images, generated and held-out."""
     shares = ", ".join(
-        f"{spaces[name].caught['generated'].share:.1%} in {name} (held-out real images: "
-        f"{spaces[name].caught['held_out'].share:.1%})"
+        f"{spaces[name].results['generated'].share:.1%} in {name} (held-out real images: "
+        f"{spaces[name].results['held_out'].share:.1%})"
         for name in names
     )
-    return f"of {spaces[names[0]].caught['generated'].images} generated images {shares}"
+    return f"of {spaces[names[0]].results['generated'].images} generated images {shares}"
 
 
 def percent(share: float) -> str:
-    """A share as a person writes it: 1%, 0.5%."""
+    """Format a share as a percentage: 1%, 0.5%."""
     return f"{100 * share:g}%"

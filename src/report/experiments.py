@@ -14,7 +14,7 @@ REVISION_LETTERS = 9  # shown of a revision; "workspace" has as many
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment's parameters and metrics, a row of the comparison."""
+    """Parameters and metrics of one experiment, a row of the comparison."""
 
     name: str
     revision: str

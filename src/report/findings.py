@@ -32,7 +32,7 @@ class Findings:
     privacy: Mapping[str, Mapping[str, Any]]  # by class, the metrics of privacy_eval
     quantile: float  # fraction of other patients' images that count as near
     utility: Mapping[str, Any]  # the metrics of utility_eval
-    classifiers: pd.DataFrame  # src.utility.trials.summarize, the scores
+    classifiers: pd.DataFrame  # src.utility.statistics.summarize, the scores
     differences: pd.DataFrame  # of the same, the differences from classical augmentation
     extractor: Mapping[str, Any]  # the metrics of fid_eval: name, dims, and what depends on it
     training: Mapping[str, Mapping[str, Any]]  # by class, the metrics of the training

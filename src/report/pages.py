@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..config.registry import METRICS, SOURCES
 from ..metrics.protocol import KINDS
-from ..privacy.perturbations import DISTURBANCES
+from ..privacy.perturbations import PERTURBATIONS
 from .figures import COLOURS
 from .findings import Findings, differing_splits
 from .templates import as_data_url, html_templates
@@ -54,7 +54,7 @@ def render_report(
             kind_titles=KIND_TITLES,
             metric_names={name: metric.words for name, metric in METRICS.items()},
             metric_titles=CLASSIFIER_METRICS,
-            perturbations=list(DISTURBANCES),
+            perturbations=list(PERTURBATIONS),
             colours=COLOURS,
             sections=SECTIONS,
             samples={

@@ -1,1 +1,1 @@
-"""Whether generated images help a classifier of real ones."""
+"""Experiment on whether generated images improve a classifier of real images."""

@@ -1,4 +1,4 @@
-"""Scores of the classifiers, their intervals, and GAN-train and GAN-test accuracies."""
+"""Scores of the classifiers with intervals, and GAN-train and GAN-test accuracies."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,20 +15,20 @@ from ..data.dataset import ImageSet
 from ..data.patients import Indices
 from ..metrics.intervals import CONFIDENCE
 from .classifiers import NETWORKS, Logits
-from .trials import BASELINE, CHALLENGERS, Exams, Outcome, check_patients
+from .runs import BASELINE, CHALLENGERS, RunResult, UtilitySets, min_patients_of_classes
 
 BINS = 10  # of the calibration error
-SPECIFICITY = 0.95  # at which the sensitivity is stated
+SPECIFICITY = 0.95  # at which the sensitivity is computed
 Labels = NDArray[np.bool_]
 
 
-def area(is_pneumonia: Labels, logits: Logits) -> float:
+def roc_auc(is_pneumonia: Labels, logits: Logits) -> float:
     """Compute the area under the ROC curve."""
     return float(roc_auc_score(is_pneumonia, logits))
 
 
 def balanced_accuracy(is_pneumonia: Labels, logits: Logits) -> float:
-    """Compute the mean of sensitivity and specificity, where a logit above 0 says pneumonia."""
+    """Compute the mean of sensitivity and specificity; a logit above 0 is pneumonia."""
     return float(balanced_accuracy_score(is_pneumonia, logits > 0))
 
 
@@ -39,10 +39,10 @@ def sensitivity(is_pneumonia: Labels, logits: Logits) -> float:
 
 
 def calibration_error(is_pneumonia: Labels, logits: Logits) -> float:
-    """The expected calibration error (Naeini et al., 2015), both classes weighing the same.
+    """Compute the class-balanced expected calibration error (Naeini et al., 2015).
 
-    The networks learn from as many images of each class, so that is what their probabilities are
-    of, whatever the share of the sick in the test split.
+    The networks are trained on the same number of images of each class, so their probabilities
+    assume that prevalence, whatever the share of pneumonia in the test split.
     """
     weight = np.where(is_pneumonia, 0.5 / is_pneumonia.sum(), 0.5 / (~is_pneumonia).sum())
     probability = 1 / (1 + np.exp(-logits))
@@ -51,8 +51,8 @@ def calibration_error(is_pneumonia: Labels, logits: Logits) -> float:
     return float(np.abs(gaps).sum())
 
 
-METRICS: dict[str, Callable[[Labels, Logits], float]] = {
-    "roc_auc": area,
+CLASSIFIER_SCORES: dict[str, Callable[[Labels, Logits], float]] = {
+    "roc_auc": roc_auc,
     "balanced_accuracy": balanced_accuracy,
     "sensitivity": sensitivity,
     "calibration_error": calibration_error,
@@ -60,12 +60,12 @@ METRICS: dict[str, Callable[[Labels, Logits], float]] = {
 
 
 def summarize(
-    outcomes: Sequence[Outcome], test: ImageSet, settings: UtilitySettings
+    results: Sequence[RunResult], test: ImageSet, settings: UtilitySettings
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The scores of all arms, and how far the challengers are above the baseline.
+    """Compute the scores of all arms, and the differences of the challengers from the baseline.
 
-    An interval joins two sources of chance: which patients the test split has (halves of them, as
-    in ``draws.interval``), and which images, weights and order a training drew (its repeats), with
+    An interval covers two sources of variance: the patients of the test split, by scores of random
+    halves of them, and the images, weights and order of a training, by its repeats. It uses
     Satterthwaite's degrees of freedom (1946).
 
     Returns:
@@ -73,41 +73,43 @@ def summarize(
         differences: network, arm, fraction, metric, difference, standard_error, low, high, and p,
         two-sided, of no difference.
     """
+    # Group the logits of the repeats.
     logits: dict[tuple[str, str, float], list[Logits]] = {}
-    for outcome in outcomes:
-        trial = outcome.trial
-        logits.setdefault((trial.network, trial.arm, trial.fraction), []).append(outcome.test)
+    for result in results:
+        run = result.run
+        logits.setdefault((run.network, run.arm, run.fraction), []).append(result.test)
     halves = _halves(test, settings)
-    patients = check_patients(test, "test")
-    whole = np.arange(len(test))
-    rows, gaps = [], []
-    for metric, score in METRICS.items():
-        # By repeat and part of the test set: the whole one, then its halves.
+    patients = min_patients_of_classes(test, "test")
+    all_images = np.arange(len(test))
+    # Compute each score with its interval.
+    rows, differences = [], []
+    for metric, score in CLASSIFIER_SCORES.items():
+        # Values by repeat and part of the test set: all images, then the halves.
         table = {
-            place: np.array(
+            group: np.array(
                 [
-                    [score(test.is_pneumonia[part], each[part]) for part in (whole, *halves)]
-                    for each in of
+                    [score(test.is_pneumonia[part], each[part]) for part in (all_images, *halves)]
+                    for each in repeats
                 ]
             )
-            for place, of in logits.items()
+            for group, repeats in logits.items()
         }
-        for (network, arm, fraction), found in table.items():
-            place = {"network": network, "arm": arm, "fraction": fraction, "metric": metric}
-            around = _interval(found, patients)
-            del around["p"]
-            around |= {edge: float(np.clip(around[edge], 0, 1)) for edge in ("low", "high")}
-            rows.append(place | {"value": float(found[:, 0].mean())} | around)
+        for (network, arm, fraction), values in table.items():
+            row_keys = {"network": network, "arm": arm, "fraction": fraction, "metric": metric}
+            interval = _interval(values, patients)
+            del interval["p"]
+            interval |= {edge: float(np.clip(interval[edge], 0, 1)) for edge in ("low", "high")}
+            rows.append(row_keys | {"value": float(values[:, 0].mean())} | interval)
             if arm in CHALLENGERS:
-                gap = found - table[network, BASELINE, fraction]
-                gaps.append(
-                    place | {"difference": float(gap[:, 0].mean())} | _interval(gap, patients)
+                gap = values - table[network, BASELINE, fraction]
+                differences.append(
+                    row_keys | {"difference": float(gap[:, 0].mean())} | _interval(gap, patients)
                 )
-    return pd.DataFrame(rows), pd.DataFrame(gaps)
+    return pd.DataFrame(rows), pd.DataFrame(differences)
 
 
 def _halves(test: ImageSet, settings: UtilitySettings) -> list[Indices]:
-    """Draw halves of the test set's patients, of each class."""
+    """Draw random halves of the test set's patients, of each class, as image indices."""
     rng = numpy_stream(Stream.UTILITY_HALVES, settings.seed)
     classes = [test.class_indices(label) for label in CLASSES]
     return [
@@ -116,47 +118,46 @@ def _halves(test: ImageSet, settings: UtilitySettings) -> list[Indices]:
     ]
 
 
-def _interval(found: NDArray[np.float64], patients: int) -> dict[str, float]:
-    """The interval of the mean over repeats, (repeats, 1 + halves).
+def _interval(values: NDArray[np.float64], patients: int) -> dict[str, float]:
+    """Compute the interval of the mean over repeats from values (repeats, 1 + halves).
 
-    Halves tell no more than there are patients, so those bound the degrees of freedom.
+    The number of patients bounds the degrees of freedom of the halves.
     """
-    repeats, draws = found.shape[0], found.shape[1] - 1
-    by_training = float(found[:, 0].var(ddof=1)) / repeats
-    by_patients = float(found[:, 1:].mean(axis=0).var(ddof=1))
+    repeats, draws = values.shape[0], values.shape[1] - 1
+    by_training = float(values[:, 0].var(ddof=1)) / repeats
+    by_patients = float(values[:, 1:].mean(axis=0).var(ddof=1))
     error = float(np.sqrt(by_training + by_patients))
     freedom = 1.0
     if error > 0:
         parts = by_training**2 / (repeats - 1) + by_patients**2 / (min(draws, patients) - 1)
         freedom = error**4 / parts
-    reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
-    value = float(found[:, 0].mean())
+    half_width = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    value = float(values[:, 0].mean())
     p = 2 * float(scipy.stats.t.sf(abs(value) / error, freedom)) if error > 0 else 1.0
-    return {"standard_error": error, "low": value - reach, "high": value + reach, "p": p}
+    return {"standard_error": error, "low": value - half_width, "high": value + half_width, "p": p}
 
 
-def gan_accuracies(outcomes: Sequence[Outcome], exams: Exams) -> dict[str, dict[str, float]]:
-    """GAN-train and GAN-test (Shmelkov et al., 2018) of each network, as balanced accuracies.
+def gan_accuracies(results: Sequence[RunResult], sets: UtilitySets) -> dict[str, dict[str, float]]:
+    """Compute GAN-train and GAN-test (Shmelkov et al., 2018) of each network.
 
-    GAN-train is that of classifiers that learnt from generated images alone, on real test images.
-    GAN-test is that of classifiers that learnt from all real images, on generated ones; beside it
-    stands theirs on real test images.
+    Both are balanced accuracies. GAN-train is that of classifiers trained on generated images
+    alone, on real test images. GAN-test is that of classifiers trained on all real images, on
+    generated images; "real" is theirs on real test images.
     """
-    found: dict[str, dict[str, float]] = {}
+    accuracies: dict[str, dict[str, float]] = {}
     for network in NETWORKS:
-        of_generated = [
-            o for o in outcomes if (o.trial.network, o.trial.arm) == (network, "generated")
-        ]
-        real = [o for o in outcomes if (o.trial.network, o.trial.arm) == (network, "real")]
-        most = max(o.trial.fraction for o in real)
-        of_real = [o for o in real if o.trial.fraction == most]
-        found[network] = {
-            "gan_train": _mean(exams.test, [o.test for o in of_generated]),
-            "gan_test": _mean(exams.unseen, [o.generated for o in of_real]),
-            "real": _mean(exams.test, [o.test for o in of_real]),
+        of_generated = [o for o in results if (o.run.network, o.run.arm) == (network, "generated")]
+        real = [o for o in results if (o.run.network, o.run.arm) == (network, "real")]
+        max_fraction = max(o.run.fraction for o in real)
+        of_real = [o for o in real if o.run.fraction == max_fraction]
+        accuracies[network] = {
+            "gan_train": _mean(sets.test, [o.test for o in of_generated]),
+            "gan_test": _mean(sets.unseen, [o.generated for o in of_real]),
+            "real": _mean(sets.test, [o.test for o in of_real]),
         }
-    return found
+    return accuracies
 
 
 def _mean(images: ImageSet, logits: Sequence[Logits]) -> float:
+    """Compute the mean balanced accuracy of several classifiers on the same images."""
     return float(np.mean([balanced_accuracy(images.is_pneumonia, each) for each in logits]))

@@ -1,51 +1,61 @@
-"""The verdict on whether generated images help a classifier."""
+"""Verdict on whether generated images improve a classifier."""
 
 from dataclasses import dataclass
 
 import pandas as pd
 
 from ..metrics.intervals import CONFIDENCE
-from .trials import TOGETHER
+from .runs import REAL_AND_BOTH
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether generated images beat classical augmentation with all real images, and how far."""
+class UtilityVerdict:
+    """Whether generated images beat classical augmentation with all real images, in a sentence."""
 
     beaten: bool
     sentence: str
 
 
-def judge(differences: pd.DataFrame) -> Verdict:
-    """The verdict, by ROC AUC.
+def judge_utility(differences: pd.DataFrame) -> UtilityVerdict:
+    """Return the verdict, by ROC AUC.
 
-    It rests on the largest share of real images: the generators have learnt from all of them, so
-    fewer show nothing of how much generated images are worth where real ones are scarce.
+    It uses the largest fraction of real images. The generators were trained on all of them, so
+    smaller fractions do not show the worth of generated images where real ones are scarce.
     """
+    # Select the comparisons with all real images; each counts at Bonferroni's level.
     table = differences[differences["metric"] == "roc_auc"]
-    most = table["fraction"].max()
-    whole, fewer = (table[(table["fraction"] == most) == same] for same in (True, False))
-    # Several comparisons: each must be surer of itself (Bonferroni).
-    sure = whole["p"] < (1 - CONFIDENCE) / len(whole)
-    better = whole[(whole["difference"] > 0) & sure]
-    lower = int(((whole["difference"] < 0) & sure).sum())
-    shown = (whole if better.empty else better).nlargest(1, "difference").iloc[0]
-    outcome = "not beaten" if better.empty else f"beaten in {len(better)} of {len(whole)} ways"
-    way = "added to it, half of each batch," if shown["arm"] == TOGETHER else "in its place"
-    at_best = "at best " if better.empty else ""
+    is_all = table["fraction"] == table["fraction"].max()
+    all_real, fewer = table[is_all], table[~is_all]
+    significant = all_real["p"] < (1 - CONFIDENCE) / len(all_real)
+    better = all_real[(all_real["difference"] > 0) & significant]
+    lower = int(((all_real["difference"] < 0) & significant).sum())
+
+    # State the verdict, then the best change and the number of losses.
+    best = (all_real if better.empty else better).nlargest(1, "difference").iloc[0]
+    verdict = (
+        "Generated images did not improve the classifier."
+        if better.empty
+        else f"Generated images improved the classifier in {len(better)} of {len(all_real)} ways."
+    )
+    way = "added to it, half of each batch" if best["arm"] == REAL_AND_BOTH else "instead of it"
+    low, high = signed(best["low"]), signed(best["high"])
     sentence = (
-        f"With all real train images but those of the validation, which the generators saw too, "
-        f"classical augmentation was {outcome}: {at_best}"
-        f"generated images {way} move the area under the ROC curve by {shown['difference']:+.3f} "
-        f"(95 % interval {shown['low']:+.3f} to {shown['high']:+.3f}; {shown['network']}); "
-        f"in {lower} of {len(whole)} comparisons they surely lower it."
+        f"{verdict} Best change in ROC AUC over classical augmentation: "
+        f"{signed(best['difference'])} (95 % CI {low} to {high}, {best['network']}, {way}, "
+        "all real images but those of the validation). The change is significantly negative in "
+        f"{lower} of {len(all_real)} comparisons. The generators saw all real train images."
     )
     if len(fewer):
         by_chance = len(fewer) * (1 - CONFIDENCE) / 2
         sentence += (
-            f" With fewer real images, where the generators had learnt from all of them, it is "
-            f"higher in {int((fewer['low'] > 0).sum())} and lower in "
-            f"{int((fewer['high'] < 0).sum())} of {len(fewer)} (chance alone gives "
-            f"{by_chance:.1f} of each)."
+            f" With fewer real images the ROC AUC is higher in {int((fewer['low'] > 0).sum())} and "
+            f"lower in {int((fewer['high'] < 0).sum())} of {len(fewer)} comparisons (expected by "
+            f"chance: {by_chance:.1f} each)."
         )
-    return Verdict(not better.empty, sentence)
+    return UtilityVerdict(not better.empty, sentence)
+
+
+def signed(value: float) -> str:
+    """Format a difference with its sign and three decimals; a rounded zero has no sign."""
+    text = f"{value:+.3f}"
+    return text[1:] if float(text) == 0 else text

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 STARTS = {
     "classifiers": """
 from concurrent.futures import ProcessPoolExecutor
-from src.utility.trials import _prepare
+from src.utility.runs import _prepare
 pool = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (None,))
 pool.submit(os.getpid).result()
 """,

@@ -197,7 +197,7 @@ def test_a_run_in_a_temporary_copy_keeps_its_record(edited: Project) -> None:
 
 
 def test_generators_that_copy_are_caught_by_the_stage(edited: Project) -> None:
-    """Both generators give disturbed train images of both classes instead of their own."""
+    """Both generators give mirrored train images of both classes instead of their own."""
     copying = """
 
 

@@ -1,4 +1,4 @@
-"""The test for copies: it catches a copying generator, passes an honest one, knows its limits."""
+"""The copy test detects a copying generator, passes an honest one, and states its limits."""
 
 import io
 import math
@@ -24,13 +24,13 @@ from src.models.initialization import initialize
 from src.models.networks import Generator
 from src.models.sampling import generate
 from src.privacy import copy_test as privacy
-from src.privacy.attack import roc_auc
+from src.privacy.attack import delong_roc_auc
 from src.privacy.copy_test import SpaceFindings, closest, draw_baseline, find_copies
 from src.privacy.ct_score import c_t
 from src.privacy.neighbours import FeatureSpace, Images, MakeSpace, Nearest, PixelSpace
-from src.privacy.perturbations import DISTURBANCES
-from src.privacy.thresholds import Baseline, Caught, detectable_share, fisher
-from src.privacy.verdict import judge, shared_level
+from src.privacy.perturbations import PERTURBATIONS
+from src.privacy.thresholds import Baseline, CopyTestResult, detectable_share, fisher
+from src.privacy.verdict import judge_copying, shared_level
 
 SETTINGS = PrivacySettings(
     generated_images=150,
@@ -95,9 +95,9 @@ def harmless() -> SpaceFindings:
 
 
 def test_an_honest_generator_shows_no_sign_of_copying(findings: SpaceFindings) -> None:
-    verdict = judge({"pixels": findings}, SETTINGS)
+    verdict = judge_copying({"pixels": findings}, SETTINGS)
     assert verdict.kind == "no sign of copying"
-    assert "would be noticed with a chance of 80% if they were" in verdict.sentence
+    assert "would be detected with a probability of 80% if they were" in verdict.sentence
     assert findings.passes(SETTINGS.significance_level)
     assert abs(findings.attack.auc - 0.5) < 3 * findings.attack.interval.standard_error
     assert abs(findings.authentic["generated"] - findings.authentic["held_out"]) < 0.15
@@ -105,30 +105,30 @@ def test_an_honest_generator_shows_no_sign_of_copying(findings: SpaceFindings) -
     assert abs(findings.c_t) < 3
 
 
-def test_every_disturbance_is_caught_with_the_power_that_is_stated(
+def test_every_perturbation_is_detected_with_the_power_that_is_stated(
     findings: SpaceFindings,
 ) -> None:
-    for name in DISTURBANCES:
-        assert findings.caught[name].share > 0.95
+    for name in PERTURBATIONS:
+        assert findings.results[name].share > 0.95
         share = findings.detectable[name]
         assert share is not None
         assert share < 0.15
 
 
-@pytest.mark.parametrize("name", DISTURBANCES)
+@pytest.mark.parametrize("name", PERTURBATIONS)
 def test_a_generator_that_copies_a_tenth_is_caught_whatever_it_does_to_the_copies(
     real: dict[str, ImageSet], honest: NDArray[np.uint8], name: str
 ) -> None:
     mixed = honest.copy()
-    mixed[:15] = DISTURBANCES[name](real["train"].images[40:55], np.random.default_rng(9))
+    mixed[:15] = PERTURBATIONS[name](real["train"].images[40:55], np.random.default_rng(9))
     found = find_copies(real["train"], real["test"], mixed, PixelSpace, SETTINGS, 0.01, 0)
-    verdict = judge({"pixels": found}, SETTINGS)
+    verdict = judge_copying({"pixels": found}, SETTINGS)
     assert verdict.kind == "copies"
     assert verdict.sentence.startswith("Copies: ")
     assert found.copied >= 15
     assert verdict.sentence.endswith(f"They are near to {found.copied} different train images.")
-    assert set(closest(found.generated, found.limits.reach, 15)) == set(range(15))
-    assert np.array_equal(found.generated.place[:15], np.arange(40, 55))
+    assert set(closest(found.generated, found.thresholds.max_distance, 15)) == set(range(15))
+    assert np.array_equal(found.generated.index[:15], np.arange(40, 55))
 
 
 def test_a_generator_that_copies_everything_is_caught_by_every_measure(
@@ -136,7 +136,7 @@ def test_a_generator_that_copies_everything_is_caught_by_every_measure(
 ) -> None:
     copies = real["train"].images[:150]
     found = find_copies(real["train"], real["test"], copies, PixelSpace, SETTINGS, 0.01, 0)
-    assert found.caught["generated"].below == 150
+    assert found.results["generated"].near_images == 150
     assert found.authentic["generated"] == 0
     assert found.c_t is not None
     assert found.c_t < -5
@@ -160,9 +160,9 @@ def test_images_far_from_all_real_ones_are_no_copies_though_one_outlier_is_neare
         0.01,
         0,
     )
-    assert (found.generated.place == 3).all()
-    assert (found.generated.ratio <= found.limits.threshold).any()
-    assert found.caught["generated"].below == 0
+    assert (found.generated.index == 3).all()
+    assert (found.generated.ratio <= found.thresholds.max_ratio).any()
+    assert found.results["generated"].near_images == 0
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_an_untrained_generator_copies_nothing(
     drawn = generate(generator, 2, 150)
     untrained = np.repeat(np.repeat(drawn, 64 // side, 1), 64 // side, 2)
     found = find_copies(real["train"], real["test"], untrained, make_space, SETTINGS, 0.01, 0)
-    assert found.caught["generated"].below == 0
+    assert found.results["generated"].near_images == 0
 
 
 def test_where_held_out_images_are_train_images_there_is_no_verdict(
@@ -186,7 +186,7 @@ def test_where_held_out_images_are_train_images_there_is_no_verdict(
 ) -> None:
     leaked = ImageSet.of_class(real["train"].images[:150], "NORMAL", Patients.singletons(150))
     found = find_copies(real["train"], leaked, honest, PixelSpace, SETTINGS, 0.01, 0)
-    verdict = judge({"pixels": found}, SETTINGS)
+    verdict = judge_copying({"pixels": found}, SETTINGS)
     assert verdict.kind == "can't tell"
     assert "held-out real images are themselves taken for copies in pixels" in verdict.sentence
 
@@ -201,7 +201,7 @@ def brightness(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return images.mean(axis=(1, 2), dtype=np.float32)[:, None]
 
 
-def test_where_disturbed_train_images_are_not_noticed_there_is_no_verdict(
+def test_where_perturbed_train_images_are_not_detected_there_is_no_verdict(
     real: dict[str, ImageSet], honest: NDArray[np.uint8], findings: SpaceFindings
 ) -> None:
     found = find_copies(
@@ -213,18 +213,21 @@ def test_where_disturbed_train_images_are_not_noticed_there_is_no_verdict(
         0.01,
         0,
     )
-    verdict = judge({"brightness": found}, SETTINGS)
+    verdict = judge_copying({"brightness": found}, SETTINGS)
     assert verdict.kind == "can't tell"
     assert "brightened" in verdict.sentence
-    assert "would not be noticed" in verdict.sentence
+    assert "would not be detected" in verdict.sentence
     # Copies that the other space sees are copies all the same.
     copies = real["train"].images[:150]
     copying = find_copies(real["train"], real["test"], copies, PixelSpace, SETTINGS, 0.005, 0)
-    told = judge({"brightness": found, "pixels": copying}, SETTINGS)
+    told = judge_copying({"brightness": found, "pixels": copying}, SETTINGS)
     assert told.kind == "copies"
     assert "brightness" not in told.sentence
     # One space that sees them is enough.
-    assert judge({"brightness": found, "pixels": findings}, SETTINGS).kind == "no sign of copying"
+    assert (
+        judge_copying({"brightness": found, "pixels": findings}, SETTINGS).kind
+        == "no sign of copying"
+    )
 
 
 def test_an_attack_that_succeeds_without_copies_forbids_the_all_clear(
@@ -232,23 +235,23 @@ def test_an_attack_that_succeeds_without_copies_forbids_the_all_clear(
 ) -> None:
     interval = replace(harmless.attack.interval, standard_error=0.01)
     leaking = replace(harmless, attack=replace(harmless.attack, auc=0.7, interval=interval))
-    verdict = judge({"pixels": leaking}, SETTINGS)
+    verdict = judge_copying({"pixels": leaking}, SETTINGS)
     assert verdict.kind == "can't tell"
     assert "pixels 0.70" in verdict.sentence
     # A control below a guess adds no doubt to it, however vague.
     vague = replace(harmless.attack_control.interval, standard_error=0.2)
     control = replace(harmless.attack_control, auc=0.45, interval=vague)
     unsure = replace(leaking, attack_control=control)
-    assert judge({"pixels": unsure}, SETTINGS).kind == "can't tell"
+    assert judge_copying({"pixels": unsure}, SETTINGS).kind == "can't tell"
     above = replace(leaking, attack_control=replace(control, auc=0.55))
-    assert judge({"pixels": above}, SETTINGS).kind == "no sign of copying"
+    assert judge_copying({"pixels": above}, SETTINGS).kind == "no sign of copying"
     # Where train images of other patients give away as much, the splits differ, not more.
     splits = replace(leaking, attack_control=leaking.attack)
-    assert judge({"pixels": splits}, SETTINGS).kind == "no sign of copying"
+    assert judge_copying({"pixels": splits}, SETTINGS).kind == "no sign of copying"
 
 
-def caught(findings: SpaceFindings, **changes: Caught) -> SpaceFindings:
-    return replace(findings, caught={**findings.caught, **changes})
+def with_results(findings: SpaceFindings, **changes: CopyTestResult) -> SpaceFindings:
+    return replace(findings, results={**findings.results, **changes})
 
 
 def test_every_verdict_is_one_sentence_with_its_numbers(harmless: SpaceFindings) -> None:
@@ -258,19 +261,19 @@ def test_every_verdict_is_one_sentence_with_its_numbers(harmless: SpaceFindings)
     both = shares + ", 0.0% in features (held-out real images: 1.0%)"
 
     def told(**changes: SpaceFindings) -> str:
-        return judge({**spaces, **changes}, SETTINGS).sentence
+        return judge_copying({**spaces, **changes}, SETTINGS).sentence
 
     assert told() == (
         f"No sign of copying: of 150 generated images {both} are {near}. Copies, shifted, "
-        "brightened, compressed or mirrored, would be noticed with a chance of 80% if they were "
-        "9.0% of the images."
+        "brightened, compressed or mirrored, would be detected with a probability of 80% if they "
+        "were 9.0% of the images."
     )
-    # What one space sees is enough, so that the better one counts for each disturbance.
+    # What one space sees is enough, so that the better one counts for each perturbation.
     blunt = replace(harmless, detectable={**harmless.detectable, "mirrored": 0.14})
-    better = replace(harmless, detectable=dict.fromkeys(DISTURBANCES, 0.05))
+    better = replace(harmless, detectable=dict.fromkeys(PERTURBATIONS, 0.05))
     assert told(features=blunt).endswith("if they were 9.0% of the images.")
     assert told(pixels=blunt, features=better).endswith("if they were 5.0% of the images.")
-    copying = replace(caught(harmless, generated=Caught(150, 30, 0.004)), copied=7)
+    copying = replace(with_results(harmless, generated=CopyTestResult(150, 30, 0.004)), copied=7)
     assert told(pixels=copying) == (
         "Copies: of 150 generated images 20.0% in pixels (held-out real images: 1.0%) are "
         f"{near}. They are near to 7 different train images."
@@ -278,9 +281,9 @@ def test_every_verdict_is_one_sentence_with_its_numbers(harmless: SpaceFindings)
     other = replace(copying, copied=5)
     assert told(pixels=copying, features=other).endswith("near to 5 different train images.")
     # Two spaces share the level, 0.01.
-    unsure = caught(harmless, generated=Caught(150, 30, 0.006))
+    unsure = with_results(harmless, generated=CopyTestResult(150, 30, 0.006))
     assert told(pixels=unsure).startswith("No sign of copying")
-    leaked = caught(copying, held_out=Caught(100, 50, 0.009))
+    leaked = with_results(copying, held_out=CopyTestResult(100, 50, 0.009))
     assert told(pixels=leaked, features=leaked) == (
         "Can't tell: held-out real images are themselves taken for copies in pixels and features, "
         "so the test does not hold on these data."
@@ -288,7 +291,7 @@ def test_every_verdict_is_one_sentence_with_its_numbers(harmless: SpaceFindings)
     assert told(pixels=leaked, features=copying).startswith("Copies: of 150 generated images 20.0%")
     blind = replace(harmless, detectable={**harmless.detectable, "shifted": None, "mirrored": 0.16})
     assert told(pixels=blind, features=blind) == (
-        "Can't tell: copies that are shifted or mirrored would not be noticed among the generated "
+        "Can't tell: copies that are shifted or mirrored would not be detected among the generated "
         "images, even if they were 15% of them."
     )
     error = replace(harmless.attack.interval, standard_error=0.01)
@@ -298,10 +301,10 @@ def test_every_verdict_is_one_sentence_with_its_numbers(harmless: SpaceFindings)
         attack_control=replace(harmless.attack_control, auc=0.5),
     )
     assert told(pixels=leaking, features=leaking) == (
-        f"Can't tell: no copies are found (of 150 generated images {both} are {near}), but "
-        "with the generated images train images are told from held-out ones better than by "
-        "guessing (area under the curve: pixels 0.62, features 0.62), and better than with other "
-        "patients' images. Splits that differ may do that as well."
+        "Can't tell: no copies are found, but a membership attack succeeds. The ROC AUC of the "
+        "attack (pixels 0.62, features 0.62) lies above chance and above an attack from other "
+        "patients' images. Splits that differ may cause that as well. For copies: of 150 generated "
+        f"images {both} are {near}."
     )
 
 
@@ -353,7 +356,7 @@ def test_the_draws_are_repeatable_and_those_of_another_seed_differ(
     real: dict[str, ImageSet], honest: NDArray[np.uint8], findings: SpaceFindings
 ) -> None:
     again = find_copies(real["train"], real["test"], honest, PixelSpace, SETTINGS, 0.01, 0)
-    assert np.array_equal(again.disturbed["shifted"].ratio, findings.disturbed["shifted"].ratio)
+    assert np.array_equal(again.perturbed["shifted"].ratio, findings.perturbed["shifted"].ratio)
     assert again.attack == findings.attack
     other = SETTINGS.model_copy(update={"seed": 5})
     changed = find_copies(real["train"], real["test"], honest, PixelSpace, other, 0.01, 0)
@@ -372,13 +375,13 @@ def plainly_nearest(
         far = [math.dist(image.ravel(), other.ravel()) for other in train.images.astype(float)]
         whose = train.patients.ids.tolist()
         ranked = sorted(
-            (distance, place)
-            for place, distance in enumerate(far)
-            if own is None or whose[place] != own[row]
+            (distance, index)
+            for index, distance in enumerate(far)
+            if own is None or whose[index] != own[row]
         )
-        first, place = ranked[0]
-        second = next(d for d, other in ranked if whose[other] != whose[place])
-        found.append((place, first, first / second))
+        first, index = ranked[0]
+        second = next(d for d, other in ranked if whose[other] != whose[index])
+        found.append((index, first, first / second))
     return found
 
 
@@ -419,16 +422,18 @@ def test_what_is_found_in_a_space_is_what_a_plain_computation_finds() -> None:
     for name, images in expected.items():
         nearest = getattr(found, name)
         for part, values in zip(
-            ("place", "distance", "ratio"), zip(*images, strict=True), strict=True
+            ("index", "distance", "ratio"), zip(*images, strict=True), strict=True
         ):
             np.testing.assert_allclose(getattr(nearest, part), values, atol=1e-4)
 
-    reach = np.median([distance for _, distance, _ in expected["train"]])
-    ratios = sorted(r if d <= reach else math.inf for _, d, r in expected["train"])
-    threshold = ratios[math.ceil(0.05 * 60) - 1]
-    assert (found.limits.reach, found.limits.threshold) == pytest.approx((reach, threshold))
+    max_distance = np.median([distance for _, distance, _ in expected["train"]])
+    ratios = sorted(r if d <= max_distance else math.inf for _, d, r in expected["train"])
+    max_ratio = ratios[math.ceil(0.05 * 60) - 1]
+    assert (found.thresholds.max_distance, found.thresholds.max_ratio) == pytest.approx(
+        (max_distance, max_ratio)
+    )
     near = {
-        name: [place for place, d, r in images if d <= reach and r <= threshold + 1e-9]
+        name: [index for index, d, r in images if d <= max_distance and r <= max_ratio + 1e-9]
         for name, images in expected.items()
     }
     below = {name: len(places) for name, places in near.items()}
@@ -439,22 +444,22 @@ def test_what_is_found_in_a_space_is_what_a_plain_computation_finds() -> None:
     base = (30, math.ceil(below["train"] / 2))
     joined = (30 + 40, base[1] + below["held_out"])
     for name, count, (images, few) in (("held_out", 40, base), ("generated", 70, joined)):
-        caught = found.caught[name]
-        assert (caught.images, caught.below) == (count, below[name])
+        result = found.results[name]
+        assert (result.images, result.near_images) == (count, below[name])
         tail = scipy.stats.hypergeom(images + count, few + below[name], count)
-        assert caught.p == pytest.approx(tail.sf(below[name] - 1))
-    assert set(found.caught) == {"held_out", "generated", *DISTURBANCES}
-    for name in DISTURBANCES:
-        caught = found.caught[name]
-        disturbed = found.disturbed[name]
-        assert caught.images == len(disturbed) == 20
-        few = sum((disturbed.distance <= reach) & (disturbed.ratio <= threshold + 1e-9))
-        assert caught.below == few
+        assert result.p_value == pytest.approx(tail.sf(below[name] - 1))
+    assert set(found.results) == {"held_out", "generated", *PERTURBATIONS}
+    for name in PERTURBATIONS:
+        result = found.results[name]
+        perturbed = found.perturbed[name]
+        assert result.images == len(perturbed) == 20
+        few = sum((perturbed.distance <= max_distance) & (perturbed.ratio <= max_ratio + 1e-9))
+        assert result.near_images == few
         assert found.detectable[name] == detectable_share(few / 20, 70, Baseline(*joined), 0.03)
 
     # Authentic is what lies farther from its neighbour than that one from other patients' images.
     for name in ("held_out", "generated"):
-        authentic = [distance > own[place][1] for place, distance, _ in expected[name]]
+        authentic = [distance > own[index][1] for index, distance, _ in expected[name]]
         assert found.authentic[name] == pytest.approx(np.mean(authentic))
 
     # With so few held-out images all are in one cell.
@@ -506,7 +511,7 @@ def test_features_that_are_the_same_for_all_images_tell_nothing(patients: int) -
         0.01,
         0,
     )
-    assert judge({"constant": found}, SETTINGS).kind == "can't tell"
+    assert judge_copying({"constant": found}, SETTINGS).kind == "can't tell"
 
 
 def test_fisher_is_the_tail_of_the_hypergeometric_distribution() -> None:
@@ -530,7 +535,7 @@ def test_what_is_caught_no_more_often_than_others_is_never_detectable() -> None:
     assert detectable_share(0.01, 200, base, 0.01) is None
     assert detectable_share(0.02, 200, base, 0.01) is None
     assert detectable_share(1.0, 2, Baseline(1000, 500), 0.01) is None
-    # Fewer of such copies are caught than would have to be.
+    # Fewer of such copies are near than the test needs.
     assert detectable_share(0.03, 200, base, 0.01) is None
 
 
@@ -554,14 +559,14 @@ def test_false_alarms_are_as_rare_as_the_level_says() -> None:
             0.01,
             0,
         )
-        alarms.append(found.caught["generated"].p < 0.05)
+        alarms.append(found.results["generated"].p_value < 0.05)
     assert np.mean(alarms) <= 0.1  # three standard errors above 0.05 would be 0.13
 
 
 def test_the_area_is_that_of_scikit_learn_and_its_error_delongs() -> None:
     rng = np.random.default_rng(0)
     positive, negative = rng.normal(1, 1, 60).round(1), rng.normal(0, 1, 80).round(1)
-    auc, interval = roc_auc(positive, negative)
+    auc, interval = delong_roc_auc(positive, negative)
     labels = np.repeat([1, 0], [60, 80])
     assert auc == pytest.approx(roc_auc_score(labels, np.concatenate([positive, negative])))
     beats = np.sign(positive[:, None] - negative[None, :]) / 2 + 0.5
@@ -574,13 +579,13 @@ def test_delongs_interval_covers_the_true_area() -> None:
     true = scipy.stats.norm.cdf(1 / np.sqrt(2))
     inside = []
     for _ in range(400):
-        _, interval = roc_auc(rng.normal(1, 1, 100), rng.normal(0, 1, 100))
+        _, interval = delong_roc_auc(rng.normal(1, 1, 100), rng.normal(0, 1, 100))
         inside.append(interval.low < true < interval.high)
     assert 0.92 < np.mean(inside) < 0.98
 
 
-def nearest_at(distance: NDArray[np.float64], place: NDArray[np.int64]) -> Nearest:
-    return Nearest(place, distance, np.ones(len(place)))
+def nearest_at(distance: NDArray[np.float64], index: NDArray[np.int64]) -> Nearest:
+    return Nearest(index, distance, np.ones(len(index)))
 
 
 def test_c_t_is_the_z_of_mann_whitney_weighted_over_the_cells() -> None:
@@ -590,7 +595,7 @@ def test_c_t_is_the_z_of_mann_whitney_weighted_over_the_cells() -> None:
     fake = nearest_at(rng.normal(4, 1, 160), np.repeat([0, 1], 80))
     zs = []
     for cell in (0, 1):
-        x, y = fake.distance[fake.place == cell], real.distance[real.place == cell]
+        x, y = fake.distance[fake.index == cell], real.distance[real.index == cell]
         u = (x[:, None] > y[None, :]).sum()
         n, m = len(x), len(y)
         zs.append((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))

@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 
 from src.data.patients import Patients
 from src.privacy.neighbours import FeatureSpace, PixelSpace, least_distances, nearest_in
-from src.privacy.perturbations import DISTURBANCES
+from src.privacy.perturbations import PERTURBATIONS
 
 
 def pictures(count: int, size: int = 64, seed: int = 0) -> NDArray[np.uint8]:
@@ -27,12 +27,12 @@ def test_the_nearest_and_the_ratio_are_those_of_a_plain_search() -> None:
     whose = np.arange(40) // 3
     found = nearest_in(FeatureSpace(flat, train), asked, Patients(whose))
     distances = cdist(flat(asked).astype(float), flat(train).astype(float))
-    for row, place, distance, ratio in zip(
-        distances, found.place, found.distance, found.ratio, strict=True
+    for row, index, distance, ratio in zip(
+        distances, found.index, found.distance, found.ratio, strict=True
     ):
-        assert place == row.argmin()
+        assert index == row.argmin()
         assert distance == pytest.approx(row.min(), rel=1e-9)
-        others = row[whose != whose[place]]
+        others = row[whose != whose[index]]
         assert ratio == pytest.approx(row.min() / others.min(), rel=1e-9)
 
 
@@ -40,7 +40,7 @@ def test_train_images_are_compared_with_other_patients_only() -> None:
     train = pictures(30)
     whose = np.arange(30) // 2
     found = nearest_in(FeatureSpace(flat, train), train, Patients(whose), own=whose)
-    assert np.all(whose[found.place] != whose)
+    assert np.all(whose[found.index] != whose)
     assert np.all(found.distance > 0)
 
 
@@ -51,7 +51,7 @@ def test_pixels_see_through_a_shift_of_two_a_mirror_and_another_exposure(size: i
     moved = np.roll(train, (1, -2), axis=(1, 2))
     for images in (train, train[:, :, ::-1], (train * 0.5 + 10).astype(np.uint8), moved):
         found = nearest_in(space, np.ascontiguousarray(images), Patients.singletons(20))
-        assert np.array_equal(found.place, np.arange(20))
+        assert np.array_equal(found.index, np.arange(20))
         if size <= 64 or images is not moved:
             assert found.distance.max() < 0.05  # grey values are whole numbers
 
@@ -86,29 +86,29 @@ def test_least_distances_are_the_minimum_over_the_references() -> None:
     assert found == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", DISTURBANCES)
-def test_a_disturbance_changes_every_image_and_keeps_its_form(name: str) -> None:
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_a_perturbation_changes_every_image_and_keeps_its_form(name: str) -> None:
     grain = np.random.default_rng(0).integers(0, 30, (12, 64, 64), dtype=np.uint8)
     images = pictures(12, seed=7) // 2 + 40 + grain
-    changed = DISTURBANCES[name](images, np.random.default_rng(1))
+    changed = PERTURBATIONS[name](images, np.random.default_rng(1))
     assert changed.shape == images.shape
     assert changed.dtype == np.uint8
     differences = np.abs(changed.astype(float) - images).mean(axis=(1, 2))
     assert np.all(differences > 0)
-    again = DISTURBANCES[name](images, np.random.default_rng(1))
+    again = PERTURBATIONS[name](images, np.random.default_rng(1))
     assert np.array_equal(changed, again)
 
 
-def test_disturbances_are_as_large_as_they_say() -> None:
+def test_perturbations_are_as_large_as_they_say() -> None:
     images = pictures(200, seed=8) // 2 + 40
     rng = np.random.default_rng(2)
-    ratio = DISTURBANCES["brightened"](images, rng).mean((1, 2)) / images.mean((1, 2))
+    ratio = PERTURBATIONS["brightened"](images, rng).mean((1, 2)) / images.mean((1, 2))
     assert set(np.round(ratio, 2)) == {0.95, 1.05}
     gradient = np.tile(np.arange(64, dtype=np.uint8), (200, 1, 1)) + np.arange(64, dtype=np.uint8)[
         :, None
     ] * np.uint8(2)
-    moved = DISTURBANCES["shifted"](gradient, rng)[:, 32, 32].astype(int) - 96
+    moved = PERTURBATIONS["shifted"](gradient, rng)[:, 32, 32].astype(int) - 96
     reachable = {right + 2 * down for right in range(-2, 3) for down in range(-2, 3)}
     assert set(moved) <= reachable
     assert len(set(moved)) > 8
-    assert np.array_equal(DISTURBANCES["mirrored"](images, rng), images[:, :, ::-1])
+    assert np.array_equal(PERTURBATIONS["mirrored"](images, rng), images[:, :, ::-1])

@@ -21,7 +21,7 @@ def test_the_card_tells_what_whoever_gets_a_generator_must_know() -> None:
         "64 features of classifier",
         "The hypothesis holds",
         "**NORMAL.** No sign of copying: 1.0%.",
-        "Classical augmentation was not beaten",
+        "Generated images did not improve the classifier",
         "the excess of the Fréchet distance is 50%",
         "`CITATION.cff`",
     ):

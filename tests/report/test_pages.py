@@ -8,7 +8,7 @@ import pytest
 from src.metrics.hypothesis import judge_hypothesis
 from src.metrics.protocol import KINDS, describe
 from src.metrics.thesis import published_description
-from src.privacy.perturbations import DISTURBANCES
+from src.privacy.perturbations import PERTURBATIONS
 from src.report.card import render_card
 from src.report.findings import Findings
 from src.report.pages import render_report
@@ -31,11 +31,11 @@ def copies(**changes: Any) -> dict[str, Any]:
     """What privacy_eval finds of one class."""
     counted = {"images": 100, "below": 1, "share": 0.01, "p": 0.6}
     attack = {"auc": 0.52, "low": 0.45, "high": 0.59, "members": 80, "others": 90}
-    seen = dict.fromkeys(DISTURBANCES, counted | {"below": 98, "share": 0.98})
+    seen = dict.fromkeys(PERTURBATIONS, counted | {"below": 98, "share": 0.98})
     space = {
         "threshold": 0.7,
         "caught": {"train": counted, "held_out": counted, "generated": counted, **seen},
-        "detectable": dict.fromkeys(DISTURBANCES, 0.034),
+        "detectable": dict.fromkeys(PERTURBATIONS, 0.034),
         "median_ratio": {"train": 0.95, "held_out": 0.94, "generated": 0.97},
         "authentic": {"held_out": 0.6, "generated": 0.7},
         "c_t_control": 0.3,
@@ -48,7 +48,7 @@ def copies(**changes: Any) -> dict[str, Any]:
 
 UTILITY = {
     "beaten": False,
-    "sentence": "Classical augmentation was not beaten: 0 of 12.",
+    "sentence": "Generated images did not improve the classifier: 0 of 12.",
     "images": {"fit": 40, "validation": 8, "test": 32, "generated": 40},
     "repeats": 3,
     "accuracies": {"LeNet-5": {"gan_train": 0.71, "gan_test": 0.83, "real": 0.94}},
@@ -232,7 +232,8 @@ def test_the_verdict_on_copies_stands_first_and_with_its_controls() -> None:
 
 def test_the_use_for_a_classifier_is_told_beside_what_the_generator_saw() -> None:
     words = text(page())
-    assert "Use for a classifier: Classical augmentation was not beaten: 0 of 12." in words[:900]
+    verdict = "Generated images did not improve the classifier: 0 of 12."
+    assert f"Use for a classifier: {verdict}" in words[:900]
     assert "The generators saw all train images" in words
     assert "LeNet-5 real + generated 20% +0.810 (+0.760 to +0.860)" in words
     assert "LeNet-5 real + generated 20% 0.810 (0.760 to 0.860)" in words

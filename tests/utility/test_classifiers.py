@@ -14,7 +14,7 @@ from src.common.rng import Stream
 from src.config.utility import UtilitySettings
 from src.data.dataset import ImageSet
 from src.data.patients import Patients
-from src.utility import classifiers as diagnosis
+from src.utility import classifiers
 from src.utility.classifiers import (
     EXPOSURE,
     NETWORKS,
@@ -23,10 +23,10 @@ from src.utility.classifiers import (
     TRANSLATION,
     LeNet,
     ResidualNetwork,
+    augment,
     balanced_loss,
-    diagnose,
-    disturb,
-    train_to_diagnose,
+    predict_logits,
+    train_network,
 )
 from tests.conftest import noted_streams
 
@@ -48,17 +48,17 @@ def spots(count: int, seed: int, label: bool = True) -> ImageSet:
     """Noise, and in half of the images a bright spot somewhere, if labels are to mean it."""
     rng = np.random.default_rng(seed)
     images: NDArray[np.float64] = rng.normal(100, 20, (count, 16, 16))
-    sick = np.arange(count) % 2 == 1
-    for index in np.flatnonzero(sick):
+    positive = np.arange(count) % 2 == 1
+    for index in np.flatnonzero(positive):
         down, right = rng.integers(3, 10, 2)
         images[index, down : down + 3, right : right + 3] += 110
     if not label:
-        sick = rng.permutation(sick)
-    return ImageSet(images.clip(0, 255).astype(np.uint8), sick, Patients.singletons(count))
+        positive = rng.permutation(positive)
+    return ImageSet(images.clip(0, 255).astype(np.uint8), positive, Patients.singletons(count))
 
 
 def accuracy(model: torch.nn.Module, images: ImageSet) -> float:
-    return float(((diagnose(model, images.images, CPU) > 0) == images.is_pneumonia).mean())
+    return float(((predict_logits(model, images.images, CPU) > 0) == images.is_pneumonia).mean())
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -67,11 +67,11 @@ def test_a_network_learns_a_spot_and_does_so_repeatably(network: str, augmented:
     sources, validation = [spots(200, 0)], spots(60, 1)
     settings = SETTINGS.model_copy(update={"training_steps": 150})
     models = [
-        train_to_diagnose(network, sources, validation, augmented, settings, (1, 2), CPU)
+        train_network(network, sources, validation, augmented, settings, (1, 2), CPU)
         for _ in range(2)
     ]
     assert accuracy(models[0], spots(200, 2)) > 0.85
-    first, again = (diagnose(model, validation.images, CPU) for model in models)
+    first, again = (predict_logits(model, validation.images, CPU) for model in models)
     assert np.array_equal(first, again)
 
 
@@ -106,7 +106,7 @@ def test_a_residual_block_adds_to_its_shortcut() -> None:
 def test_it_takes_the_asked_steps_looks_at_most_ten_times_and_draws_by_its_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    keys = noted_streams(monkeypatch, diagnosis)
+    keys = noted_streams(monkeypatch, classifiers)
     done: list[str] = []
     cross_entropy = F.binary_cross_entropy_with_logits
 
@@ -115,14 +115,14 @@ def test_it_takes_the_asked_steps_looks_at_most_ten_times_and_draws_by_its_key(
         done.append("step")
         return cross_entropy(logits, y)
 
-    def look(sick: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
+    def look(positive: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
         done.append("look")
         return 1.0
 
     monkeypatch.setattr(F, "binary_cross_entropy_with_logits", step)
-    monkeypatch.setattr(diagnosis, "balanced_loss", look)
+    monkeypatch.setattr(classifiers, "balanced_loss", look)
     settings = SETTINGS.model_copy(update={"training_steps": 25})
-    train_to_diagnose("LeNet-5", [spots(40, 0)], spots(40, 1), True, settings, (7, 3), CPU)
+    train_network("LeNet-5", [spots(40, 0)], spots(40, 1), True, settings, (7, 3), CPU)
     assert done == [*["step", "step", "step", "look"] * 8, "step", "look"]
     assert {key[1:] for key in keys} == {(settings.seed, 7, 3)}
     assert all(key[0] in Stream for key in keys)
@@ -130,7 +130,7 @@ def test_it_takes_the_asked_steps_looks_at_most_ten_times_and_draws_by_its_key(
 
 
 def test_labels_without_meaning_teach_nothing() -> None:
-    model = train_to_diagnose(
+    model = train_network(
         "residual", [spots(200, 0, label=False)], spots(60, 1), False, SETTINGS, (1, 0), CPU
     )
     assert 0.3 < accuracy(model, spots(400, 2)) < 0.7
@@ -141,24 +141,24 @@ def test_what_did_best_on_the_validation_images_is_given_back(
 ) -> None:
     losses = []
 
-    def recorded(sick: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
-        losses.append(balanced_loss(sick, logits))
+    def recorded(positive: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
+        losses.append(balanced_loss(positive, logits))
         return losses[-1]
 
-    monkeypatch.setattr(diagnosis, "balanced_loss", recorded)
+    monkeypatch.setattr(classifiers, "balanced_loss", recorded)
     validation = spots(60, 1)
     source = spots(40, 0, label=False)  # to be learnt by heart, which helps nobody
-    model = train_to_diagnose("LeNet-5", [source], validation, False, SETTINGS, (3, 0), CPU)
-    assert len(losses) == diagnosis.CHECKS
+    model = train_network("LeNet-5", [source], validation, False, SETTINGS, (3, 0), CPU)
+    assert len(losses) == classifiers.VALIDATIONS
     assert min(losses) < losses[-1]
-    found = balanced_loss(validation.is_pneumonia, diagnose(model, validation.images, CPU))
+    found = balanced_loss(validation.is_pneumonia, predict_logits(model, validation.images, CPU))
     assert found == min(losses)
 
 
 def test_a_training_that_diverges_names_its_parameter() -> None:
     settings = SETTINGS.model_copy(update={"learning_rate": 1e20})
     with pytest.raises(UserError, match=r"utility\.learning_rate: with it LeNet-5 diverges"):
-        train_to_diagnose("LeNet-5", [spots(40, 0)], spots(40, 1), False, settings, (3, 0), CPU)
+        train_network("LeNet-5", [spots(40, 0)], spots(40, 1), False, settings, (3, 0), CPU)
 
 
 def test_every_source_and_class_has_the_same_share_of_a_batch() -> None:
@@ -166,26 +166,26 @@ def test_every_source_and_class_has_the_same_share_of_a_batch() -> None:
     many = spots(300, 0)
     few = ImageSet(many.images[:2], ~many.is_pneumonia[:2], Patients.singletons(2))
     settings = SETTINGS.model_copy(update={"training_steps": 200})
-    model = train_to_diagnose("LeNet-5", [few, few, many], few, False, settings, (4, 0), CPU)
+    model = train_network("LeNet-5", [few, few, many], few, False, settings, (4, 0), CPU)
     assert accuracy(model, few) == 1
 
 
 def test_the_loss_is_the_cross_entropy_with_both_classes_weighing_the_same() -> None:
     rng = np.random.default_rng(0)
-    sick, logits = rng.random(50) < 0.2, rng.normal(0, 3, 50)
-    weight = np.where(sick, 0.5 / sick.sum(), 0.5 / (~sick).sum())
-    expected = log_loss(sick, 1 / (1 + np.exp(-logits)), sample_weight=weight)
-    assert balanced_loss(sick, logits) == pytest.approx(expected)
+    positive, logits = rng.random(50) < 0.2, rng.normal(0, 3, 50)
+    weight = np.where(positive, 0.5 / positive.sum(), 0.5 / (~positive).sum())
+    expected = log_loss(positive, 1 / (1 + np.exp(-logits)), sample_weight=weight)
+    assert balanced_loss(positive, logits) == pytest.approx(expected)
 
 
 def test_no_chance_leaves_an_image_as_it_is_and_chance_changes_it_a_little() -> None:
     images = torch.rand(4, 1, 32, 32) * 2 - 1
-    assert torch.allclose(disturb(images, torch.full((4, 6), 0.5)), images, atol=1e-5)
-    brighter = disturb(images, torch.tensor([[0.5] * 4 + [1.0, 0.5]] * 4))
+    assert torch.allclose(augment(images, torch.full((4, 6), 0.5)), images, atol=1e-5)
+    brighter = augment(images, torch.tensor([[0.5] * 4 + [1.0, 0.5]] * 4))
     assert torch.allclose(brighter, images + 0.2, atol=1e-5)
-    flatter = disturb(images, torch.tensor([[0.5] * 5 + [0.0]] * 4))
+    flatter = augment(images, torch.tensor([[0.5] * 5 + [0.0]] * 4))
     assert torch.allclose(flatter, images * 0.8, atol=1e-5)
-    moved = disturb(images, torch.tensor([[0.5, 0.5 + 0.625 / 2, 0.5, 0.5, 0.5, 0.5]] * 4))
+    moved = augment(images, torch.tensor([[0.5, 0.5 + 0.625 / 2, 0.5, 0.5, 0.5, 0.5]] * 4))
     # A shift of 0.1 * 0.625 of the half side of 32 pixels is one pixel.
     assert torch.allclose(moved[..., :-1], images[..., 1:], atol=1e-4)
 
@@ -204,9 +204,9 @@ def test_an_image_is_turned_scaled_and_moved_as_the_formula_says() -> None:
         (x.expand(size, size), cosine * x - sine * y + TRANSLATION * right),
         (y.expand(size, size), sine * x + cosine * y + TRANSLATION * down),
     ):
-        found = disturb(ramp[None, None], chance)[0, 0]
+        found = augment(ramp[None, None], chance)[0, 0]
         torch.testing.assert_close(found[inner, inner], expected[inner, inner], atol=1e-5, rtol=0)
     constant = torch.full((1, 1, size, size), 0.7)
-    torch.testing.assert_close(disturb(constant, chance), constant)
-    brighter = disturb(constant, torch.tensor([[0.5, 0.5, 0.5, 0.5, 1.0, 0.75]]))
+    torch.testing.assert_close(augment(constant, chance), constant)
+    brighter = augment(constant, torch.tensor([[0.5, 0.5, 0.5, 0.5, 1.0, 0.75]]))
     torch.testing.assert_close(brighter, constant * (1 + EXPOSURE / 2) + EXPOSURE)

@@ -13,29 +13,29 @@ from sklearn.metrics import roc_auc_score
 from src.common.errors import UserError
 from src.data.dataset import ImageSet
 from src.data.patients import Patients
-from src.utility.statistics import (
-    _interval,
-    area,
-    balanced_accuracy,
-    calibration_error,
-    gan_accuracies,
-    sensitivity,
-    summarize,
-)
-from src.utility.trials import (
+from src.utility.runs import (
     ARMS,
     BASELINE,
     CHALLENGERS,
-    Exams,
-    Outcome,
-    Trial,
-    run_trial,
-    run_trials,
+    ClassifierRun,
+    RunResult,
+    UtilitySets,
+    planned_runs,
+    run_classifier,
+    run_classifiers,
     split_off_validation,
     subset,
-    trials,
 )
-from src.utility.verdict import judge
+from src.utility.statistics import (
+    _interval,
+    balanced_accuracy,
+    calibration_error,
+    gan_accuracies,
+    roc_auc,
+    sensitivity,
+    summarize,
+)
+from src.utility.verdict import judge_utility, signed
 from tests.utility.test_classifiers import SETTINGS, spots
 
 CPU = torch.device("cpu")
@@ -61,7 +61,7 @@ BY_HAND = (
 def test_scores_are_those_worked_by_hand() -> None:
     # Of 16 pairs, -1 beats one and ties with one, 0.5 beats two and ties with one, 2 and 3 beat
     # all four: 1.5 + 2.5 + 4 + 4 = 12.
-    assert area(*BY_HAND) == pytest.approx(12 / 16)
+    assert roc_auc(*BY_HAND) == pytest.approx(12 / 16)
     # Above 0: three of four with pneumonia, two of four without.
     assert balanced_accuracy(*BY_HAND) == pytest.approx((3 / 4 + 2 / 4) / 2)
     # No false alarm is allowed among four, so the threshold lies above 1.
@@ -94,10 +94,10 @@ def test_calibration_is_the_mean_gap_of_ten_bins(
 
 
 def test_every_arm_is_tried_at_every_size_that_it_has() -> None:
-    all_trials = list(trials(SETTINGS))
-    assert len(all_trials) == len(set(all_trials)) == 2 * 2 * (4 * 2 + 1)
-    assert {trial.arm for trial in all_trials} == set(ARMS)
-    assert {trial.fraction for trial in all_trials if trial.arm == "generated"} == {0.0}
+    all_runs = list(planned_runs(SETTINGS))
+    assert len(all_runs) == len(set(all_runs)) == 2 * 2 * (4 * 2 + 1)
+    assert {run.arm for run in all_runs} == set(ARMS)
+    assert {run.fraction for run in all_runs if run.arm == "generated"} == {0.0}
     assert BASELINE in ARMS
     assert set(CHALLENGERS) <= set(ARMS)
 
@@ -117,8 +117,8 @@ def test_validation_patients_are_no_patients_to_learn_from() -> None:
     fit, validation = split_off_validation(images, 5, 0.2)
     assert len(fit) + len(validation) == 400
     assert not set(fit.patients.ids) & set(validation.patients.ids)
-    for sick in (False, True):
-        assert (validation.is_pneumonia == sick).sum() == pytest.approx(40, abs=2)
+    for label in (False, True):
+        assert (validation.is_pneumonia == label).sum() == pytest.approx(40, abs=2)
     again = split_off_validation(images, 5, 0.2)[1]
     np.testing.assert_array_equal(again.patients.ids, validation.patients.ids)
     assert set(split_off_validation(images, 6, 0.2)[1].patients.ids) != set(validation.patients.ids)
@@ -158,49 +158,51 @@ def test_a_class_of_one_patient_is_refused_by_name() -> None:
 
 
 @pytest.fixture(scope="module")
-def exams() -> Exams:
+def sets() -> UtilitySets:
     """Generated images that teach the opposite of the truth."""
     lying = spots(100, 3)
     wrong = ImageSet(lying.images, ~lying.is_pneumonia, lying.patients)
-    return Exams(spots(120, 0), spots(40, 1), spots(80, 2), wrong, wrong)
+    return UtilitySets(spots(120, 0), spots(40, 1), spots(80, 2), wrong, wrong)
 
 
 @pytest.fixture(scope="module")
-def outcomes(exams: Exams) -> list[Outcome]:
-    return list(run_trials(exams, SETTINGS, CPU, 2))
+def results(sets: UtilitySets) -> list[RunResult]:
+    return list(run_classifiers(sets, SETTINGS, CPU, 2))
 
 
-def test_the_outcome_does_not_depend_on_the_workers(exams: Exams, outcomes: list[Outcome]) -> None:
+def test_the_results_do_not_depend_on_the_workers(
+    sets: UtilitySets, results: list[RunResult]
+) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for outcome in outcomes[::7]:
-        alone = run_trial(outcome.trial, exams, SETTINGS, CPU)
-        assert np.array_equal(outcome.test, alone.test)
+    for result in results[::7]:
+        alone = run_classifier(result.run, sets, SETTINGS, CPU)
+        assert np.array_equal(result.test, alone.test)
     torch.set_num_threads(threads)
 
 
-def test_images_that_lie_are_found_out(exams: Exams, outcomes: list[Outcome]) -> None:
-    scores, differences = summarize(outcomes, exams.test, SETTINGS)
+def test_images_that_lie_are_found_out(sets: UtilitySets, results: list[RunResult]) -> None:
+    scores, differences = summarize(results, sets.test, SETTINGS)
     aucs = scores[scores["metric"] == "roc_auc"].set_index(["network", "arm", "fraction"])["value"]
     for network in ("LeNet-5", "residual"):
         assert aucs[network, "generated", 0.0] < 0.5 < aucs[network, "real", 1.0]
-    assert not judge(differences).beaten
-    accuracies = gan_accuracies(outcomes, exams)["LeNet-5"]
+    assert not judge_utility(differences).beaten
+    accuracies = gan_accuracies(results, sets)["LeNet-5"]
     assert accuracies["gan_train"] < 0.5
     assert accuracies["gan_test"] < 0.5 < accuracies["real"]
     assert np.all(scores["low"] <= scores["value"])
     assert np.all(scores["value"] <= scores["high"])
 
 
-def made(test: ImageSet, gain: float, repeats: int, seed: int) -> list[Outcome]:
-    """Outcomes of two arms, of which one separates the classes by ``gain`` more."""
+def made(test: ImageSet, gain: float, repeats: int, seed: int) -> list[RunResult]:
+    """Results of two arms, of which one separates the classes by ``gain`` more."""
     rng = np.random.default_rng(seed)
     found = []
     for repeat in range(repeats):
         shared = rng.normal(size=len(test))
         for arm, strength in ((BASELINE, 1.0), (CHALLENGERS[0], 1.0 + gain)):
             own = shared + 0.3 * rng.normal(size=len(test)) + strength * test.is_pneumonia
-            found.append(Outcome(Trial("LeNet-5", arm, 1.0, repeat), own, own))
+            found.append(RunResult(ClassifierRun("LeNet-5", arm, 1.0, repeat), own, own))
     return found
 
 
@@ -211,7 +213,7 @@ def test_a_gain_is_told_with_its_size_and_no_gain_is_not_invented() -> None:
     truth = [scipy.stats.norm.cdf(gain / math.sqrt(2 * 1.09)) for gain in (1, 2)]
     assert row["low"] < truth[1] - truth[0] < row["high"]
     assert row["low"] > 0
-    assert judge(differences).beaten
+    assert judge_utility(differences).beaten
 
 
 def test_scores_and_differences_are_of_the_whole_test_set_and_the_mean_of_the_repeats() -> None:
@@ -221,7 +223,7 @@ def test_scores_and_differences_are_of_the_whole_test_set_and_the_mean_of_the_re
     means = {}
     for arm in (BASELINE, CHALLENGERS[0]):
         areas = [
-            roc_auc_score(test.is_pneumonia, made.test) for made in found if made.trial.arm == arm
+            roc_auc_score(test.is_pneumonia, made.test) for made in found if made.run.arm == arm
         ]
         means[arm] = float(np.mean(areas))
         row = scores[(scores["arm"] == arm) & (scores["metric"] == "roc_auc")].iloc[0]
@@ -236,7 +238,7 @@ def test_intervals_of_scores_end_at_0_and_1(strength: int, edge: str) -> None:
     test = spots(60, 5)
     rng = np.random.default_rng(0)
     found = [
-        Outcome(Trial("n", BASELINE, 1.0, repeat), logits, logits)
+        RunResult(ClassifierRun("n", BASELINE, 1.0, repeat), logits, logits)
         for repeat in range(2)
         for logits in [rng.normal(0, 100, len(test)) + strength * test.is_pneumonia]
     ]
@@ -258,47 +260,57 @@ def test_the_intervals_cover_the_truth() -> None:
 
 
 def gaps(fraction: float, *differences: float, p: float = 0.001) -> list[dict[str, object]]:
-    place = {"network": "n", "arm": "real + both", "fraction": fraction, "metric": "roc_auc"}
+    row_keys = {"network": "n", "arm": "real + both", "fraction": fraction, "metric": "roc_auc"}
     return [
-        place | {"difference": d, "low": round(d - 0.02, 3), "high": round(d + 0.02, 3), "p": p}
+        row_keys | {"difference": d, "low": round(d - 0.02, 3), "high": round(d + 0.02, 3), "p": p}
         for d in differences
     ]
 
 
 def test_the_verdict_rests_on_all_real_images_and_labels_the_rest() -> None:
     table = pd.DataFrame(gaps(1.0, -0.05, 0.01, p=0.3) + gaps(0.2, 0.03, 0.04, -0.03))
-    verdict = judge(table)
+    verdict = judge_utility(table)
     assert not verdict.beaten
-    assert "classical augmentation was not beaten" in verdict.sentence
-    assert "added to it" in verdict.sentence
-    assert "+0.010 (95 % interval -0.010 to +0.030; n)" in verdict.sentence
-    assert "in 0 of 2 comparisons they surely lower it." in verdict.sentence
-    assert "where the generators had learnt from all of them" in verdict.sentence
-    assert "higher in 2 and lower in 1 of 3 (chance alone gives 0.1 of each)" in verdict.sentence
-    alone = judge(pd.DataFrame(gaps(1.0, 0.03) + gaps(1.0, 0.05, p=0.04)))
+    assert verdict.sentence == (
+        "Generated images did not improve the classifier. Best change in ROC AUC over classical "
+        "augmentation: +0.010 (95 % CI -0.010 to +0.030, n, added to it, half of each batch, all "
+        "real images but those of the validation). The change is significantly negative in 0 of 2 "
+        "comparisons. The generators saw all real train images. With fewer real images the ROC AUC "
+        "is higher in 2 and lower in 1 of 3 comparisons (expected by chance: 0.1 each)."
+    )
+    alone = judge_utility(pd.DataFrame(gaps(1.0, 0.03) + gaps(1.0, 0.05, p=0.04)))
     assert alone.beaten
-    assert "was beaten in 1 of 2 ways" in alone.sentence
+    assert alone.sentence.startswith(
+        "Generated images improved the classifier in 1 of 2 ways. Best change "
+    )
     assert "+0.030" in alone.sentence  # the one that is sure, not the larger one
     assert "fewer" not in alone.sentence
-    assert "at best" not in alone.sentence
     instead = pd.DataFrame(gaps(1.0, -0.01)).assign(arm="real + generated")
-    assert "at best generated images in its place move" in judge(instead).sentence
-    assert "surely lower it" in judge(instead).sentence
+    assert "n, instead of it, all real images" in judge_utility(instead).sentence
+    assert "significantly negative in 1 of 1 comparisons" in judge_utility(instead).sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-0.0004, "0.000"), (0.0, "0.000"), (0.0004, "0.000"), (-0.0006, "-0.001"), (0.25, "+0.250")],
+)
+def test_a_difference_that_rounds_to_zero_has_no_sign(value: float, text: str) -> None:
+    assert signed(value) == text
 
 
 def test_the_best_of_what_does_not_help_is_the_largest_difference() -> None:
     """Not the one whose interval is narrowest; what lowers it is as sure as what would raise it."""
     table = pd.DataFrame(gaps(1.0, 0.03, -0.01, p=0.3) + gaps(1.0, -0.05, -0.04))
     table.loc[table["difference"] == -0.01, "low"] = -0.011
-    sentence = judge(table).sentence
-    assert "at best generated images added to it, half of each batch, move" in sentence
+    sentence = judge_utility(table).sentence
+    assert "did not improve" in sentence
     assert "+0.030" in sentence
-    assert "in 2 of 4 comparisons they surely lower it." in sentence
-    assert "validation, which the generators saw too" in sentence
+    assert "significantly negative in 2 of 4 comparisons." in sentence
+    assert "The generators saw all real train images." in sentence
 
 
 def test_one_of_many_comparisons_that_is_only_just_sure_is_not_enough() -> None:
-    assert not judge(pd.DataFrame(gaps(1.0, 0.03, 0.0, p=0.03))).beaten
+    assert not judge_utility(pd.DataFrame(gaps(1.0, 0.03, 0.0, p=0.03))).beaten
 
 
 def test_a_test_split_of_one_patient_is_refused() -> None:
@@ -320,13 +332,13 @@ def test_an_interval_is_of_the_variances_of_trainings_and_of_patients(patients: 
     by_patients = sum((half - middle) ** 2 for half in halves) / 3
     error = math.sqrt(by_training + by_patients)
     degrees = error**4 / (by_training**2 / 2 + by_patients**2 / (min(4, patients) - 1))
-    reach = scipy.stats.t.ppf(0.975, degrees) * error
+    half_width = scipy.stats.t.ppf(0.975, degrees) * error
     mean = 2.54 / 3
     assert _interval(found, patients) == pytest.approx(
         {
             "standard_error": error,
-            "low": mean - reach,
-            "high": mean + reach,
+            "low": mean - half_width,
+            "high": mean + half_width,
             "p": 2 * scipy.stats.t.sf(mean / error, degrees),
         },
         rel=1e-4,
