@@ -106,7 +106,12 @@ def test_a_parameter_changes_its_stages_and_the_report_that_shows_it(
         ("src/report/figures.py", ["report"]),
         ("src/metrics/frechet.py", ["fid_eval", "privacy_eval", "report"]),
         ("src/training/loop.py", ["train_normal", "train_pneumonia"]),
-        ("src/models/sampling.py", ["train_normal", "train_pneumonia", *JUDGING]),
+        ("src/models/sampling.py", ["train_normal", "train_pneumonia", *JUDGING, "report"]),
+        # A new choice is an entry and its code.
+        ("src/config/registry.py", []),
+        ("src/training/losses.py", ["train_normal", "train_pneumonia"]),
+        ("src/metrics/resizing.py", ["fid_eval", "privacy_eval"]),
+        ("src/data/sources.py", ["fetch"]),
         ("src/tracking/runs.py", []),
         ("pipeline/stage.py", []),
     ],
