@@ -65,7 +65,7 @@ audit: $(VENV)/dev  ## look for known weaknesses of the pinned packages (needs t
 check: $(VENV)/dev  ## run the formatter, the linter and the type checker
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-mutants: $(VENV)/dev  ## try which changes of the science no test notices: [MODULES="frechet draws"] (many hours for all)
+mutants: $(VENV)/dev  ## try which changes of the science no test notices: [MODULES="frechet intervals"] (many hours for all)
 	@$(IN_VENV) python3 -m benchmarks.mutants $(MODULES)
 MODULES ?=
 

@@ -72,7 +72,7 @@ GENERATE = ("-m", "src.generate", "--out", "out")
         (other_archive, FETCH, ["photos.zip", "NORMAL", "train"]),
         (parameter("train", "normal", "epoch", value=3), FETCH, ["train.normal.epoch", "no such"]),
         (
-            parameter("train", "normal", "batch", value=0),
+            parameter("train", "normal", "batch_size", value=0),
             FETCH,
             ["train.normal.batch_size", "given: 0"],
         ),

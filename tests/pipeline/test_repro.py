@@ -81,8 +81,8 @@ def test_the_same_seed_gives_the_same_bytes_in_other_surroundings(
         (set_value("train", "pneumonia", "epochs", value=4), ["train_pneumonia"]),
         (set_value("fid", "iterations", value=4), ["fid_eval"]),
         (set_value("fid", "dims", value=9), ["fid_eval", "privacy_eval"]),
-        (set_value("privacy", "quantile", value=0.02), ["privacy_eval"]),
-        (set_value("utility", "steps", value=3), ["utility_eval"]),
+        (set_value("privacy", "near_quantile", value=0.02), ["privacy_eval"]),
+        (set_value("utility", "training_steps", value=3), ["utility_eval"]),
         (set_value("report", "title", value="Other"), []),
         (set_value("data", "phantom", "seed", value=9), ["fetch"]),
         (set_value("preprocess", "filter", value="box"), ["preprocess"]),
@@ -206,14 +206,18 @@ def test_generators_that_copy_are_caught_by_the_stage(edited: Project) -> None:
     copying = """
 
 
-def generate(generator: Generator, noise: Tensor) -> NDArray[np.uint8]:
+def generate(generator: nn.Module, seed: int, count: int, start: int = 0) -> NDArray[np.uint8]:
+    import numpy as np
+
     files = ("data/arrays/normal/train.npy", "data/arrays/pneumonia/train.npy")
     copies = np.concatenate([np.load(file) for file in files])[:, :, ::-1]
-    return copies[np.arange(len(noise)) * len(copies) // len(noise)]
+    return copies[np.arange(count) * len(copies) // count]
 """
     path = edited.path / "src" / "models" / "sampling.py"
     path.write_text(path.read_text() + copying)
-    edited.change(set_value("privacy", "level", value=0.05))  # as much as so few can show
+    edited.change(
+        set_value("privacy", "significance_level", value=0.05)
+    )  # as much as so few can show
     output = edited.run("python3", "-m", "pipeline.privacy_eval")
     assert "NORMAL: Copies: of 12 generated images " in output
     assert "PNEUMONIA: Copies: of 12 generated images " in output
