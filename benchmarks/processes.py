@@ -17,10 +17,9 @@ from typing import Any
 import torch
 
 from benchmarks.train_throughput import SIZES, settings_of
-from benchmarks.workspace import ROOT, free_port, machine
+from benchmarks.workspace import ROOT, compute_settings, free_port, machine
 from src.common.devices import choose_compute
 from src.common.files import write_json
-from src.config.compute import ComputeSettings
 from src.models.networks import count_parameters
 from src.training.distributed import SINGLE_PROCESS, ProcessGroup
 from src.training.trainer import Trainer
@@ -35,14 +34,7 @@ def measure(size: str, processes: int, seconds: float) -> dict[str, float]:
     # Several processes refuse batch normalisation.
     generator = settings.generator.model_copy(update={"normalization": "none"})
     settings = settings.model_copy(update={"generator": generator})
-    chosen = ComputeSettings(
-        device="cpu",
-        threads="auto",
-        precision="auto",
-        memory_format="auto",
-        compile=False,
-        cuda_graphs=True,
-    )
+    chosen = compute_settings(device="cpu")
     rank = int(os.environ.get("RANK", "0"))
     compute = choose_compute(chosen, rank, processes)
     if processes == 1:

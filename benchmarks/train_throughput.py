@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
-from benchmarks.workspace import ROOT, in_a_process, processor, record
+from benchmarks.workspace import ROOT, compute_settings, in_a_process, processor, record
 from src.common.devices import (
     choose_compute,
     choose_device,
@@ -29,7 +29,6 @@ from src.common.devices import (
     thread_count,
     wait_for,
 )
-from src.config.compute import ComputeSettings
 from src.config.presets import apply_preset
 from src.config.settings import load_settings
 from src.config.train import TrainSettings
@@ -87,15 +86,8 @@ def measure_step(size: str, variant: str, seconds: float, device: Device) -> dic
         )
     else:
         precision = LAUNCHED.get(variant, variant)
-        chosen = ComputeSettings.model_validate(
-            {
-                "device": device,
-                "threads": "auto",
-                "precision": precision,
-                "memory_format": "auto",
-                "compile": False,
-                "cuda_graphs": variant == precision,
-            }
+        chosen = compute_settings(
+            device=device, precision=precision, cuda_graphs=variant == precision
         )
         trainer = Trainer(settings, image_size, choose_compute(chosen))
     real = torch.rand(settings.batch_size, 1, image_size, image_size, device=torch_device) * 2 - 1

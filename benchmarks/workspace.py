@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from src.common.files import write_json
+from src.config.compute import ComputeSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,6 +31,19 @@ def copy_project(folder: Path, without: Collection[str] = ()) -> None:
         if name and name not in without and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+
+
+def compute_settings(**changes: Any) -> ComputeSettings:
+    """Make the section compute with the values of params.yaml as committed, but for some."""
+    values = {
+        "device": "auto",
+        "threads": "auto",
+        "precision": "auto",
+        "memory_format": "auto",
+        "compile": False,
+        "cuda_graphs": True,
+    }
+    return ComputeSettings.model_validate(values | changes)
 
 
 def free_port() -> int:

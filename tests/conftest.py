@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from ruamel.yaml import YAML
 
-from benchmarks.workspace import is_the_users
+from benchmarks.workspace import compute_settings, is_the_users
 from src.common.devices import Compute, choose_compute
 from src.common.logging import configure_logging
 from src.common.rng import Stream, torch_stream
-from src.config.compute import ComputeSettings
 from src.config.data import DataSettings, PreprocessSettings
 from src.config.settings import Settings, parse_settings
 from src.data.classes import CLASSES, SPLITS
@@ -177,16 +176,7 @@ def cuda() -> Compute:
     """A GPU, in the precision that suits it, where one is at hand."""
     if not torch.cuda.is_available():
         pytest.skip("torch finds no CUDA device")
-    return choose_compute(
-        ComputeSettings(
-            device="cuda",
-            threads="auto",
-            precision="auto",
-            memory_format="auto",
-            compile=False,
-            cuda_graphs=True,
-        )
-    )
+    return choose_compute(compute_settings(device="cuda"))
 
 
 @pytest.fixture

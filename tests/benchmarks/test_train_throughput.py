@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator, PlainTrainer
 from benchmarks.train_throughput import flops_table, settings_of
+from benchmarks.workspace import compute_settings
 from src.common.devices import choose_compute
 from src.common.rng import Stream, torch_stream
-from src.config.compute import ComputeSettings
 from src.config.train import OptimizersSettings, TrainSettings
 from src.models.layers import Dropout
 from src.models.networks import Discriminator, Generator
@@ -117,14 +117,7 @@ def test_the_losses_of_the_fast_step_are_those_of_the_plain_one(
     adam = settings.optimizer.generator.model_copy(update={"learning_rate": 2e-5})
     optimizer = OptimizersSettings(learning_rate_half_life=0, generator=adam, discriminator=adam)
     settings = settings.model_copy(update={"batch_size": 8, "optimizer": optimizer})
-    chosen = ComputeSettings(
-        device="cpu",
-        threads="auto",
-        precision="fp32",
-        memory_format="auto",
-        compile=False,
-        cuda_graphs=True,
-    )
+    chosen = compute_settings(device="cpu", precision="fp32")
     fast = Trainer(settings, image_size, choose_compute(chosen))
     dropout = Dropout(settings.discriminator.dropout)
     dropout.rng = torch_stream(CPU, Stream.TRAIN_DROPOUT, settings.seed)

@@ -4,22 +4,15 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.workspace import compute_settings
 from src.common import processes
 from src.common.devices import Compute, choose_compute, thread_count
 from src.common.errors import UserError
 from src.config.compute import ComputeSettings
 
 
-def compute_settings(**changes: Any) -> ComputeSettings:
-    values = {
-        "device": "cpu",
-        "threads": "auto",
-        "precision": "fp32",
-        "memory_format": "auto",
-        "compile": False,
-        "cuda_graphs": True,
-    }
-    return ComputeSettings(**(values | changes))
+def cpu_settings(**changes: Any) -> ComputeSettings:
+    return compute_settings(**({"device": "cpu", "precision": "fp32"} | changes))
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp32")])
@@ -27,7 +20,7 @@ def test_auto_is_bf16_only_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, has_bf16: bool, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_bf16})
-    chosen = choose_compute(compute_settings(precision="auto"))
+    chosen = choose_compute(cpu_settings(precision="auto"))
     assert chosen.precision == expected
     assert chosen.memory_format == "channels_last"
 
@@ -36,13 +29,13 @@ def test_auto_is_bf16_only_where_the_processor_has_it(
     ("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
 )
 def test_products_are_computed_in_the_precision(precision: str, expected: torch.dtype) -> None:
-    with choose_compute(compute_settings(precision=precision)).autocast():
+    with choose_compute(cpu_settings(precision=precision)).autocast():
         assert torch.nn.Linear(3, 2)(torch.ones(1, 3)).dtype == expected
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_weights_are_laid_out_as_asked(layout: str) -> None:
-    network = choose_compute(compute_settings(memory_format=layout)).place(torch.nn.Conv2d(4, 8, 3))
+    network = choose_compute(cpu_settings(memory_format=layout)).place(torch.nn.Conv2d(4, 8, 3))
     last = network.weight.is_contiguous(memory_format=torch.channels_last)
     assert last == (layout == "channels_last")
 
@@ -52,14 +45,14 @@ def test_a_missing_cuda_device_is_refused_with_the_way_out(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"compute\.device: .* set it to auto"):
-        choose_compute(compute_settings(device="cuda"))
+        choose_compute(cpu_settings(device="cuda"))
 
 
 def test_processes_on_one_host_share_its_cores(machine: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
     machine.setattr(torch, "set_num_threads", threads.append)
     for size in (1, 3, 16):
-        choose_compute(compute_settings(), 0, size)
+        choose_compute(cpu_settings(), 0, size)
     assert threads == [8, 2, 1]
 
 
@@ -83,11 +76,11 @@ def test_more_processes_than_cuda_devices_are_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=r"train\.processes: 2 processes need a CUDA device each"):
-        choose_compute(compute_settings(device="cuda"), 0, 2)
+        choose_compute(cpu_settings(device="cuda"), 0, 2)
 
 
 def test_what_was_chosen_is_described() -> None:
-    described = choose_compute(compute_settings(precision="bf16")).describe()
+    described = choose_compute(cpu_settings(precision="bf16")).describe()
     assert described["precision"] == "bf16"
     assert described["threads"] == str(torch.get_num_threads())
 
