@@ -67,7 +67,7 @@ GENERATE = ("-m", "src.generate", "--out", "out")
             ("-m", "src.tune", "--class", "normal"),
             ["preprocess.image_size: 16", "have 24 pixels a side", "dvc repro preprocess"],
         ),
-        (nothing, ("-m", "pipeline.fid_eval"), ["data/arrays/normal/test.npy", "dvc repro"]),
+        (nothing, ("-m", "pipeline.fid_eval"), ["data/arrays/table.csv", "dvc repro"]),
         (no_archive, FETCH, ["nowhere/chest_xray.zip", "there is no such file"]),
         (other_archive, FETCH, ["photos.zip", "NORMAL", "train"]),
         (parameter("train", "normal", "epoch", value=3), FETCH, ["train.normal.epoch", "no such"]),

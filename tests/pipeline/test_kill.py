@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,15 +50,16 @@ def project(template: Project, tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture(scope="module")
 def seconds(template: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[float, float]:
-    """How long the training takes to start on this machine, and then to its end."""
+    """How long the training takes to its first checkpoint here, and from there to its end."""
     project = template.copied(tmp_path_factory.mktemp("timed") / "clone")
     first = project.start(*STAGE)  # the first one makes the tracking store, which takes longer
-    wait_until_it_trains(first, 0)
+    wait_for_a_checkpoint(project)
     first.kill()
     first.communicate()
+    old = checkpoints(project)
     begin = time.monotonic()
     process = project.start(*STAGE)
-    wait_until_it_trains(process, 0)
+    wait_for_a_checkpoint(project, old)
     started = time.monotonic()
     process.communicate()
     return started - begin, time.monotonic() - started
@@ -71,16 +72,15 @@ def results(project: Project) -> dict[str, bytes]:
     return {name: files[name].read_bytes() for name in sorted(files)}
 
 
-def wait_until_it_trains(process: "subprocess.Popen[str]", seconds: float) -> None:
-    """Wait until the training begins, and then so long."""
-    read_until(process, "epochs of")
-    time.sleep(seconds)
+def checkpoints(project: Project) -> set[Path]:
+    """Return the checkpoints of an unfinished training."""
+    return set((project.path / ".checkpoints").rglob("step_*.pt"))
 
 
-def wait_for_a_checkpoint(project: Project) -> None:
-    """Wait until the training has one; how fast it goes depends on the machine."""
+def wait_for_a_checkpoint(project: Project, old: Collection[Path] = ()) -> None:
+    """Wait until the training has a new one; how fast it goes depends on the machine."""
     deadline = time.monotonic() + 120
-    while not list((project.path / ".checkpoints").rglob("step_*.pt")):
+    while not checkpoints(project) - set(old):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -126,11 +126,13 @@ def test_killed_at_many_random_moments_it_ends_with_the_same_bytes(
     moments = random.Random(2021)
     to_start, to_end = seconds
     for number in range(KILLS):
+        old = checkpoints(project)
         process = project.start(*STAGE)
         if number % 4 == 0:  # while it starts
             time.sleep(moments.uniform(0, to_start))
         else:
-            wait_until_it_trains(process, moments.uniform(0, TRAINED * to_end / KILLS))
+            wait_for_a_checkpoint(project, old)
+            time.sleep(moments.uniform(0, TRAINED * to_end / KILLS))
         assert process.poll() is None, "there was nothing to kill"
         process.kill()
         process.communicate()
@@ -216,7 +218,8 @@ def test_asked_to_stop_it_saves_and_leaves(
 ) -> None:
     project.change(set_value("train", "checkpoint_interval_seconds", value=1e6))
     process = project.start(*STAGE)
-    wait_until_it_trains(process, 0.3)
+    read_until(process, "epochs of")
+    time.sleep(0.3)
     process.send_signal(number)
     output, _ = process.communicate()
     assert process.returncode == 130
