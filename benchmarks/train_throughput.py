@@ -29,7 +29,7 @@ from src.common.devices import (
     thread_count,
     wait_for,
 )
-from src.config.presets import apply_preset
+from src.config.presets import preset_overrides
 from src.config.settings import load_settings
 from src.config.train import TrainSettings
 from src.models.flops import layer_flops, update_flops
@@ -52,11 +52,9 @@ STEPS_PER_TIMING = {"cpu": 1, "cuda": 10}  # reading the clock waits for the GPU
 
 def settings_of(size: str) -> tuple[TrainSettings, int]:
     """Load the training settings of a size, and return them with the side of its images."""
-    settings = load_settings(ROOT / "params.yaml", ["preprocess.image_size=64"])
-    train = settings.train.normal
-    if size != "default":
-        train = apply_preset(size, train)
-    return train, settings.preprocess.image_size
+    overrides = [] if size == "default" else preset_overrides(size, "normal")
+    settings = load_settings(ROOT / "params.yaml", ["preprocess.image_size=64", *overrides])
+    return settings.train.normal, settings.preprocess.image_size
 
 
 def flops_table(settings: TrainSettings, image_size: int) -> dict[str, dict[str, float]]:

@@ -19,6 +19,7 @@ DVC: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_
 HARNESS = {
     "pipeline/checkpoints.py",
     "pipeline/stage.py",
+    "src/common/cache.py",
     "src/common/errors.py",
     "src/common/files.py",
     "src/common/locks.py",

@@ -8,14 +8,11 @@ loaded, so that commands list the names at once.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..common.errors import UserError
 from ..common.paths import PROJECT
 from .renames import new_name
-
-if TYPE_CHECKING:
-    from .train import TrainSettings
 
 FOLDER = PROJECT / "networks"
 
@@ -36,30 +33,6 @@ def preset_overrides(name: str, label: str) -> list[str]:
         UserError: if there is no such preset, or it has a key that is no setting of a class.
     """
     return [f"train.{label}.{key}={_as_yaml(value)}" for key, value in _leaves(_read_preset(name))]
-
-
-def apply_preset(name: str, settings: "TrainSettings") -> "TrainSettings":
-    """Return the settings of a class, changed to those of a preset.
-
-    Raises:
-        UserError: as ``preset_overrides``, or if a value is refused.
-    """
-    from pydantic import ValidationError
-
-    from .train import TrainSettings
-
-    tree = settings.model_dump(mode="json")
-    for key, value in _leaves(_read_preset(name)):
-        *sections, last = key.split(".")
-        section = tree
-        for part in sections:
-            section = section[part]
-        section[last] = value
-    try:
-        return TrainSettings.model_validate_json(json.dumps(tree))
-    except ValidationError as error:
-        faults = (f"{_dotted(fault['loc'])}: {fault['msg']}" for fault in error.errors())
-        raise UserError(f"networks/{name}.yaml: {'; '.join(faults)}") from None
 
 
 def _read_preset(name: str) -> dict[str, Any]:
@@ -112,8 +85,3 @@ def _as_yaml(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"(?!(true|false|null|nan|inf)$)[a-z_]+", value):
         return value
     return json.dumps(value)
-
-
-def _dotted(location: tuple[int | str, ...]) -> str:
-    """Return the dotted key of a fault's location."""
-    return ".".join(map(str, location))

@@ -5,11 +5,10 @@ are smaller. So the report names the extractor.
 """
 
 import hashlib
-import io
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..common import rng as rng_module
+from ..common.cache import FileCache
 from ..common.errors import UserError
-from ..common.files import sha256_of_array, sha256_of_files, write_file
-from ..common.locks import lock
-from ..common.logging import logger
+from ..common.files import sha256_of_array, sha256_of_files
 from ..common.progress import Progress
 from ..common.rng import Stream, numpy_stream, torch_stream
 from ..config.fid import ClassifierSettings
@@ -34,7 +32,7 @@ from ..models.initialization import initialize_for_relu
 from ..models.sampling import to_unit_range
 
 CPU = torch.device("cpu")
-MAX_CACHED = 16  # classifiers in the cache; those used last stay
+MAX_CACHE_BYTES = 64 << 20  # of all classifiers
 # Modules that the weights depend on, besides this one.
 CACHED_CODE = (initialization, patients_module, rng_module, sampling)
 MAX_NOISE = 20.0  # maximum standard deviation of the added noise, in grey levels
@@ -195,24 +193,34 @@ def cached_classifier(
         dims: number of features.
         seed: seed of all random numbers.
         device: device to train on.
-        folder: folder of the cache; the ``MAX_CACHED`` classifiers used last stay.
+        folder: folder of the cache.
 
     Raises:
         UserError: as ``train_classifier``.
     """
-    file = folder / f"{_cache_key(train, settings, dims, seed, device)}.pt"
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock(file.with_suffix(".lock")):
-        cached = _read_cached(file)
+    files = FileCache(folder, ".pt", MAX_CACHE_BYTES)
+    key = _cache_key(train, settings, dims, seed, device)
+    with files.lock(key):
+        cached = files.read(key, partial(torch.load, map_location="cpu", weights_only=True))
         if cached is None:
             with Progress("training the judging classifier", settings.epochs, "epochs") as shown:
                 trained = train_classifier(train, settings, dims, seed, device, shown.advance)
-            _write_cached(file, trained)
-            cached = _read_cached(file)  # so that new and cached classifiers have equal bytes
-            assert cached is not None
+            files.write(key, partial(torch.save, _content(trained)))
+            return trained
     network = ClassifierExtractor(settings, dims)
     network.load_state_dict(cached.pop("weights"))
     return TrainedClassifier(network.to(device).eval(), **cached)
+
+
+def _content(trained: TrainedClassifier) -> dict[str, Any]:
+    """Return what the cache keeps of a classifier: its weights on the CPU, and its facts."""
+    weights = {name: value.cpu() for name, value in trained.extractor.state_dict().items()}
+    return {
+        "weights": weights,
+        "held_out_accuracy": trained.held_out_accuracy,
+        "held_out_images": trained.held_out_images,
+        "losses": trained.losses,
+    }
 
 
 def _cache_key(
@@ -234,38 +242,6 @@ def _cache_key(
     )
     content = (sets, settings.model_dump_json(), dims, seed, machine, code)
     return hashlib.sha256(repr(content).encode()).hexdigest()
-
-
-def _read_cached(file: Path) -> dict[str, Any] | None:
-    """Read a file of ``_write_cached``; return None if it is missing or damaged."""
-    try:
-        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # whatever a damaged file makes torch raise
-        reason = " ".join(str(error).split())[:200]
-        logger.warning(f"{file} cannot be read ({reason}); the classifier is trained again")
-        return None
-    with suppress(OSError):  # the file may be another user's
-        file.touch()  # the time of its last use
-    return content
-
-
-def _write_cached(file: Path, trained: TrainedClassifier) -> None:
-    """Write a classifier to the cache, and remove those used longest ago."""
-    buffer = io.BytesIO()
-    weights = {name: value.cpu() for name, value in trained.extractor.state_dict().items()}
-    rest = {
-        "held_out_accuracy": trained.held_out_accuracy,
-        "held_out_images": trained.held_out_images,
-        "losses": trained.losses,
-    }
-    torch.save({"weights": weights, **rest}, buffer)
-    write_file(file, buffer.getvalue())
-    used = sorted(file.parent.glob("*.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in used[MAX_CACHED:]:
-        old.unlink(missing_ok=True)
-        old.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _augmented(images: Tensor, random: torch.Generator) -> Tensor:

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..common.cache import FileCache
 from ..common.errors import UserError
-from ..common.files import atomic_write, remove_stale, sha256_of_files
-from ..common.logging import logger
+from ..common.files import sha256_of_files
 
 MAX_CACHE_BYTES = 2 << 30  # of all files; those used longest ago are removed first
 # Files of this folder that compute features.
@@ -124,10 +124,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._unpruned = (
-            MAX_CACHE_BYTES  # bytes written since the last pruning; others may write too
-        )
+        self._files = FileCache(folder, ".npy", MAX_CACHE_BYTES)
 
     def features(
         self,
@@ -139,43 +136,16 @@ class FeatureCache:
         on_batch: Callable[[int], None] = lambda images: None,
     ) -> NDArray[np.float32]:
         """Return the features of ``extract_features`` from the cache; compute them if missing."""
-        file = self._folder / f"{_key(extractor, images, batch, device, rows)}.npy"
-        try:
-            features: NDArray[np.float32] = np.load(file, allow_pickle=False)
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, EOFError) as error:
-            logger.warning(f"{file} cannot be read ({error}); its features are computed again")
+        key = _key(extractor, images, batch, device, rows)
+        features: NDArray[np.float32] | None = self._files.read(
+            key, lambda file: np.load(file, allow_pickle=False)
+        )
+        if features is None:
+            features = extract_features(extractor, images, batch, device, rows, on_batch)
+            self._files.write(key, partial(np.save, arr=features))
         else:
-            with suppress(OSError):  # the file may be another user's
-                file.touch()  # its last use
             on_batch(len(features))
-            return features
-        features = extract_features(extractor, images, batch, device, rows, on_batch)
-        try:
-            with atomic_write(file) as fresh, fresh.open("wb") as stream:
-                np.save(stream, features)
-            self._unpruned += features.nbytes
-            if self._unpruned > MAX_CACHE_BYTES // 16:
-                self._prune()
-                self._unpruned = 0
-        except OSError as error:
-            logger.warning(f"{self._folder}: features are not kept there: {error.strerror}")
         return features
-
-    def _prune(self) -> None:
-        """Remove the files used longest ago until the rest is small enough."""
-        remove_stale(self._folder)
-        files = []
-        for path in self._folder.glob("*.npy"):
-            with suppress(FileNotFoundError):  # another process has just removed it
-                files.append((path.stat(), path))
-        files.sort(key=lambda item: item[0].st_mtime_ns, reverse=True)
-        total = 0
-        for status, path in files:
-            total += status.st_size
-            if total > MAX_CACHE_BYTES:
-                path.unlink(missing_ok=True)
 
 
 def _key(

@@ -23,6 +23,7 @@ from ..common.errors import UserError
 from ..common.files import expand_user
 from ..common.locks import try_lock
 from ..common.paths import HOME, PARAMS, PROJECT
+from ..common.processes import available_cores
 from ..config.registry import SOURCES
 from ..config.settings import Settings, load_settings
 from ..data.archive import GIB
@@ -58,7 +59,7 @@ def check_python(settings: Settings) -> Iterator[Finding]:
 
 def check_cores(settings: Settings) -> Iterator[Finding]:
     """Check the cores and the GPU."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     kind: Kind = "ok" if cores > 1 else "note"
     more = "" if cores > 1 else ": the demo will take twice its seven minutes"
     yield Finding(kind, f"{cores} {'core' if cores == 1 else 'cores'} for this process{more}")

@@ -9,55 +9,48 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ..config.train import OptimizerSettings
+
 Weights = Iterable[nn.Parameter]
+Rate = float | Tensor
 Optimizer = torch.optim.Optimizer
 
 
 def make_adam(
-    weights: Weights,
-    rate: float | Tensor,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    capturable: bool,
+    weights: Weights, rate: Rate, settings: OptimizerSettings, capturable: bool
 ) -> Optimizer:
     """Make Adam (Kingma and Ba, 2015, algorithm 1) in torch's fused form.
 
     Args:
         weights: of the network.
         rate: learning rate.
-        beta1: decay of the mean gradient.
-        beta2: decay of the mean squares.
-        epsilon: added to their root.
+        settings: ``beta1`` is the decay of the mean gradient, ``beta2`` that of the mean squares,
+            and ``epsilon`` is added to their root.
         capturable: whether a CUDA graph may capture the step; learning rate and step count are on
             the GPU then.
     """
+    betas = (settings.beta1, settings.beta2)
     return torch.optim.Adam(
-        weights, lr=rate, betas=(beta1, beta2), eps=epsilon, fused=True, capturable=capturable
+        weights, lr=rate, betas=betas, eps=settings.epsilon, fused=True, capturable=capturable
     )
 
 
 def make_rmsprop(
-    weights: Weights,
-    rate: float | Tensor,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    capturable: bool,
+    weights: Weights, rate: Rate, settings: OptimizerSettings, capturable: bool
 ) -> Optimizer:
     """Make RMSProp (Tieleman and Hinton, 2012) with momentum ``beta1``; see ``make_adam``."""
     return torch.optim.RMSprop(
-        weights, lr=rate, alpha=beta2, eps=epsilon, momentum=beta1, capturable=capturable
+        weights,
+        lr=rate,
+        alpha=settings.beta2,
+        eps=settings.epsilon,
+        momentum=settings.beta1,
+        capturable=capturable,
     )
 
 
 def make_sgd(
-    weights: Weights,
-    rate: float | Tensor,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    capturable: bool,
+    weights: Weights, rate: Rate, settings: OptimizerSettings, capturable: bool
 ) -> Optimizer:
     """Make SGD with momentum ``beta1`` (Polyak, 1964); it has no mean squares."""
-    return torch.optim.SGD(weights, lr=rate, momentum=beta1, fused=True)
+    return torch.optim.SGD(weights, lr=rate, momentum=settings.beta1, fused=True)

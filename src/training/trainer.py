@@ -283,7 +283,5 @@ def _optimizer(
     make = load(OPTIMIZERS[settings.name])
     on_gpu = device.type == "cuda"
     rate = torch.tensor(settings.learning_rate, device=device) if on_gpu else settings.learning_rate
-    optimizer: torch.optim.Optimizer = make(
-        network.parameters(), rate, settings.beta1, settings.beta2, settings.epsilon, on_gpu
-    )
+    optimizer: torch.optim.Optimizer = make(network.parameters(), rate, settings, on_gpu)
     return optimizer

@@ -180,4 +180,13 @@ def test_a_damaged_classifier_is_trained_again_with_a_warning(
     file.write_bytes(b"no weights")
     again = cached_classifier(*given)
     assert again.extractor.fingerprint == first.extractor.fingerprint
-    assert "is trained again" in capsys.readouterr().err
+    assert "is made again" in capsys.readouterr().err
+
+
+def test_a_cache_folder_that_cannot_be_written_costs_a_warning_alone(
+    cpu: torch.device, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    found = cached_classifier(EASY, settings(1), 6, 1, cpu, tmp_path / "file" / "classifiers")
+    assert found.extractor.fingerprint == trained(cpu, 1).extractor.fingerprint
+    assert "nothing is kept there" in capsys.readouterr().err

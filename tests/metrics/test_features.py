@@ -80,7 +80,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_alone(
     (tmp_path / "file").write_text("x")
     found = FeatureCache(tmp_path / "file" / "features").features(Sizes(), IMAGES, 3, cpu)
     np.testing.assert_array_equal(found, IMAGES.reshape(7, 4)[:, :2])
-    assert "features are not kept there: Not a directory" in capsys.readouterr().err
+    assert "nothing is kept there: Not a directory" in capsys.readouterr().err
 
 
 def test_an_image_that_comes_again_is_computed_once(cpu: torch.device) -> None:
@@ -128,7 +128,7 @@ def test_a_damaged_file_is_told_and_computed_again(
     (file,) = tmp_path.glob("*.npy")
     file.write_bytes(b"torn")
     np.testing.assert_array_equal(cache.features(extractor, IMAGES, 3, cpu), expected)
-    assert "computed again" in capsys.readouterr().err
+    assert "is made again" in capsys.readouterr().err
     assert len(extractor.batches) == 6
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from src.config.registry import OPTIMIZERS, load
+from src.config.train import OptimizerSettings
 
 RATE, BETA1, BETA2, EPSILON = 0.1, 0.5, 0.9, 1e-3
 GRADIENTS = [3.0, -1.0, 2.0]
@@ -13,7 +14,10 @@ GRADIENTS = [3.0, -1.0, 2.0]
 
 def found(name: str) -> float:
     weight = torch.nn.Parameter(torch.tensor([1.0]))
-    optimizer = load(OPTIMIZERS[name])([weight], RATE, BETA1, BETA2, EPSILON, False)
+    settings = OptimizerSettings(
+        name=name, learning_rate=RATE, beta1=BETA1, beta2=BETA2, epsilon=EPSILON
+    )
+    optimizer = load(OPTIMIZERS[name])([weight], RATE, settings, False)
     for gradient in GRADIENTS:
         weight.grad = torch.tensor([gradient])
         optimizer.step()
