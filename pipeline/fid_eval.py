@@ -26,6 +26,7 @@ from src.metrics.features import FeatureCache, FeatureExtractor, extract_feature
 from src.metrics.hypothesis import judge_hypothesis
 from src.metrics.protocol import RealFeatures, compare_sets, describe, rows_to_draw
 from src.metrics.scores import FeatureSample, class_scores
+from src.metrics.variety import score_variety
 from src.models.io import load_generators
 from src.models.networks import Generator
 from src.models.sampling import generate
@@ -53,6 +54,7 @@ def fid_eval(stage: Stage) -> None:
 
     # Score the whole test split of each class, then run the thesis's protocol.
     scores = _scores(test, generators, extractor, settings, device)
+    variety = _variety(generators, extractor, settings, device)
     distances = _distances(test, drawn, generators, extractor, settings, device)
     description = describe(distances)
     hypothesis = judge_hypothesis(distances)
@@ -62,6 +64,7 @@ def fid_eval(stage: Stage) -> None:
     write_table(folder / "distances.csv", distances)
     write_table(folder / "describe.csv", description, index=True)
     write_table(folder / "scores.csv", scores)
+    write_table(folder / "variety.csv", variety)
     about = {"name": extractor.name, "dims": extractor.dims, "fingerprint": extractor.fingerprint}
     stage.write_metrics(
         "fid",
@@ -72,17 +75,20 @@ def fid_eval(stage: Stage) -> None:
                 str(pair): {key: _plain(row[key]) for key in ("n", "mean", "std", "relative")}
                 for pair, row in description.to_dict("index").items()
             },
-            "scores": {
-                label: {row["metric"]: _available_numbers(row) for row in part.to_dict("records")}
-                for label, part in scores.groupby("class", sort=False)
-            },
+            "scores": _by_class(scores, "metric"),
+            "variety": _by_class(variety, "measure"),
         },
         {f"distance/{pair}": float(mean) for pair, mean in description["mean"].items()}
         | {f"{row['class']}/{row['metric']}": row["value"] for row in scores.to_dict("records")}
+        | {
+            f"variety/{row['class']}/{row['measure']}": row["value"]
+            for row in variety.dropna(subset="value").to_dict("records")
+        }
         | {"support": hypothesis.share},
     )
     stage.run.log_table("fid/describe.json", description.reset_index())
     stage.run.log_table("fid/scores.json", scores)
+    stage.run.log_table("fid/variety.json", variety)
     stage.run.log_file(folder / "distances.csv", "fid")
     logger.info(hypothesis.sentence())
 
@@ -160,12 +166,51 @@ def _scores(
     )
 
 
+def _variety(
+    generators: Mapping[str, Generator],
+    extractor: FeatureExtractor,
+    settings: FidSettings,
+    device: torch.device,
+) -> pd.DataFrame:
+    """Compute the variety of as many generated images as each class has train images."""
+    cache = FeatureCache(cache_folder() / "features")
+    rows: Rows = []
+    for number, (label, train) in enumerate(train_sets().items()):
+        # Draw real and generated images.
+        order = numpy_stream(Stream.VARIETY_REAL, settings.seed, number).permutation(len(train))
+        real = train.take(np.sort(order[: settings.scores.max_images]))
+        seed = integer_seed(Stream.VARIETY_GENERATED, settings.seed, number)
+        images = generate(generators[label], seed, len(real))
+        # Compute their features and all measures.
+        features = (
+            FeatureSample(
+                cache.features(extractor, real.images, settings.batch_size, device), real.patients
+            ),
+            FeatureSample.of_singletons(
+                extract_features(extractor, images, settings.batch_size, device)
+            ),
+        )
+        rows += [
+            {"class": label, "measure": score.measure, **score.as_dict()}
+            for score in score_variety(real.images, images, features, len(real), settings.seed)
+        ]
+    return pd.DataFrame(rows).astype({"range_n": "Int64"})
+
+
+def _by_class(table: pd.DataFrame, name: str) -> dict[str, dict[str, dict[str, int | float]]]:
+    """Return the numbers of a table by class and by the names in a column."""
+    return {
+        label: {row[name]: _available_numbers(row) for row in part.to_dict("records")}
+        for label, part in table.groupby("class", sort=False)
+    }
+
+
 def _available_numbers(row: dict[str, Any]) -> dict[str, int | float]:
-    """Return the numbers of a row of scores, without the missing ones."""
+    """Return the numbers of a row, without the missing ones."""
     return {
         key: _plain(value)
         for key, value in row.items()
-        if key not in ("class", "metric") and pd.notna(value)
+        if not isinstance(value, str) and pd.notna(value)
     }
 
 

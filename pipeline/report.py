@@ -116,6 +116,7 @@ def _findings(settings: Settings) -> Findings:
         description=read_table(reports / "fid" / "describe.csv", index="pair"),
         published=published_description(),
         scores=fid["scores"],
+        variety=fid["variety"],
         privacy=read_metrics("privacy"),
         quantile=settings.privacy.near_quantile,
         utility=read_metrics("utility"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from src.config.registry import VARIETY
 from src.evaluate import main, parse
 from src.metrics.evaluation import Report
 from src.metrics.features import FeatureCache
@@ -41,7 +42,42 @@ def test_every_score_has_its_interval_and_floor(
         assert score["low"] <= score["value"] <= score["high"]
         assert score["floor_n"] == 29
     assert found["frechet"]["score_at_floor_n"] > 3 * found["frechet"]["floor"]
+    assert found["frechet"]["means_part"] + found["frechet"]["covariances_part"] == pytest.approx(
+        found["frechet"]["value"]
+    )
     assert found["warnings"] == []
+
+
+def test_variety_is_of_equally_many_images_and_told_in_both_forms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = folder(tmp_path / "a", 60, 1), tmp_path / "b"
+    folder(b, 1, 2)
+    for number in range(1, 50):  # one picture, again and again
+        shutil.copyfile(b / "000.png", b / f"{number:03d}.png")
+    found = run(capsys, a, b)["variety"]
+    assert list(found) == list(VARIETY)
+    assert {(score["n"], score["range_n"]) for score in found.values()} == {(50, 24)}
+    assert found["pixels"]["value"] == pytest.approx(0, abs=1e-6)
+    assert found["pixels"]["low"] < 1 < found["pixels"]["high"]
+    assert found["ms_ssim"]["value"] == pytest.approx(1)
+    assert main([str(a), str(b), *PIXELS]) == 0
+    out = capsys.readouterr().out
+    assert "variety, 50 images a side" in out
+    assert "real halves of 24" in out
+    assert "Fréchet distance in parts: means" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("sd of image means")]
+    low, high = (f"{found['image_means'][key]:.4g}" for key in ("low", "high"))
+    assert line.split()[4:] == ["0", "1", low, "to", high]
+
+
+def test_images_without_variety_have_no_ratio_and_valid_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "a.npy", np.full((6, 16, 16), 9, dtype=np.uint8))
+    found = run(capsys, tmp_path / "a.npy", folder(tmp_path / "b", 6, 2))["variety"]
+    assert found["pixels"]["value"] is None
+    assert main([str(tmp_path / "a.npy"), str(tmp_path / "b"), *PIXELS]) == 0
 
 
 def test_the_table_shows_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

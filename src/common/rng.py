@@ -63,6 +63,12 @@ class Stream(Enum):
     TUNE_GENERATED = (62, ())
     TUNE_SAMPLER = (63, ("trial",))
 
+    VARIETY_REAL = (70, ("class",))
+    VARIETY_GENERATED = (71, ("class",))
+    VARIETY_SUBSET = (72, ())
+    VARIETY_HALVES = (73, ())
+    VARIETY_PAIRS = (74, ())
+
 
 def numpy_stream(stream: Stream, seed: int, *indices: int) -> np.random.Generator:
     """Make NumPy's generator of a stream.

@@ -69,6 +69,13 @@ class Metric(Entry):
     needs_neighbours: bool = False  # more than ``nearest_k`` images
 
 
+@dataclass(frozen=True)
+class VarietyMeasure(Entry):
+    """A measure of a set's variety; its code takes a ``metrics.variety.PixelSample``."""
+
+    is_ratio: bool = True  # to that of real images, so that 1 is best; else it stands beside theirs
+
+
 SOURCES: Mapping[str, Source] = {
     "phantom": Source(
         "data.sources:collect_phantoms",
@@ -184,6 +191,21 @@ METRICS: Mapping[str, Metric] = {
     "coverage": Metric(
         "metrics.kid_prdc:coverage", "coverage", bounds=(0, 1), needs_neighbours=True
     ),
+}
+
+VARIETY: Mapping[str, VarietyMeasure] = {
+    "image_means": VarietyMeasure("metrics.variety:image_means", "sd of image means"),
+    "contrasts": VarietyMeasure("metrics.variety:contrasts", "sd of contrasts"),
+    "pixels": VarietyMeasure("metrics.variety:pixels", "sd of pixels"),
+    "normalised_pixels": VarietyMeasure(
+        "metrics.variety:normalised_pixels", "sd of pixels, equal exposure"
+    ),
+    "normalised_dimensions": VarietyMeasure(
+        "metrics.variety:normalised_dimensions", "dimensions, equal exposure"
+    ),
+    "features": VarietyMeasure("metrics.variety:features", "sd of features"),
+    "vendi": VarietyMeasure("metrics.variety:vendi", "Vendi score"),
+    "ms_ssim": VarietyMeasure("metrics.variety:ms_ssim", "MS-SSIM of random pairs", is_ratio=False),
 }
 
 

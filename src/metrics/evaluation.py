@@ -5,7 +5,7 @@ and ``save_statistics`` write them.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from ..common.devices import choose_device
 from ..common.errors import UserError
 from ..common.files import sha256_of_file
-from ..config.registry import METRICS
+from ..config.registry import METRICS, VARIETY
 from ..data.download import INCEPTION_SHA256, cache_folder
 from ..data.image_files import LoadedImages, read_images
 from ..data.patients import Patients
 from .extractors import ExtractorRequest, open_extractor
 from .features import FeatureCache, FeatureExtractor
-from .frechet import FeatureSet, Moments, frechet_distance
+from .frechet import FeatureSet, Moments, frechet_distance, frechet_parts
 from .scores import FeatureSample, Score, score_sets
 from .statistics_file import load_statistics, save_statistics
+from .variety import Images, reduce_images, score_variety
 
 MIN_IMAGES = 50  # of a set, for scores without a warning
+MAX_VARIETY_IMAGES = 2000  # of a set, for the measures of variety
 MAX_SIZE_RATIO = 1.1  # of the two sets' heights, for scores without a warning
 
 
@@ -74,6 +76,7 @@ class Side:
     moments: Moments | None
     count: int | None  # images; None for statistics that do not say
     height: float | None = None  # pixels, the median; None for statistics
+    reduced: Sequence[Images] = ()  # the images, of at most 64 pixels a side
 
     def gaussian(self) -> FeatureSet | Moments:
         """Return the mean and covariance of the features, for the Fréchet distance."""
@@ -100,11 +103,13 @@ class Report:
     features: str
     n: dict[str, int | None]
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    variety: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> str:
-        """Return JSON of the scores by name, with n, features and warnings."""
-        rest = {"n": self.n, "features": self.features, "warnings": self.warnings}
+        """Return JSON of the scores by name, with variety, n, features and warnings."""
+        rest = {"variety": self.variety, "n": self.n}
+        rest |= {"features": self.features, "warnings": self.warnings}
         return json.dumps({**self.scores, **rest}, indent=2, allow_nan=False)
 
     def as_table(self) -> str:
@@ -130,11 +135,34 @@ class Report:
             infinite = self.scores["frechet"]["infinite"]
             limit = "too few images, or none, to tell" if infinite is None else f"{infinite:.4g}"
             lines.append(f"Fréchet distance at infinitely many images: {limit}")
+            lines.append(
+                "Fréchet distance in parts: means {means_part:.4g}, covariances "
+                "{covariances_part:.4g}".format(**self.scores["frechet"])
+            )
         lines += [
             "floor: real images against other real ones, at n images a side; score: generated ones "
             "at that size"
         ]
+        lines += _variety_lines(self.variety)
         return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+
+
+def _variety_lines(variety: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the measures of variety as lines of text, none if there are none."""
+    if not variety:
+        return []
+    n, range_n = next((score["n"], score["range_n"]) for score in variety.values())
+    title, halves = f"variety, {n} images a side", f"real halves of {range_n or 'none'}"
+    lines = [f"{title:<30}{'value':>10}{'real':>10}{halves:>24}"]
+    for name, score in variety.items():
+        value, real, low, high = (
+            "-" if score[key] is None else f"{score[key]:.4g}"
+            for key in ("value", "real", "low", "high")
+        )
+        between = "-" if score["low"] is None else f"{low} to {high}"
+        lines.append(f"{VARIETY[name].words:<30}{value:>10}{real:>10}{between:>24}")
+    lines.append("where real is 1, values are ratios to the real images; below 1 is less varied")
+    return lines
 
 
 def compare_files(
@@ -177,7 +205,13 @@ def compare_files(
     if sides[0].images is None or sides[1].images is None:
         _add_distance_alone(report, *sides)
     else:
-        _add_scores(report, sides[0].images, sides[1].images, sampling)
+        samples = sides[0].images, sides[1].images
+        _add_scores(report, *samples, sampling)
+        pictures = sides[0].reduced, sides[1].reduced
+        report.variety = {
+            score.measure: score.as_dict()
+            for score in score_variety(*pictures, samples, MAX_VARIETY_IMAGES, sampling.seed)
+        }
     return report
 
 
@@ -215,7 +249,7 @@ class _SideReader:
             )
         images = FeatureSample(self._extract(loaded), Patients.from_names(loaded.patient_ids))
         height = float(np.median([image.shape[0] for image in loaded.images]))
-        return Side(path, images, None, len(images), height)
+        return Side(path, images, None, len(images), height, reduce_images(loaded.images))
 
     def _extract(self, loaded: LoadedImages) -> NDArray[np.float32]:
         """Compute the features of images, float32 (n, dims)."""
@@ -272,10 +306,10 @@ def _warn_of_few_images(report: Report, sides: tuple[Side, Side], width: int) ->
 def _add_distance_alone(report: Report, real: Side, generated: Side) -> None:
     """Add the Fréchet distance, the only score that statistics allow."""
     report.warnings.append("statistics have no images: no interval, no floor, no other score")
-    value = frechet_distance(real.gaussian(), generated.gaussian())
-    numbers = Score("frechet", value, 0, 0, None, None).as_dict()
+    sets = real.gaussian(), generated.gaussian()
+    score = Score("frechet", frechet_distance(*sets), 0, 0, None, None, None, frechet_parts(*sets))
     counts = {"n_real": real.count, "n_fake": generated.count}
-    report.scores["frechet"] = numbers | counts | {"infinite": None}
+    report.scores["frechet"] = score.as_dict() | counts | score.frechet_as_dict()
 
 
 def _add_scores(
@@ -287,7 +321,7 @@ def _add_scores(
     for score in scores:
         report.scores[score.metric] = score.as_dict()
         if score.metric == "frechet":
-            report.scores[score.metric]["infinite"] = score.infinite
+            report.scores[score.metric] |= score.frechet_as_dict()
         if score.interval is None:
             no_interval.append(METRICS[score.metric].words)
         if score.floor is None:

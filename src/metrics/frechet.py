@@ -153,8 +153,27 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
         raise ValueError("the sets have features of different widths")
     rows = min(_rows(first), _rows(second))
     with _LIBRARIES.limit(limits=1 if rows <= SINGLE_THREAD_SAMPLES else None, user_api="blas"):
-        gap = float(np.square(first.mean - second.mean).sum())
+        gap = _squared_gap(first, second)
         return max(gap + first.trace + second.trace - 2 * _trace_of_root(first, second), 0.0)
+
+
+def frechet_parts(first: Gaussian, second: Gaussian) -> tuple[float, float]:
+    """Compute the two parts of the Fréchet distance: of the means and of the covariances.
+
+    The first is ``|m1 - m2|^2``, the second what the covariances add, both >= 0. Up to rounding
+    ``frechet_distance`` is their sum.
+
+    Raises:
+        ValueError: if the widths differ.
+    """
+    distance = frechet_distance(first, second)
+    means = _squared_gap(first, second)
+    return means, max(distance - means, 0.0)
+
+
+def _squared_gap(first: Gaussian, second: Gaussian) -> float:
+    """Compute the squared distance of the means."""
+    return float(np.square(first.mean - second.mean).sum())
 
 
 def _trace_of_root(first: Gaussian, second: Gaussian) -> float:

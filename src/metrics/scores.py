@@ -14,7 +14,7 @@ from ..common.rng import Stream, numpy_stream
 from ..config.registry import METRICS
 from ..data.patients import Patients
 from .excess import excess
-from .frechet import Features, extrapolated_distance
+from .frechet import Features, FeatureSet, extrapolated_distance, frechet_parts
 from .intervals import Interval, jackknife_interval
 from .kid_prdc import Comparison, available
 
@@ -62,6 +62,7 @@ class Score:
     floor: Floor | None  # None where the real set is too small for two draws
     # Extrapolation of the Fréchet distance to infinitely many images; None if there is none.
     infinite: float | None = None
+    parts: tuple[float, float] | None = None  # of the Fréchet distance, see ``frechet_parts``
 
     def as_dict(self) -> dict[str, float | None]:
         """Return the value, its interval and floor by name; None for what is missing."""
@@ -77,6 +78,15 @@ class Score:
             "floor": floor.floor if floor else None,
             "floor_spread": floor.spread if floor else None,
             "score_at_floor_n": floor.score if floor else None,
+        }
+
+    def frechet_as_dict(self) -> dict[str, float | None]:
+        """Return what only the Fréchet distance has, by name."""
+        means, covariances = self.parts or (None, None)
+        return {
+            "infinite": self.infinite,
+            "means_part": means,
+            "covariances_part": covariances,
         }
 
 
@@ -120,10 +130,12 @@ def score_sets(
                 numpy_stream(Stream.SCORE_INTERVAL, seed),
                 METRICS[metric].bounds,
             )
-        limit = _limit(real, fake, seed) if metric == "frechet" else None
-        scores.append(
-            Score(metric, value, len(real), len(fake), interval, floors.get(metric), limit)
-        )
+        limit = parts = None
+        if metric == "frechet":
+            limit = _limit(real, fake, seed)
+            parts = frechet_parts(FeatureSet(real.features), FeatureSet(fake.features))
+        sizes = len(real), len(fake)
+        scores.append(Score(metric, value, *sizes, interval, floors.get(metric), limit, parts))
     return scores
 
 
@@ -192,7 +204,8 @@ def class_scores(
         floor_n images a side; train_test, the score of real train against real test images. Of
         distances also train_test_at_floor_n; other_class, the distance of the two real classes at
         floor_n; and excess, see ``excess.excess``. Of the Fréchet distance also infinite, the
-        extrapolation to infinitely many images.
+        extrapolation to infinitely many images, and its two parts, means_part and
+        covariances_part.
     """
     first, second = test.values()
     classes = Comparison(first.features, second.features, neighbours)
@@ -212,7 +225,7 @@ def class_scores(
                 "train_test_at_floor_n": None,
                 "other_class": None,
                 "excess": None,
-                "infinite": score.infinite,
+                **score.frechet_as_dict(),
             }
             # Add the references at the floor's size.
             if floor is not None and METRICS[metric].is_distance:

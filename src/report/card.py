@@ -1,6 +1,6 @@
 """The model card (Mitchell et al., 2019), as Markdown."""
 
-from ..config.registry import METRICS, SOURCES
+from ..config.registry import METRICS, SOURCES, VARIETY
 from .findings import Findings, differing_splits
 from .templates import markdown_templates
 
@@ -14,4 +14,5 @@ def render_card(findings: Findings) -> str:
         differing_splits=differing_splits(findings.scores, findings.extractor["name"]),
         size=findings.parameters["preprocess.image_size"],
         metric_names={name: metric.words for name, metric in METRICS.items()},
+        measure_names={name: measure.words for name, measure in VARIETY.items()},
     )

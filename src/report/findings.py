@@ -29,6 +29,7 @@ class Findings:
     description: pd.DataFrame  # src.metrics.protocol.describe
     published: pd.DataFrame  # src.metrics.thesis
     scores: Scores
+    variety: Scores  # by class and measure, variety.csv
     privacy: Mapping[str, Mapping[str, Any]]  # by class, the metrics of privacy_eval
     quantile: float  # fraction of other patients' images that count as near
     utility: Mapping[str, Any]  # the metrics of utility_eval

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..config.registry import METRICS, SOURCES
+from ..config.registry import METRICS, SOURCES, VARIETY
 from ..metrics.protocol import KINDS
 from ..privacy.perturbations import PERTURBATIONS
 from .figures import COLOURS
@@ -53,6 +53,7 @@ def render_report(
             kinds=KINDS,
             kind_titles=KIND_TITLES,
             metric_names={name: metric.words for name, metric in METRICS.items()},
+            measure_names={name: measure.words for name, measure in VARIETY.items()},
             metric_titles=CLASSIFIER_METRICS,
             perturbations=list(PERTURBATIONS),
             colours=COLOURS,

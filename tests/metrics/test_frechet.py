@@ -14,6 +14,7 @@ from src.metrics.frechet import (
     Moments,
     extrapolated_distance,
     frechet_distance,
+    frechet_parts,
 )
 
 
@@ -75,6 +76,22 @@ def test_symmetric_zero_on_itself_and_blind_to_rotation_and_order() -> None:
     turn, _ = np.linalg.qr(rng.standard_normal((10, 10)))
     turned = frechet_distance(FeatureSet(x @ turn), FeatureSet(y @ turn))
     assert turned == pytest.approx(distance, rel=1e-10)
+
+
+def test_the_two_parts_see_a_shift_and_a_contraction_apart() -> None:
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((30, 5)) * [1, 2, 3, 4, 5]
+    shift = np.array([3.0, 0, 0, 4, 0])
+    half = (x - x.mean(axis=0)) / 2 + x.mean(axis=0)
+    trace = x.var(axis=0, ddof=1).sum()
+    for other, means, covariances in (
+        (x + shift, 25, 0),
+        (half, 0, trace / 4),  # tr(S) + tr(S) / 4 - 2 tr(S) / 2
+        (half + shift, 25, trace / 4),
+    ):
+        first, second = FeatureSet(x), FeatureSet(other)
+        assert frechet_parts(first, second) == pytest.approx((means, covariances), abs=1e-9)
+        assert sum(frechet_parts(first, second)) == pytest.approx(frechet_distance(first, second))
 
 
 def test_constant_features_have_the_distance_of_their_means() -> None:

@@ -188,6 +188,7 @@ def test_the_table_holds_what_is_known_of_each_score() -> None:
         *("class", "metric", "value", "n_real", "n_fake", "standard_error", "low", "high"),
         *("floor_n", "floor", "floor_spread", "score_at_floor_n", "train_test"),
         *("train_test_at_floor_n", "other_class", "excess", "infinite"),
+        *("means_part", "covariances_part"),
     ]
     rows = table.set_index(["class", "metric"])
     found = {(row["class"], row["metric"]): row for row in table.to_dict("records")}

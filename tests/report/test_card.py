@@ -18,6 +18,7 @@ def test_the_card_tells_what_whoever_gets_a_generator_must_know() -> None:
         f"| NORMAL | `{'a' * 64}` | 24 | 3 | 8 | bce | 2,704,897 |",
         "| NORMAL | Fréchet distance | 24 | 0.450 | 0.350 to 0.550 | 11 | 0.500 | 0.200 | 0.210 |",
         "| NORMAL | recall | 6 | 0.625 | too few | | | too few | |",
+        "| sd of pixels | 0.500 | 1.000 | 0.900 to 1.100 | 0.500 | 1.000 | 0.900 to 1.100 |",
         "64 features of classifier",
         "The hypothesis holds",
         "**NORMAL.** No sign of copying: 1.0%.",

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from src.config.registry import VARIETY
 from src.metrics.hypothesis import judge_hypothesis
 from src.metrics.protocol import KINDS, describe
 from src.metrics.thesis import published_description
@@ -25,6 +26,12 @@ FIGURES = (
     "closest_pairs",
     "classifier_scores",
 )
+
+MEASURE = {"value": 0.5, "real": 1.0, "low": 0.9, "high": 1.1, "n": 24, "range_n": 11}
+VARIETIES = dict.fromkeys(VARIETY, MEASURE) | {
+    "vendi": {"value": 0.75, "real": 1.0, "n": 24},
+    "ms_ssim": MEASURE | {"value": 0.63, "real": 0.51, "low": 0.49, "high": 0.53},
+}
 
 
 def copies(**changes: Any) -> dict[str, Any]:
@@ -116,10 +123,13 @@ def findings(**changes: Any) -> Findings:
                     "train_test_at_floor_n": 0.22,
                     "other_class": 0.8,
                     "excess": 0.5,
+                    "means_part": 0.125,
+                    "covariances_part": 0.325,
                 },
                 "recall": {"value": 0.625, "n_real": 6, "n_fake": 6},
             }
         },
+        "variety": {"NORMAL": VARIETIES, "PNEUMONIA": VARIETIES},
         "privacy": {"NORMAL": copies()},
         "quantile": 0.01,
         "utility": UTILITY,
@@ -219,6 +229,15 @@ def test_every_score_stands_beside_its_interval_size_and_floor() -> None:
     words = text(page())
     assert "NORMAL Fréchet distance 24, 24 0.450 0.350 to 0.550 11 0.500 0.200 50% 0.210" in words
     assert "NORMAL recall 6, 6 0.625 too few too few" in words
+
+
+def test_variety_stands_beside_what_real_halves_have() -> None:
+    words = text(page())
+    assert "sd of pixels 0.500 1.000 0.900 to 1.100 0.500 1.000 0.900 to 1.100" in words
+    assert "MS-SSIM of random pairs 0.630 0.510 0.490 to 0.530" in words
+    assert "Vendi score 0.750 1.000 too few" in words
+    assert "Images a side: 24 NORMAL, 24 PNEUMONIA." in words
+    assert "two parts: NORMAL 0.125 of the means and 0.325 of the covariances." in words
 
 
 def test_the_verdict_on_copies_stands_first_and_with_its_controls() -> None:
