@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from src.config.registry import VARIETY
 from tests.conftest import kaggle_files, set_value, write_zip
 from tests.pipeline.project import STAGES, Project
 
@@ -37,10 +38,20 @@ def test_every_output_is_there(project: Project) -> None:
     assert samples == ["epoch_00001.png", "epoch_00003.png"]
     distances = pd.read_csv(project.path / "reports/fid/distances.csv")
     assert len(distances) == 3 * 8
+    variety = pd.read_csv(project.path / "reports/fid/variety.csv")
+    assert len(variety) == 2 * len(VARIETY)
+    assert set(variety["n"]) == {24}
+    metrics = json.loads((project.path / "reports/metrics/fid.json").read_text())
+    for row in variety.to_dict("records"):
+        assert metrics["variety"][row["class"]][row["measure"]]["value"] == row["value"]
+    frechet = metrics["scores"]["NORMAL"]["frechet"]
+    parts = frechet["means_part"] + frechet["covariances_part"]
+    assert parts == pytest.approx(frechet["value"])
     table = pd.read_csv(project.path / "data/images.csv")
     assert len(table) == 2 * (24 + 16)
     page = (project.path / "reports/index.html").read_text()
     assert "procedural phantoms" in page
+    assert "<h3>Variety</h3>" in page
     assert len(list((project.path / "reports/figures").glob("*.png"))) == 7
 
 
@@ -161,10 +172,12 @@ def test_mlflow_holds_a_run_for_each_stage(project: Project) -> None:
         stages = [row[0] for row in store.execute(query, ("dvc.stage",))]
         hashes = {row[0] for row in store.execute(query, ("data.sha256",))}
         g = store.execute("select count(*) from metrics where key = 'g'").fetchone()[0]
+        varied = store.execute("select count(*) from metrics where key like 'variety/%'").fetchone()
         places = [row[0] for row in store.execute("select artifact_uri from runs")]
     assert set(stages) == set(STAGES)
     assert len(hashes) == 1
     assert g >= 2 * 3
+    assert varied[0] == 2 * len(VARIETY)
     assert all(place.startswith("file:///") for place in places)
     names = {path.name for path in (project.path / "mlartifacts").rglob("*")}
     assert {
