@@ -62,7 +62,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("generated", type=Path, help="generated images, or their statistics")
     known = [name for name in EXTRACTORS if name != "classifier"]  # which learns from train images
     add("--features", choices=known, default="inception")
-    add("--dims", type=int, help="width of the features; else 2048 of inception, 64 pixels")
+    add(
+        "--dims",
+        type=int,
+        help="width of the features; else 2048 of inception, 64 pixels, 398 of radiomics",
+    )
     add("--weights", type=Path, help="of inception, else downloaded once; or the module's file")
     add("--resize", choices=tuple(RESIZES), default="pytorch-fid", help="as this package does")
     add("--input-scaling", choices=tuple(INPUT_SCALINGS), default="standard")
@@ -83,6 +87,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments.dims = arguments.dims or EXTRACTORS[arguments.features].default_dims
     if arguments.dims is None:
         parser.error(f"--dims: say how many features the {arguments.features} gives")
+    saves = arguments.save_real is not None or arguments.save_generated is not None
+    if saves and EXTRACTORS[arguments.features].is_standardized:
+        parser.error(f"--save-real, --save-generated: {arguments.features} has no statistics alone")
     if arguments.weights is not None and not EXTRACTORS[arguments.features].weights:
         parser.error(f"--weights: {arguments.features} have none")
     for name in ("save_real", "save_generated"):

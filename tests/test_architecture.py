@@ -166,7 +166,7 @@ def test_versions_that_are_written_twice_are_the_same() -> None:
     named = r"^([A-Za-z][\w.-]*)(?:\[\w+\])?==([\w.]+)"
     lock = dict(re.findall(named, (ROOT / "requirements-lock.txt").read_text(), re.MULTILINE))
     locked = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in lock.items()}
-    texts = [(ROOT / f"requirements{part}.txt").read_text() for part in ("", "-dev")]
+    texts = [(ROOT / f"requirements{part}.txt").read_text() for part in ("", "-dev", "-radiomics")]
     texts.append("\n".join(re.findall(r"[\w\[\]-]+==[\w.]+", (ROOT / "compose.yaml").read_text())))
     for name, version in re.findall(named, "\n".join(texts), re.MULTILINE):
         assert locked.get(re.sub(r"[-_.]+", "-", name).lower()) == version, name

@@ -58,6 +58,7 @@ class Extractor(Entry):
     dims: tuple[int, ...] | None = None  # widths that it has; None is any
     default_dims: int | None = None  # of `python -m src.evaluate`; None must be given
     weights: str = ""  # the file that it may or must have; empty is none
+    is_standardized: bool = False  # by real images of one size, so that it has no statistics alone
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,13 @@ EXTRACTORS: Mapping[str, Extractor] = {
         "metrics.extractors:open_module",
         "a network of your own, TorchScript or exported",
         weights="its file",
+    ),
+    "radiomics": Extractor(
+        "metrics.radiomics:open_radiomics",
+        "radiomic features, whose distance is the Fréchet radiomic distance",
+        dims=(398,),
+        default_dims=398,
+        is_standardized=True,
     ),
 }
 

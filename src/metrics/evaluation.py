@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..common.devices import choose_device
 from ..common.errors import UserError
 from ..common.files import sha256_of_file
-from ..config.registry import METRICS, VARIETY
+from ..config.registry import EXTRACTORS, METRICS, VARIETY
 from ..data.download import INCEPTION_SHA256, cache_folder
 from ..data.image_files import LoadedImages, read_images
 from ..data.patients import Patients
@@ -36,7 +36,7 @@ MAX_SIZE_RATIO = 1.1  # of the two sets' heights, for scores without a warning
 class FeatureSettings:
     """The network that computes features, and how images are resized and scaled for it."""
 
-    kind: Literal["inception", "pixels", "module"] = "inception"
+    kind: Literal["inception", "pixels", "module", "radiomics"] = "inception"
     dims: int = 2048  # number of features
     weights: Path | None = None  # file of the network; None downloads those of inception
     resize: str = "pytorch-fid"  # one of ``RESIZES``
@@ -231,7 +231,13 @@ class _SideReader:
         Raises:
             UserError: if it cannot be used, or its statistics are of other features.
         """
+        is_standardized = EXTRACTORS[self._features.kind].is_standardized
         if path.suffix == ".npz":
+            if is_standardized:
+                raise UserError(
+                    f"{path}: {self._features.kind} features are standardised by the real images "
+                    "of each comparison; give images, no statistics"
+                )
             saved = load_statistics(path)
             if saved.features not in (None, self.made_by):
                 raise UserError(
@@ -247,6 +253,11 @@ class _SideReader:
                 f"{path}: {loaded.skipped_files} of its files have no image's name and were left "
                 "out"
             )
+        if is_standardized and len({image.shape for image in loaded.images}) > 1:
+            raise UserError(
+                f"{path}: {self._features.kind} features depend on the size, and its images have "
+                "several; --size makes them alike"
+            )
         images = FeatureSample(self._extract(loaded), Patients.from_names(loaded.patient_ids))
         height = float(np.median([image.shape[0] for image in loaded.images]))
         return Side(path, images, None, len(images), height, reduce_images(loaded.images))
@@ -256,7 +267,12 @@ class _SideReader:
         chosen = self._features
         if self._extractor is None:
             request = ExtractorRequest(
-                chosen.dims, self._device, chosen.weights, chosen.resize, chosen.input_scaling
+                chosen.dims,
+                self._device,
+                chosen.weights,
+                chosen.resize,
+                chosen.input_scaling,
+                reference=lambda: [np.stack(loaded.images)],  # REAL, which is read first
             )
             self._extractor, _ = open_extractor(chosen.kind, request)
         cache = FeatureCache(cache_folder() / "features")

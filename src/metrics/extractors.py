@@ -1,13 +1,15 @@
 """Feature extractors by name, and two small ones: pixels, and a network of the user's."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..common.errors import UserError
@@ -72,6 +74,8 @@ class ExtractorRequest:
     classifier: ClassifierSettings | None = None
     seed: int = 0
     train: Callable[[], Mapping[str, ImageSet]] | None = None
+    # Of radiomics: a function that gives real images, uint8 (n, h, w), to standardise features by.
+    reference: Callable[[], Sequence[NDArray[np.uint8]]] | None = None
 
 
 def choose_extractor(
@@ -85,7 +89,7 @@ def choose_extractor(
     Args:
         settings: the fid section.
         root: folder that a relative path of weights starts from.
-        train: function that returns the train images of each class, for the classifier.
+        train: function that returns the train images of each class, for extractors that need them.
         device: device to run on.
 
     Raises:
@@ -104,6 +108,7 @@ def choose_extractor(
         settings.classifier,
         settings.seed,
         train,
+        lambda: [part.images for part in train().values()],
     )
     extractor, info = open_extractor(settings.extractor, request)
     return extractor, info | checksum

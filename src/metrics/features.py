@@ -19,7 +19,14 @@ from ..common.files import sha256_of_files
 
 MAX_CACHE_BYTES = 2 << 30  # of all files; those used longest ago are removed first
 # Files of this folder that compute features.
-EXTRACTOR_CODE = ("classifier.py", "extractors.py", "features.py", "inception.py", "resizing.py")
+EXTRACTOR_CODE = (
+    "classifier.py",
+    "extractors.py",
+    "features.py",
+    "inception.py",
+    "radiomics.py",
+    "resizing.py",
+)
 
 
 class FeatureExtractor(Protocol):
@@ -84,8 +91,12 @@ def extract_features(
             )
         features[start : start + len(part)] = computed[: len(part)].float().cpu().numpy()
         on_batch(len(part))
-    if not np.isfinite(features).all():
-        raise UserError(f"the {extractor.name} extractor gives features that are not finite")
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        raise UserError(
+            f"the {extractor.name} extractor gives features that are not finite, first of image "
+            f"{wanted[bad[0]]}"
+        )
     return features
 
 

@@ -48,6 +48,11 @@ EXTRACTORS = {
     "module": (
         "The {dims} features are those of a network given as a file, SHA-256 {weights_sha256}."
     ),
+    "radiomics": (
+        "The {dims} features are radiomic: statistics of grey values and textures, of the image "
+        "and its wavelet bands, standardised by {reference_images} real train images. The "
+        "logarithm of their Fréchet distance is the Fréchet radiomic distance."
+    ),
 }
 OTHER_EXTRACTOR = "The {dims} features are those of {name}."
 SCALED_TWICE = (

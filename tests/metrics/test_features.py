@@ -179,7 +179,9 @@ def test_features_that_are_not_finite_are_refused(cpu: torch.device) -> None:
         extract_features(Broken(), IMAGES, 3, cpu)
 
 
-@pytest.mark.parametrize("name", ["classifier", "extractors", "features", "inception", "resizing"])
+@pytest.mark.parametrize(
+    "name", ["classifier", "extractors", "features", "inception", "radiomics", "resizing"]
+)
 def test_changed_code_computes_features_anew(
     tmp_path: Path, cpu: torch.device, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
