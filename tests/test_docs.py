@@ -33,6 +33,7 @@ LEFT_OUT = {
     "python -m src.evaluate REAL GENERATED --dims": "as above",
     "python -m src.evaluate REAL GENERATED --size": "as above",
     "pip install": "needs the package index",
+    "python -m examples.export_extractor": "needs packages that are not part of the project",
     "optuna-dashboard": "needs a package that is not part of the project",
     "printf 'POSTGRES_PASSWORD": "for containers",
     "docker": "containers cannot run everywhere; its pieces are tested in test_tune",

@@ -6,13 +6,14 @@ the image and of its four wavelet bands, 77 each, and 13 numbers about the image
 mask is the whole image without one corner pixel. frd-score's settings name Laplacians of Gaussians
 too, which pyradiomics leaves out of images of a single slice.
 
-The features have scales of 1e-5 to 1e9, so a distance needs them standardised (eq. 3 of the paper):
-each minus its mean, over its standard deviation, in a set of real images. A distance is then one
-of a pair of sets, unless all distances share that set. Here they do: the set is part of the
-extractor, as train images are part of the ``classifier``, and every score, interval and floor takes
-the features like any others. ``src.evaluate`` standardises by REAL, which gives frd-score's own
-distance; the pipeline standardises by train images of both classes. frd-score returns the natural
-logarithm of the squared distance, which is the logarithm of the Fréchet distance here.
+Standard deviations of the features lie between 3e-4 and 8e6 among X-rays, so a distance needs them
+standardised (eq. 3 of the paper): each minus its mean, over its standard deviation, in a set of
+real images. A distance is then one of a pair of sets, unless all distances share that set. Here
+they do: the set is part of the extractor, as train images are part of the ``classifier``, and every
+score, interval and floor takes the features like any others. ``src.evaluate`` standardises by REAL,
+which gives frd-score's own distance; the pipeline standardises by train images of both classes.
+frd-score returns the natural logarithm of the squared distance, which is the logarithm of the
+Fréchet distance here.
 """
 
 import hashlib
