@@ -101,7 +101,7 @@ def _combinations(train: TrainSettings) -> Iterator[str]:
         yield f"label_smoothing: the {train.loss} loss has no labels; set it to 0"
     if loss.needs_penalty and not train.gradient_penalty:
         yield f"gradient_penalty: the {train.loss} loss needs one above 0; 10 is usual"
-    if loss.needs_penalty and train.discriminator_updates == "apart":
+    if loss.needs_both and train.discriminator_updates == "apart":
         yield (
             f"discriminator_updates: the {train.loss} loss compares real and generated images; "
             "set it to together"

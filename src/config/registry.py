@@ -42,6 +42,7 @@ class Loss(Entry):
 
     has_labels: bool = False  # that ``label_smoothing`` can lower
     needs_penalty: bool = False
+    needs_both: bool = False  # real and generated images in one update
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,14 @@ ARCHITECTURES: Mapping[str, Entry] = {
 LOSSES: Mapping[str, Loss] = {
     "bce": Loss("training.losses:BCE", "binary cross-entropy", has_labels=True),
     "hinge": Loss("training.losses:HINGE", "hinge loss"),
-    "wasserstein": Loss("training.losses:WASSERSTEIN", "Wasserstein distance", needs_penalty=True),
+    "relativistic": Loss(
+        "training.losses:RELATIVISTIC",
+        "cross-entropy of pairs of a real and a generated image",
+        needs_both=True,
+    ),
+    "wasserstein": Loss(
+        "training.losses:WASSERSTEIN", "Wasserstein distance", needs_penalty=True, needs_both=True
+    ),
 }
 
 OPTIMIZERS: Mapping[str, Entry] = {

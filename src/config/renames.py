@@ -51,6 +51,8 @@ RENAMES: dict[str, dict[str, str]] = {
         "retries": "max_retries",
     },
 }
+# Parameters that are newer than some of those files, with the value that the code then had.
+ADDED: dict[str, dict[str, Any]] = {"train.*.generator": {"exposure": "learned"}}
 _CLASSES = ("normal", "pneumonia")
 
 
@@ -73,14 +75,14 @@ def new_name(path: str) -> str | None:
 
 
 def with_new_names(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """Rename the old keys of a tree from an older version; new keys stay.
+    """Rename the old keys of a tree from an older version, and add newer ones; the rest stays.
 
     Args:
         tree: the content of a section, as plain dicts, lists and values.
         section: its dotted path, as ``train.*`` for one class; empty for the whole file.
     """
     names = RENAMES.get(section, {})
-    renamed: dict[str, Any] = {}
+    renamed: dict[str, Any] = dict(ADDED.get(section, {}))
     for key, value in tree.items():
         part = "*" if section == "train" and key in _CLASSES else key
         inner = f"{section}.{part}" if section else part

@@ -26,11 +26,17 @@ class GeneratorSettings(Section):
     output_kernel: Count
     normalization: str
     negative_slope: Slope
+    exposure: Literal["learned", "drawn"]
 
     @model_validator(mode="after")
     def _lists_agree(self) -> Self:
         _same_length(self.channels, self.kernels, self.strides)
         return self
+
+    @property
+    def noise_width(self) -> int:
+        """Numbers of noise that make an image: the latent, and those of a drawn exposure."""
+        return self.latent_dim + (2 if self.exposure == "drawn" else 0)
 
     def check_image_size(self, image_size: int) -> None:
         """Raise ValueError if the maps do not grow to ``image_size``, or are too large."""

@@ -44,7 +44,7 @@ def export_generator(loaded: LoadedGenerator, texts: dict[str, str], out: Path) 
         out: the folder to write to; it is made if needed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    latent = loaded.network.settings.latent_dim
+    latent = loaded.network.settings.noise_width
     program = torch.export.export(loaded.network, (torch.zeros(BATCH, latent),))
     # Through memory, since torch has errors of its own for a full disk.
     buffer = io.BytesIO()

@@ -51,8 +51,8 @@ class ImageStream:
         return self.saved.origin.label
 
     def latents(self, indices: Sequence[int]) -> NDArray[np.float32]:
-        """Draw the noise of images by their numbers, (n, latent_dim)."""
-        width = self.saved.network.settings.latent_dim
+        """Draw the noise of images by their numbers, (n, noise_width)."""
+        width = self.saved.network.settings.noise_width
         return draw_latents([self.seed] * len(indices), indices, width, self.truncation)
 
     def images(self, latents: NDArray[np.float32]) -> Images:

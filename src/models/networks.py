@@ -6,11 +6,14 @@ are nominal: a multiplication and an addition are two, and only convolutions and
 
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..config.registry import UPSAMPLINGS, load
 from ..config.train import DiscriminatorSettings, GeneratorSettings
+from .exposure import WIDTH, Exposure, standardise
 from .layers import ChannelsLastGradient, Dropout, SameConv2d
 from .normalization import normalize
 
@@ -36,7 +39,9 @@ class Generator(nn.Module):
         # As in Keras, the channels come last.
         self._base = (*2 * (settings.base_size(image_size),), settings.base_channels)
         kind = settings.normalization
-        self.dense = normalize(nn.Linear(settings.latent_dim, torch.Size(self._base).numel()), kind)
+        self.dense = normalize(
+            nn.Linear(settings.noise_width, torch.Size(self._base).numel()), kind
+        )
         self.normalization = (
             nn.BatchNorm2d(settings.base_channels) if kind == "batch" else nn.Identity()
         )
@@ -50,23 +55,36 @@ class Generator(nn.Module):
         )
         output = SameConv2d(widths[-1], 1, settings.output_kernel)
         self.output = normalize(output, "none" if kind == "batch" else kind)
+        self.exposure = Exposure() if settings.exposure == "drawn" else None
+
+    def fit(self, images: NDArray[np.uint8]) -> None:
+        """Take from the train images, uint8 (n, size, size), what is not learnt by gradients."""
+        if self.exposure is not None:
+            self.exposure.fit(images)
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Generate (n, 1, image_size, image_size) in [-1, 1] from N(0, 1) noise (n, latent_dim)."""
+        """Generate (n, 1, side, side) from N(0, 1) noise (n, noise_width).
+
+        Values are in [-1, 1]; with drawn exposures some may lie beyond, and are cut in the end.
+        """
         x = self.dense(noise).view(-1, *self._base).permute(0, 3, 1, 2)
         x = self.activation(self.normalization(x))
         for layer in self.upsampling:
             x = self.activation(layer(x))
         if x.is_contiguous(memory_format=torch.channels_last):
             x = ChannelsLastGradient.apply(x)
-        return torch.tanh(self.output(x))
+        x = self.output(x)
+        if self.exposure is None:
+            return torch.tanh(x)
+        mean, contrast = self.exposure(noise[:, :WIDTH])
+        return mean + contrast * standardise(x)
 
     @staticmethod
     def count_flops(settings: GeneratorSettings, image_size: int) -> dict[str, float]:
         """Count the operations for one image, by layer; the first layer comes first."""
         side = settings.base_size(image_size)
         before = settings.base_channels
-        flops = {"dense": 2.0 * settings.latent_dim * side * side * before}
+        flops = {"dense": 2.0 * settings.noise_width * side * side * before}
         shapes = zip(settings.channels, settings.kernels, settings.strides, strict=True)
         for index, (after, kernel, stride) in enumerate(shapes, 1):
             footprint = load(UPSAMPLINGS[settings.upsampling]).footprint(kernel, stride)

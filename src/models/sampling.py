@@ -112,7 +112,7 @@ def generate(generator: nn.Module, seed: int, count: int, start: int = 0) -> NDA
     Returns:
         uint8, (count, size, size).
     """
-    width = int(generator.settings.latent_dim)  # type: ignore[union-attr, arg-type]
+    width = int(generator.settings.noise_width)  # type: ignore[union-attr, arg-type]
     latents = draw_latents([seed] * count, range(start, start + count), width)
     was_training = generator.training
     generator.eval()

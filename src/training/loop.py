@@ -141,6 +141,7 @@ def train(
     batches_per_epoch = steps_per_epoch(len(images), batch_size)
     local_part = group.local_part(group.local_batch_size(batch_size))
     trainer = Trainer(settings, images.shape[-1], compute, group)
+    trainer.fit(images)
     loader = BatchLoader(images, compute.device)
 
     # Resume from the newest checkpoint.

@@ -4,7 +4,7 @@ Their names, and what else parameters may ask of them, stand in ``config.registr
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -26,6 +26,7 @@ class Loss:
     # (Gulrajani et al., 2017, eq. 3).
     penalty: Literal["real", "interpolated"]
     classifies: bool = True  # whether a logit above 0 means that an image is taken for real
+    compares_pairs: bool = False  # whether its logits are differences of a real and a fake image's
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:
@@ -40,6 +41,10 @@ BCE = Loss(
     for_generator=lambda logits: _cross_entropy(logits, 1.0),
     penalty="real",
 )
+# Jolicoeur-Martineau, 2019, section 4.1: whether a real image looks more real than a generated
+# one. The logits alone mean nothing. A generator that leaves some of the real images out cannot
+# satisfy it, since each of them has its turn in a pair (Sun et al., 2020).
+RELATIVISTIC = replace(BCE, classifies=False, compares_pairs=True)
 # Lim and Ye, 2017; Miyato et al., 2018, eq. 16 and 17.
 HINGE = Loss(
     on_real=lambda logits, target: F.relu(1 - logits).mean(),

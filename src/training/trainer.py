@@ -11,7 +11,9 @@ With binary cross-entropy, updates apart and Adam these are the thesis's three u
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..common.devices import Compute
@@ -98,6 +100,11 @@ class Trainer:
     def sampling_generator(self) -> Generator:
         """The generator to draw images from: the averaged one, if there is an average."""
         return self.generator if self._ema is None else self._ema.network
+
+    def fit(self, images: NDArray[np.uint8]) -> None:
+        """Let the generator take from the train images what it does not learn."""
+        for network in {self.generator, self.sampling_generator}:
+            network.fit(images)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next steps depend on: weights, optimizers and random streams."""
@@ -189,19 +196,24 @@ class Trainer:
         real = real.contiguous(memory_format=torch.channels_last)
         # Update the discriminator.
         if self._settings.discriminator_updates == "apart":
-            loss_d_real, real_logits = self._loss_on_real(real)
+            real_logits = self._logits(real)
+            loss_d_real = self._loss_on_real(real_logits)
             self._update_discriminator(loss_d_real + self._penalty(real, real))
             fake = self._generate(len(real))
-            loss_d_fake, fake_logits = self._loss_on_fake(fake)
+            fake_logits = self._logits(fake)
+            loss_d_fake = self._loss.on_fake(fake_logits)
             self._update_discriminator(loss_d_fake)
         else:
             fake = self._generate(len(real))
-            loss_d_real, real_logits = self._loss_on_real(real)
-            loss_d_fake, fake_logits = self._loss_on_fake(fake)
+            real_logits, fake_logits = self._logits(real), self._logits(fake)
+            loss_d_real = self._loss_on_real(self._relative(real_logits, fake_logits))
+            loss_d_fake = self._loss.on_fake(self._relative(fake_logits, real_logits))
             self._update_discriminator(loss_d_fake + loss_d_real + self._penalty(real, fake))
         # Update the generator. Frozen, the discriminator passes the gradient on without its own.
         self.discriminator.requires_grad_(False)
-        loss_g = self._loss.for_generator(self._logits(self._g(self._noise(len(real)))))
+        logits = self._logits(self._g(self._noise(len(real))))
+        # The real images' logits of before the discriminator's update spare another pass.
+        loss_g = self._loss.for_generator(self._relative(logits, real_logits.detach()))
         self._update(self._optimizer_g, self.generator, loss_g)
         self.discriminator.requires_grad_(True)
         # Look for collapse.
@@ -211,15 +223,13 @@ class Trainer:
             signs[SEPARATED].zero_()
         return losses, signs
 
-    def _loss_on_real(self, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the discriminator's loss on real images, and its logits, (n,)."""
-        logits = self._logits(real)
-        return self._loss.on_real(logits, 1 - self._settings.label_smoothing), logits
+    def _loss_on_real(self, logits: Tensor) -> Tensor:
+        """Compute the discriminator's loss on real images by their logits, (n,)."""
+        return self._loss.on_real(logits, 1 - self._settings.label_smoothing)
 
-    def _loss_on_fake(self, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the discriminator's loss on generated images, and its logits, (n,)."""
-        logits = self._logits(fake)
-        return self._loss.on_fake(logits), logits
+    def _relative(self, logits: Tensor, opposite: Tensor) -> Tensor:
+        """Subtract the logits of the images of the other kind, (n,), if the loss compares pairs."""
+        return logits - opposite if self._loss.compares_pairs else logits
 
     def _logits(self, images: Tensor) -> Tensor:
         """Compute the discriminator's logits of augmented images, (n,), in float32 or more."""
@@ -264,8 +274,8 @@ class Trainer:
         return self._g(self._noise(count))
 
     def _noise(self, count: int) -> Tensor:
-        """Draw this process's latent noise, N(0, 1) of shape (count, latent_dim)."""
-        shape = (count * self._group.size, self._settings.generator.latent_dim)
+        """Draw this process's latent noise, N(0, 1) of shape (count, noise_width)."""
+        shape = (count * self._group.size, self._settings.generator.noise_width)
         noise = torch.randn(shape, generator=self._streams["noise"], device=self._compute.device)
         return noise[self._group.local_part(count)]
 

@@ -39,7 +39,10 @@ def test_a_tree_from_before_is_read_with_the_new_names() -> None:
     assert with_new_names(before, "") == {
         "train": {
             "collapse_patience": 7,
-            "normal": {"ema_decay": 0.9, "generator": {"negative_slope": 0.2}},
+            "normal": {
+                "ema_decay": 0.9,
+                "generator": {"negative_slope": 0.2, "exposure": "learned"},
+            },
         },
         "tune": {"repeat_seeds": 3, "seed": 6},
     }
@@ -49,3 +52,9 @@ def test_names_that_stayed_have_no_new_one() -> None:
     assert new_name("train.normal.epochs") is None
     assert new_name("privacy.seed") is None
     assert new_name("generator.latent") == "generator.latent_dim"
+
+
+def test_a_newer_parameter_of_an_older_tree_has_the_value_of_then() -> None:
+    assert with_new_names({}, "train.*.generator") == {"exposure": "learned"}
+    given = {"exposure": "drawn"}
+    assert with_new_names(given, "train.*.generator") == given

@@ -3,16 +3,18 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from src.common.errors import UserError
 from src.config.train import DiscriminatorSettings, GeneratorSettings
+from src.models.exposure import measure_exposure
 from src.models.initialization import initialize
 from src.models.io import Origin, load_generator, save_generator
 from src.models.networks import Discriminator, Generator, count_parameters
-from src.models.sampling import draw_images, draw_latents
+from src.models.sampling import draw_images, draw_latents, generate
 from tests.conftest import Hostile
 
 THESIS_G: dict[str, Any] = {
@@ -25,6 +27,7 @@ THESIS_G: dict[str, Any] = {
     "output_kernel": 3,
     "normalization": "none",
     "negative_slope": 0.2,
+    "exposure": "learned",
 }
 THESIS_D: dict[str, Any] = {
     "channels": [128, 256, 256, 512],
@@ -142,6 +145,19 @@ def test_lists_that_do_not_fit_the_size_are_refused() -> None:
         Generator(generator_settings(), 60)
     with pytest.raises(ValueError, match="does not divide"):
         Discriminator(discriminator_settings(), 60)
+
+
+def test_drawn_exposures_are_those_of_the_train_images_whatever_the_weights() -> None:
+    rng = np.random.default_rng(0)
+    grey = rng.normal(110, 25, (300, 1, 1)) + 30 * rng.standard_normal((300, 64, 64))
+    images = np.clip(grey, 0, 255).astype(np.uint8)
+    generator = Generator(generator_settings(exposure="drawn"), 64)
+    initialize(generator, "xavier", torch.Generator().manual_seed(1))
+    generator.fit(images)
+    drawn = generate(generator, seed=1, count=300)
+    for mine, real in zip(measure_exposure(drawn), measure_exposure(images), strict=True):
+        assert np.mean(mine) == pytest.approx(np.mean(real), abs=0.02)
+        assert np.std(mine) == pytest.approx(np.std(real), rel=0.15)
 
 
 def test_the_same_stream_gives_the_same_weights() -> None:

@@ -35,7 +35,8 @@ from tests.models.test_networks import ORIGIN, generator_settings
 def saved(path: Path, **changes: Any) -> LoadedGenerator:
     settings = generator_settings(latent_dim=12, base_channels=8, channels=[8, 4, 4], **changes)
     network = initialize(Generator(settings, 32), "xavier", torch.Generator().manual_seed(1))
-    network(torch.randn(5, 12))
+    network(torch.randn(5, settings.noise_width))
+    network.fit(np.random.default_rng(2).integers(0, 256, (9, 32, 32), dtype=np.uint8))
     save_generator(path, network.eval(), ORIGIN)
     return load_generator(path, torch.device("cpu"))
 
@@ -94,13 +95,15 @@ def test_numbers_out_of_range_are_refused_by_name(
 
 @pytest.mark.parametrize("normalization", ["none", "batch", "spectral"])
 @pytest.mark.parametrize("upsampling", ["transposed", "nearest"])
+@pytest.mark.parametrize("exposure", ["learned", "drawn"])
 def test_an_exported_generator_draws_the_same_bytes(
-    tmp_path: Path, normalization: str, upsampling: str
+    tmp_path: Path, normalization: str, upsampling: str, exposure: str
 ) -> None:
-    found = saved(tmp_path / "g.pt", normalization=normalization, upsampling=upsampling)
+    choices = {"normalization": normalization, "upsampling": upsampling, "exposure": exposure}
+    found = saved(tmp_path / "g.pt", **choices)
     export_generator(found, {"LICENSE": "MIT"}, tmp_path / "out")
-    count = BATCH + 3
-    expected = draw_images(found.network, draw_latents([5] * count, range(count), 12))
+    count, width = BATCH + 3, found.network.settings.noise_width
+    expected = draw_images(found.network, draw_latents([5] * count, range(count), width))
     loaded = PortableGenerator(tmp_path / "out")
     table = pd.DataFrame({"seed": 5, "index": range(count)})
     for rows in (table, table.iloc[[2]]):
@@ -113,7 +116,7 @@ def test_an_exported_generator_draws_the_same_bytes(
                 assert image.info["truncation"] == "0.0"
     truncated = loaded.predict(table.iloc[[2]], {"truncation": 0.5})["png"].iloc[0]
     with Image.open(io.BytesIO(base64.b64decode(truncated))) as image:
-        latents = draw_latents([5], [2], 12, 0.5)
+        latents = draw_latents([5], [2], width, 0.5)
         assert np.array_equal(np.asarray(image), draw_images(found.network, latents)[0])
         assert image.info["truncation"] == "0.5"
     assert expected.std() > 0

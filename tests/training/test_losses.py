@@ -46,6 +46,17 @@ def test_the_critic_estimates_a_difference_of_means() -> None:
     assert float(loss.for_generator(LOGITS)) == pytest.approx(-0.2)
 
 
+def test_a_relativistic_loss_is_the_cross_entropy_of_a_difference() -> None:
+    """It takes differences; its value for none is log 2, as for a coin."""
+    loss = load(LOSSES["relativistic"])
+    assert loss.compares_pairs
+    assert not loss.classifies
+    gaps = (LOGITS - LOGITS.flip(0)).tolist()
+    found = float(loss.on_real(LOGITS - LOGITS.flip(0), 1.0))
+    assert found == pytest.approx(mean([softplus(-gap) for gap in gaps]))
+    assert float(loss.on_fake(LOGITS - LOGITS)) == pytest.approx(math.log(2))
+
+
 SLOPE = torch.linspace(-1, 1, 16, dtype=torch.float64).view(1, 1, 4, 4)
 
 
@@ -70,7 +81,7 @@ def test_penalties_have_their_closed_forms() -> None:
             gradient_penalty(load(LOSSES[name]), discriminator, real, fake, between).detach()
         )
 
-    for name in ("bce", "hinge"):
+    for name in ("bce", "hinge", "relativistic"):
         assert penalty(name, linear) == pytest.approx(norm**2 / 2)
         expected = float(real.square().sum((1, 2, 3)).mean() / 2)
         assert penalty(name, square) == pytest.approx(expected)

@@ -60,6 +60,31 @@ def test_a_step_is_three_adam_updates_of_plain_binary_cross_entropy(
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
+def test_a_relativistic_step_compares_each_generated_image_with_a_real_one(
+    tiny: dict[str, Any], compute: Compute
+) -> None:
+    """Against the step in plain words: softplus of differences, one update of each network."""
+    tiny["train"]["normal"].update(loss="relativistic", discriminator_updates="together")
+    tiny["train"]["normal"]["discriminator"]["dropout"] = 0.0
+    settings = parse_settings(tiny).train.normal
+    ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
+    g, d = plain.generator, plain.discriminator
+    for _ in range(3):
+        fake, real_logits = g(plain._noise(8)).detach(), d(REAL)
+        loss_d = F.softplus(d(fake) - real_logits).mean()
+        plain._optimizer_d.zero_grad()
+        (2 * loss_d).backward()  # once for the real image of a pair, once for the generated one
+        plain._optimizer_d.step()
+        loss_g = F.softplus(real_logits.detach() - d(g(plain._noise(8)))).mean()
+        plain._optimizer_g.zero_grad()
+        loss_g.backward()
+        plain._optimizer_g.step()
+        expected = torch.stack([loss_g, loss_d, loss_d]).detach()
+        torch.testing.assert_close(ours.step(REAL), expected, rtol=1e-4, atol=1e-5)
+    for one, other in zip(ours.generator.parameters(), g.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
 def test_dropout_is_active_in_all_three_updates(
     settings: TrainSettings, compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +147,8 @@ def losses(params: dict[str, Any], compute: Compute, steps: int = 3) -> Tensor:
         {"loss": "hinge"},
         {"loss": "hinge", "gradient_penalty": 5.0},
         {"loss": "wasserstein", "gradient_penalty": 10.0, "discriminator_updates": "together"},
+        {"loss": "relativistic", "discriminator_updates": "together"},
+        {"generator.exposure": "drawn"},
         {"label_smoothing": 0.1},
         {"gradient_penalty": 1.0},
         {"discriminator_updates": "together"},
