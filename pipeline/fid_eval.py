@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,11 @@ from src.data.download import cache_folder
 from src.data.patients import Indices
 from src.metrics.extractors import choose_extractor
 from src.metrics.features import FeatureCache, FeatureExtractor, extract_features
-from src.metrics.hypothesis import judge_hypothesis
+from src.metrics.hypothesis import HypothesisResult
 from src.metrics.protocol import RealFeatures, compare_sets, describe, rows_to_draw
 from src.metrics.scores import FeatureSample, class_scores
 from src.metrics.variety import score_variety
+from src.metrics.verdict import judge_hypothesis
 from src.models.io import load_generators
 from src.models.networks import Generator
 from src.models.sampling import generate
@@ -52,12 +52,22 @@ def fid_eval(stage: Stage) -> None:
     generators = load_generators(device)
     extractor, info = choose_extractor(settings, HOME, train_sets, device)
 
-    # Score the whole test split of each class, then run the thesis's protocol.
-    scores = _scores(test, generators, extractor, settings, device)
+    # Score the whole test split of each class, run the thesis's protocol, and judge.
+    real, train, generated = _samples(test, generators, extractor, settings, device)
+    scores = class_scores(
+        real,
+        train,
+        generated,
+        settings.scores.nearest_k,
+        settings.scores.resamples,
+        settings.seed,
+    )
     variety = _variety(generators, extractor, settings, device)
     distances = _distances(test, drawn, generators, extractor, settings, device)
     description = describe(distances)
-    hypothesis = judge_hypothesis(distances)
+    samples = {name: real[label] for name, label in REAL.items()}
+    samples |= {name: generated[label] for name, label in GENERATED.items()}
+    hypothesis = judge_hypothesis(distances, samples, settings.scores.resamples, settings.seed)
 
     # Write the tables for DVC and log them.
     folder = PROJECT / "reports" / "fid"
@@ -70,7 +80,7 @@ def fid_eval(stage: Stage) -> None:
         "fid",
         {
             "extractor": about | info,
-            "verdict": asdict(hypothesis),
+            "verdict": hypothesis.as_record(),
             "pairs": {
                 str(pair): {key: _plain(row[key]) for key in ("n", "mean", "std", "relative")}
                 for pair, row in description.to_dict("index").items()
@@ -78,19 +88,32 @@ def fid_eval(stage: Stage) -> None:
             "scores": _by_class(scores, "metric"),
             "variety": _by_class(variety, "measure"),
         },
-        {f"distance/{pair}": float(mean) for pair, mean in description["mean"].items()}
-        | {f"{row['class']}/{row['metric']}": row["value"] for row in scores.to_dict("records")}
-        | {
-            f"variety/{row['class']}/{row['measure']}": row["value"]
-            for row in variety.dropna(subset="value").to_dict("records")
-        }
-        | {"support": hypothesis.share},
+        _for_mlflow(description, scores, variety, hypothesis),
     )
+    stage.run.set_tag("hypothesis", hypothesis.result)
     stage.run.log_table("fid/describe.json", description.reset_index())
     stage.run.log_table("fid/scores.json", scores)
     stage.run.log_table("fid/variety.json", variety)
     stage.run.log_file(folder / "distances.csv", "fid")
     logger.info(hypothesis.sentence())
+
+
+def _for_mlflow(
+    description: pd.DataFrame,
+    scores: pd.DataFrame,
+    variety: pd.DataFrame,
+    hypothesis: HypothesisResult,
+) -> dict[str, float]:
+    """Return the numbers that MLflow plots, by section and name."""
+    shown = {f"distance/{pair}": float(mean) for pair, mean in description["mean"].items()}
+    shown |= {f"{row['class']}/{row['metric']}": row["value"] for row in scores.to_dict("records")}
+    for row in variety.dropna(subset="value").to_dict("records"):
+        shown[f"variety/{row['class']}/{row['measure']}"] = row["value"]
+    for part in hypothesis.differences:
+        shown[f"difference/{part.name}"] = part.value
+        shown[f"difference_low/{part.name}"] = part.low
+        shown[f"difference_high/{part.name}"] = part.high
+    return shown | {"support": hypothesis.thesis.share}
 
 
 def _distances(
@@ -126,14 +149,14 @@ def _distances(
     return pd.DataFrame(rows)
 
 
-def _scores(
+def _samples(
     test: Mapping[str, ImageSet],
     generators: Mapping[str, Generator],
     extractor: FeatureExtractor,
     settings: FidSettings,
     device: torch.device,
-) -> pd.DataFrame:
-    """Compute every score of each class's test split against as many generated images."""
+) -> tuple[dict[str, FeatureSample], dict[str, FeatureSample], dict[str, FeatureSample]]:
+    """Compute features of each class's test split, and of as many train and generated images."""
     cache = FeatureCache(cache_folder() / "features")
 
     def real(split: str, label: str, images: ImageSet, max_images: int) -> FeatureSample:
@@ -153,16 +176,13 @@ def _scores(
     test_samples = {
         label: real("test", label, part, settings.scores.max_images) for label, part in test.items()
     }
-    return class_scores(
+    return (
         test_samples,
         {
             label: real("train", label, part, len(test_samples[label]))
             for label, part in train_sets().items()
         },
         {label: generated(label, len(part)) for label, part in test_samples.items()},
-        settings.scores.nearest_k,
-        settings.scores.resamples,
-        settings.seed,
     )
 
 

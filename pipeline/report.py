@@ -112,7 +112,7 @@ def _findings(settings: Settings) -> Findings:
         counts=fetched["images"],
         patients=fetched["patients"],
         quality=prepared | {"images_without_patient": fetched["images_without_patient"]},
-        verdict=HypothesisResult(**fid["verdict"]),
+        verdict=HypothesisResult.from_record(fid["verdict"]),
         description=read_table(reports / "fid" / "describe.csv", index="pair"),
         published=published_description(),
         scores=fid["scores"],

@@ -152,7 +152,7 @@ import sys
 sys.modules["mlflow"] = sys.modules["dvc"] = None
 import numpy as np, torch
 import src.training.loop, src.metrics.protocol, src.metrics.classifier
-import src.metrics.inception, src.metrics.hypothesis, src.data.sources, src.data.preprocess
+import src.metrics.inception, src.metrics.verdict, src.data.sources, src.data.preprocess
 print("ran")
 """
     done = subprocess.run(

@@ -45,6 +45,7 @@ class Stream(Enum):
     FLOOR = (36, ("size",))
     FLOOR_GENERATED = (37, ("size",))
     REFERENCE = (38, ("size",))
+    HYPOTHESIS = (39, ())
 
     COPY_TEST = (40, ("class",))
     COPY_TEST_GENERATED = (41, ("class",))

@@ -107,6 +107,12 @@ class Patients:
         order = self._shuffled(rng)
         return np.sort(order[: self._end(order, (len(self) + 1) // 2)])
 
+    def one_image_each(self, size: int, rng: np.random.Generator) -> Indices:
+        """Draw one random image of each of ``size`` random patients, or of all if they are less."""
+        order = rng.permutation(len(self))
+        firsts = np.unique(self.ids[order], return_index=True)[1]
+        return rng.permutation(order[firsts])[:size]
+
     def half_of_patients(self, rng: np.random.Generator) -> Indices:
         """Draw the images of half of the patients, however many images those have."""
         patient = np.unique(self.ids, return_inverse=True)[1]

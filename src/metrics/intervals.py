@@ -1,10 +1,11 @@
 """Confidence intervals of scores, by draws of whole patients without repetition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.stats
+from numpy.typing import NDArray
 
 from ..data.patients import Indices, Patients
 
@@ -49,8 +50,26 @@ def jackknife_interval(
         bounds: minimum and maximum that the score can take.
     """
     scores = [statistic(first.half(rng), second.half(rng)) for _ in range(draws)]
+    patients = min(first.count, second.count)
+    return interval_of_halves(value, scores, patients, bounds)
+
+
+def interval_of_halves(
+    value: float,
+    scores: Sequence[float] | NDArray[np.float64],
+    patients: int,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> Interval:
+    """Compute the interval of a score from the scores of random halves.
+
+    Args:
+        value: the score.
+        scores: the scores of two or more halves.
+        patients: patients of the set that has the fewest, two or more.
+        bounds: minimum and maximum that the score can take.
+    """
     error = float(np.std(scores, ddof=1))
-    freedom = min(draws, first.count, second.count) - 1
+    freedom = min(len(scores), patients) - 1
     half_width = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     low, high = (float(np.clip(edge, *bounds)) for edge in (value - half_width, value + half_width))
     return Interval(error, low, high)

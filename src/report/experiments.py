@@ -52,7 +52,8 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Format the scores by which experiments are compared."""
     fid, row = metrics.get("fid", {}), {}
     if "verdict" in fid:
-        row["hypothesis holds"] = f"{fid['verdict']['share']:.0%} of draws"
+        row["hypothesis"] = fid["verdict"].get("result", "")  # older records have none
+        row["draws in its favour"] = f"{fid['verdict']['share']:.0%}"
     for label in CLASSES:
         scores = fid.get("scores", {}).get(label, {})
         distance = scores.get("frechet")

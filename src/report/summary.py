@@ -30,7 +30,7 @@ def summarize() -> None:
     print(f"Fréchet distances, {extractor['dims']} features of {extractor['name']}, data: {source}")
     print("\n".join(_align(_read_distances())))
     print()
-    print(HypothesisResult(**fid["verdict"]).sentence())
+    print(HypothesisResult.from_record(fid["verdict"]).sentence())
     print()
     print("whole test sets:")
     for label, scores in fid["scores"].items():

@@ -15,8 +15,10 @@ from src.data.dataset import ImageSet
 from src.data.patients import Patients
 from src.metrics.classifier import train_classifier
 from src.metrics.features import extract_features
-from src.metrics.hypothesis import HypothesisResult, judge_hypothesis
+from src.metrics.hypothesis import HypothesisResult
 from src.metrics.protocol import compare_sets
+from src.metrics.scores import FeatureSample
+from src.metrics.verdict import judge_hypothesis
 from src.models.networks import Generator
 from src.models.sampling import generate
 from src.training.loop import TrainingCallbacks, train
@@ -62,10 +64,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], 
         fid.seed,
         device,
     ).extractor
-    real = {
-        name: all_drawn(extract_features(extractor, arrays["test", label], fid.batch_size, device))
+    test_rows = kept[kept["split"] == "test"]
+    samples = {
+        name: FeatureSample(
+            extract_features(extractor, arrays["test", label], fid.batch_size, device),
+            Patients.from_names(test_rows.loc[test_rows["label"] == label, "patient"].tolist()),
+        )
         for name, label in zip(("RN", "RP"), CLASSES, strict=True)
     }
+    real = {name: all_drawn(sample.features) for name, sample in samples.items()}
 
     def judged(pair: list[Generator]) -> HypothesisResult:
         def fake(name: str, iteration: int) -> NDArray[np.float32]:
@@ -74,7 +81,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], 
             return extract_features(extractor, images, fid.batch_size, device)
 
         draws = compare_sets(real, fake, 10, fid.sample_size, fid.seed)
-        return judge_hypothesis(pd.DataFrame([row for part in draws for row in part]))
+        table = pd.DataFrame([row for part in draws for row in part])
+        fakes = {
+            name: FeatureSample.of_singletons(np.concatenate([fake(name, 100), fake(name, 101)]))
+            for name in ("FN", "FP")
+        }
+        return judge_hypothesis(table, samples | fakes, fid.scores.resamples, fid.seed)
 
     return generators, judged
 
@@ -82,13 +94,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Generator], 
 def test_trained_generators_hold_the_hypothesis(trained: tuple[list[Generator], Judge]) -> None:
     generators, judged = trained
     verdict = judged(generators)
-    assert verdict.holds
-    assert verdict.share > 0.9
+    assert verdict.result == "holds"
+    assert verdict.thesis.share > 0.9
 
 
 def test_swapped_generators_fail_it(trained: tuple[list[Generator], Judge]) -> None:
     generators, judged = trained
-    assert not judged(generators[::-1]).holds
+    assert judged(generators[::-1]).result == "does not hold"
 
 
 def test_untrained_generators_fail_it(trained: tuple[list[Generator], Judge]) -> None:
@@ -98,4 +110,4 @@ def test_untrained_generators_fail_it(trained: tuple[list[Generator], Judge]) ->
         Trainer(one, settings.preprocess.image_size, choose_compute(settings.compute)).generator
         for one in (settings.train.normal, settings.train.pneumonia)
     ]
-    assert not judged(untrained).holds
+    assert judged(untrained).result == "does not hold"

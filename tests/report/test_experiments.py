@@ -10,7 +10,7 @@ from src.report.experiments import Experiment, compare, render_experiments
 def fid(distance: float) -> dict[str, Any]:
     frechet = {"value": distance, "low": 0.1, "high": 0.9, "floor": 0.05, "score_at_floor_n": 0.6}
     return {
-        "verdict": {"share": 0.98},
+        "verdict": {"result": "undecided", "share": 0.98},
         "scores": {"NORMAL": {"frechet": frechet, "recall": {"value": 0.25}}},
     }
 
@@ -72,7 +72,15 @@ def test_what_differs_stands_beside_the_scores() -> None:
     assert row["NORMAL, 95 % interval"] == "0.100 to 0.900"
     assert row["NORMAL, floor"] == "0.05"
     assert row["NORMAL, recall"] == "0.250"
-    assert row["hypothesis holds"] == "98% of draws"
+    assert row["hypothesis"] == "undecided"
+    assert row["draws in its favour"] == "98%"
+
+
+def test_an_old_record_has_no_verdict_on_the_hypothesis() -> None:
+    old = Experiment("old", "f" * 40, {}, {"fid": {"verdict": {"holds": True, "share": 1.0}}})
+    row = compare([old]).iloc[0]
+    assert row["hypothesis"] == ""
+    assert row["draws in its favour"] == "100%"
 
 
 def test_an_experiment_without_scores_or_of_other_parameters_leaves_places_empty() -> None:

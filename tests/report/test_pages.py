@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -6,9 +7,10 @@ import pandas as pd
 import pytest
 
 from src.config.registry import VARIETY
-from src.metrics.hypothesis import judge_hypothesis
+from src.metrics.hypothesis import COMPARED_PAIRS, Difference, HypothesisResult
 from src.metrics.protocol import KINDS, describe
 from src.metrics.thesis import published_description
+from src.metrics.verdict import thesis_statistic
 from src.privacy.perturbations import PERTURBATIONS
 from src.report.card import render_card
 from src.report.findings import Findings
@@ -32,6 +34,9 @@ VARIETIES = dict.fromkeys(VARIETY, MEASURE) | {
     "vendi": {"value": 0.75, "real": 1.0, "n": 24},
     "ms_ssim": MEASURE | {"value": 0.63, "real": 0.51, "low": 0.49, "high": 0.53},
 }
+
+
+DIFFERENCES = tuple(Difference(*pairs, 1.0, 0.25, 1.75) for pairs in COMPARED_PAIRS)
 
 
 def copies(**changes: Any) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def findings(**changes: Any) -> Findings:
             "patients_across": 6,
             "images_without_patient": 0,
         },
-        "verdict": judge_hypothesis(distances),
+        "verdict": HypothesisResult(DIFFERENCES, 11, thesis_statistic(distances)),
         "description": describe(distances),
         "published": published_description(),
         "scores": {
@@ -167,6 +172,35 @@ def test_the_first_lines_say_that_the_data_are_phantoms() -> None:
     assert "The hypothesis holds" in start
     assert "phantoms" not in text(page(source="kermany")).replace("procedural chest phantoms", "x")
     assert "10.17632/rscbjbr9sj" in text(page(source="kermany"))[:400]
+
+
+def test_the_page_shows_each_difference_that_decides_the_hypothesis() -> None:
+    words = text(page())
+    assert "of 11 images of each set" in words
+    assert (
+        "RNxRP - RNxFN 1.000 0.250 to 1.750 "
+        "real NORMAL images are nearer to generated NORMAL images than to real PNEUMONIA images"
+    ) in words
+    assert words.count("0.250 to 1.750") == 6
+
+
+def test_the_colour_of_the_head_is_that_of_the_verdict() -> None:
+    base = findings().verdict
+    for low, high, colour, start in (
+        (0.1, 2, "good", "The hypothesis holds"),
+        (-0.1, 2, "neutral", "It is undecided whether the hypothesis holds"),
+        (-2, -0.1, "bad", "The hypothesis does not hold"),
+    ):
+        changed = (replace(DIFFERENCES[0], low=low, high=high), *DIFFERENCES[1:])
+        html = page(verdict=replace(base, differences=changed))
+        assert f'<p class="verdict {colour}">{start}' in html
+
+
+def test_without_differences_the_page_says_why_and_shows_no_table() -> None:
+    none = replace(findings().verdict, differences=(), n=0, reason="there are few images")
+    html = page(verdict=none)
+    assert "undecided whether the hypothesis holds: there are few images." in html
+    assert "that decide the hypothesis" not in html
 
 
 def test_the_page_needs_no_other_file() -> None:
