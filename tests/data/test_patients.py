@@ -93,3 +93,17 @@ def test_a_subset_may_be_of_all_patients_and_is_of_one_at_least() -> None:
     patients = Patients(np.arange(12) // 3)
     assert len(patients.subset(1.0, np.random.default_rng(0))) == 12
     assert len(patients.subset(0.001, np.random.default_rng(0))) == 3
+
+
+def test_one_image_of_each_patient_is_any_of_them() -> None:
+    names = ["a", "a", "a", "b", "c", "c"]
+    patients = Patients.from_names(names)
+    drawn = set()
+    for seed in range(100):
+        rows = patients.one_image_each(3, np.random.default_rng(seed))
+        assert sorted(names[row] for row in rows) == ["a", "b", "c"]
+        some = patients.one_image_each(2, np.random.default_rng(seed))
+        assert len({names[row] for row in some}) == len(some) == 2
+        drawn |= {int(row) for row in rows}
+    assert drawn == set(range(6))
+    assert len(patients.one_image_each(9, np.random.default_rng(1))) == 3
