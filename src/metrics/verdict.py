@@ -11,13 +11,12 @@ of one set, whose true distance is 0. See ``_corrected``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from ..common.rng import Stream, numpy_stream
-from .frechet import FeatureSet, frechet_distance
+from .frechet import FeatureSet, frechet_parts
 from .hypothesis import (
     COMPARED_PAIRS,
     SET_WORDS,
@@ -28,20 +27,6 @@ from .hypothesis import (
 from .intervals import interval_of_halves
 from .protocol import PAIRS, SETS
 from .scores import MIN_PATIENTS, FeatureSample
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """A Fréchet distance as the sum of its two parts."""
-
-    means: float  # squared distance of the means
-    covariances: float
-
-    @classmethod
-    def between(cls, first: FeatureSet, second: FeatureSet) -> "_Parts":
-        """Compute the parts of the distance between two sets."""
-        means = float(np.square(first.mean - second.mean).sum())
-        return cls(means, max(frechet_distance(first, second) - means, 0.0))
 
 
 def judge_hypothesis(
@@ -114,12 +99,12 @@ def measure_differences(
         for name, whole in features.items():
             parts = np.split(rng.permutation(patients)[: patients // 2 * 2], 2)
             half[name], other = (FeatureSet(whole[indices]) for indices in parts)
-            bias[name] = _Parts.between(half[name], other)
+            bias[name] = frechet_parts(half[name], other)
         # Compare the first halves.
         distance = {}
         for pair in sorted({pair for pairs in COMPARED_PAIRS for pair in pairs}):
             first, second = pair.split("x")
-            found = _Parts.between(half[first], half[second])
+            found = frechet_parts(half[first], half[second])
             distance[pair] = _corrected(found, bias[first], bias[second])
         rows.append([distance[different] - distance[same] for same, different in COMPARED_PAIRS])
     # Each column holds the scores of one difference.
@@ -131,7 +116,9 @@ def measure_differences(
     return tuple(differences)
 
 
-def _corrected(distance: _Parts, first: _Parts, second: _Parts) -> float:
+def _corrected(
+    distance: tuple[float, float], first: tuple[float, float], second: tuple[float, float]
+) -> float:
     """Remove the bias of few images from a distance; the result may be below 0.
 
     With n images of each set, E|m1 - m2|^2 exceeds the true value by (tr S1 + tr S2) / n, half of
@@ -139,9 +126,9 @@ def _corrected(distance: _Parts, first: _Parts, second: _Parts) -> float:
     within the first set: the geometric mean of both sets' own. For other shapes it is near it.
 
     Args:
-        distance: distance between two sets.
-        first: distance between disjoint halves of the first set.
-        second: distance between disjoint halves of the second set.
+        distance: parts of the distance between two sets, of the means and of the covariances.
+        first: parts of the distance between disjoint halves of the first set.
+        second: parts of the distance between disjoint halves of the second set.
     """
-    means = distance.means - (first.means + second.means) / 2
-    return means + distance.covariances - float(np.sqrt(first.covariances * second.covariances))
+    means = distance[0] - (first[0] + second[0]) / 2
+    return means + distance[1] - float(np.sqrt(first[1] * second[1]))
