@@ -13,7 +13,13 @@ import numpy as np
 import torch
 
 from benchmarks.evaluation import sets
-from benchmarks.plain_evaluation import plain_balls, plain_frechet, plain_inception, plain_kid
+from benchmarks.plain_evaluation import (
+    plain_balls,
+    plain_frechet,
+    plain_inception,
+    plain_kid,
+    plain_mmd,
+)
 from benchmarks.workspace import ROOT
 from src.common.errors import report_errors
 from src.common.files import write_file
@@ -21,6 +27,7 @@ from src.config.registry import METRICS
 from src.data.download import download_inception
 from src.metrics.inception import load_inception
 from src.metrics.kid_prdc import Comparison
+from src.metrics.thumbnails import THUMBNAIL_PIXELS
 
 RESULT = ROOT / "docs" / "results" / "agreement.md"
 K = 5
@@ -30,10 +37,11 @@ HEADER = """# Agreement with the published formulas
 
 Made by `python -m benchmarks.fid_agreement`. The references are written term by term, apart from
 the library (`benchmarks/plain_evaluation.py`): the Fréchet distance with scipy's matrix square root
-in float64, KID as its double sum, precision, recall, density and coverage point by point, and the
-FID network as a function of its weights in torch's default layout. For features the norms are
-shown, and the difference is the norm of the difference. With fewer images than features the
-square root is of a singular matrix, and itself exact to about 1e-7 only.
+in float64, MMD and KID as their double sums, precision, recall, density and coverage point by
+point, and the FID network as a function of its weights in torch's default layout. The thumbnails
+of MMD are the first 64 features. For features the norms are shown, and the difference is the norm
+of the difference. With fewer images than features the square root is of a singular matrix, and
+itself exact to about 1e-7 only.
 
 | what | images | features | here | reference | relative difference |
 |---|---|---|---|---|---|
@@ -46,8 +54,13 @@ def scores() -> Iterator[Row]:
     for n, m, width in SIZES:
         x, y = sets((n, m), width, seed=1)
         y = 1.1 * y
-        comparison = Comparison(x, y, K)
-        expected: dict[str, float] = {"frechet": plain_frechet(x, y), "kid": plain_kid(x, y)}
+        small = x[:, :THUMBNAIL_PIXELS], y[:, :THUMBNAIL_PIXELS]
+        comparison = Comparison(x, y, K, small)
+        expected: dict[str, float] = {
+            "mmd": plain_mmd([(x, y), small]),
+            "frechet": plain_frechet(x, y),
+            "kid": plain_kid(x, y),
+        }
         balls = plain_balls(x, y, K)
         for metric, entry in METRICS.items():
             reference = expected[metric] if metric in expected else balls[metric]

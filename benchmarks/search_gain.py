@@ -72,7 +72,7 @@ def train(task: Task) -> tuple[dict[str, float], NDArray[np.uint8]]:
     size = min(map(len, test.values()))
     draw = np.random.default_rng(settings.tune.seed)
     judging = {
-        label: part.images[np.sort(draw.permutation(len(part))[:size])]
+        label: part.take(np.sort(draw.permutation(len(part))[:size]))
         for label, part in test.items()
     }
     split = Split(train_sets(), judging)
@@ -87,8 +87,7 @@ def train(task: Task) -> tuple[dict[str, float], NDArray[np.uint8]]:
         "seed": task.chosen.seed,
         "images": evaluation.images_seen,
         "seconds": round(evaluation.seconds, 1),
-        "distance": evaluation.score.distance,
-        "excess": evaluation.score.excess,
+        **evaluation.score.as_dict(),
         "floor": scorer.floor,
         "other_class": scorer.other_class,
         "judged": scorer.images,
@@ -142,7 +141,7 @@ def compare(label: ClassName, storage: str | None, workers: int) -> None:
         for row, images in pool.map(train, tasks):
             rows.append(row)
             shown.setdefault(int(row["trial"]), images)
-            logger.info(f"trial {row['trial']}, seed {row['seed']}: distance {row['distance']:.3f}")
+            logger.info(f"trial {row['trial']}, seed {row['seed']}: excess {row['excess']:.3f}")
 
     # Write the table, the picture and the summary.
     stem = f"search_{label}"
@@ -160,7 +159,7 @@ def compare(label: ClassName, storage: str | None, workers: int) -> None:
         "search": result.summary(),
         "test": {
             str(trial): {"mean": float(part["mean"]), "std": float(part["std"])}
-            for trial, part in table.groupby("trial")["distance"].agg(["mean", "std"]).iterrows()
+            for trial, part in table.groupby("trial")["excess"].agg(["mean", "std"]).iterrows()
         },
         "space": settings.tune.model_dump(mode="json")["space"],
     }

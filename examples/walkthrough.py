@@ -22,6 +22,7 @@ from src.data.patients import Patients
 from src.metrics.extractors import ExtractorRequest, open_extractor
 from src.metrics.features import extract_features
 from src.metrics.scores import FeatureSample, score_sets
+from src.metrics.thumbnails import thumbnails
 from src.models.architectures import load_architecture
 from src.models.networks import count_parameters
 from src.models.sampling import draw_images, draw_latents
@@ -75,8 +76,9 @@ print(Image.open(OUT / "generated.png").size)
 cpu = torch.device("cpu")
 extractor, _ = open_extractor("pixels", ExtractorRequest(64, cpu))
 real, fake = (extract_features(extractor, part, 50, cpu) for part in (images[others], drawn))
+judged = FeatureSample(real, patients.take(others), thumbnails(images[others]))
 for score in score_sets(
-    FeatureSample(real, patients.take(others)), FeatureSample.of_singletons(fake), 5, 32, seed=0
+    judged, FeatureSample.of_singletons(fake, thumbnails(drawn)), 5, 32, seed=0
 ):
     floor = f", floor {score.floor.floor:.3g}" if score.floor else ""
     print(f"{score.metric}: {score.value:.3g}{floor}")

@@ -25,6 +25,7 @@ from src.metrics.features import FeatureCache, FeatureExtractor, extract_feature
 from src.metrics.hypothesis import HypothesisResult
 from src.metrics.protocol import RealFeatures, compare_sets, describe, rows_to_draw
 from src.metrics.scores import FeatureSample, class_scores
+from src.metrics.thumbnails import thumbnails
 from src.metrics.variety import score_variety
 from src.metrics.verdict import judge_hypothesis
 from src.models.io import load_generators
@@ -164,14 +165,14 @@ def _samples(
         order = numpy_stream(Stream.SCORE_REAL, settings.seed, *indices).permutation(len(images))
         rows = np.sort(order[:max_images])
         features = cache.features(extractor, images.images, settings.batch_size, device, rows)
-        return FeatureSample(features, images.patients.take(rows))
+        return FeatureSample(features, images.patients.take(rows), thumbnails(images.images, rows))
 
     def generated(label: str, count: int) -> FeatureSample:
         number = CLASSES.index(label)
         seed = integer_seed(Stream.SCORE_GENERATED, settings.seed, number)
         images = generate(generators[label], seed, count)
         features = extract_features(extractor, images, settings.batch_size, device)
-        return FeatureSample.of_singletons(features)
+        return FeatureSample.of_singletons(features, thumbnails(images))
 
     test_samples = {
         label: real("test", label, part, settings.scores.max_images) for label, part in test.items()

@@ -37,7 +37,7 @@ def test_every_score_has_its_interval_and_floor(
     a, b = folder(tmp_path / "a", 60, 1), folder(tmp_path / "b", 50, 2, shift=40)
     found = run(capsys, a, b)
     assert found["n"] == {"real": 60, "generated": 50}
-    for metric in ("frechet", "kid", "precision", "recall", "density", "coverage"):
+    for metric in ("mmd", "frechet", "kid", "precision", "recall", "density", "coverage"):
         score = found[metric]
         assert score["low"] <= score["value"] <= score["high"]
         assert score["floor_n"] == 29
@@ -112,7 +112,7 @@ def test_two_images_are_enough_and_warned_of(
     assert found["frechet"]["infinite"] is None
     assert "precision" not in found
     (line,) = [line for line in found["warnings"] if "patients for an interval" in line]
-    assert line.startswith("Fréchet distance, KID: too few images")  # once for both
+    assert line.startswith("MMD, Fréchet distance, KID: too few images")  # once for all
 
 
 def test_statistics_are_saved_and_compared(

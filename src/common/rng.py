@@ -63,6 +63,7 @@ class Stream(Enum):
     TUNE_FLOOR = (61, ("class",))
     TUNE_GENERATED = (62, ())
     TUNE_SAMPLER = (63, ("trial",))
+    TUNE_INTERVAL = (64, ())
 
     VARIETY_REAL = (70, ("class",))
     VARIETY_GENERATED = (71, ("class",))

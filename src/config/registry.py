@@ -69,6 +69,7 @@ class Metric(Entry):
     bounds: tuple[float, float]
     is_distance: bool = False  # 0 for equal sets; else a share
     needs_neighbours: bool = False  # more than ``nearest_k`` images
+    needs_thumbnails: bool = False  # of the images, beside their features
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,14 @@ INPUT_SCALINGS: Mapping[str, Entry] = {
 }
 
 METRICS: Mapping[str, Metric] = {
+    # Unbiased, so it may fall below 0.
+    "mmd": Metric(
+        "metrics.kid_prdc:gaussian_mmd",
+        "MMD",
+        bounds=(-math.inf, math.inf),
+        is_distance=True,
+        needs_thumbnails=True,
+    ),
     "frechet": Metric(
         "metrics.kid_prdc:frechet", "Fréchet distance", bounds=(0, math.inf), is_distance=True
     ),

@@ -25,6 +25,7 @@ from .features import FeatureCache, FeatureExtractor
 from .frechet import FeatureSet, Moments, frechet_distance, frechet_parts
 from .scores import FeatureSample, Score, score_sets
 from .statistics_file import load_statistics, save_statistics
+from .thumbnails import THUMBNAIL_PIXELS, thumbnails
 from .variety import Images, reduce_images, score_variety
 
 MIN_IMAGES = 50  # of a set, for scores without a warning
@@ -258,7 +259,11 @@ class _SideReader:
                 f"{path}: {self._features.kind} features depend on the size, and its images have "
                 "several; --size makes them alike"
             )
-        images = FeatureSample(self._extract(loaded), Patients.from_names(loaded.patient_ids))
+        small = np.empty((len(loaded.images), THUMBNAIL_PIXELS), dtype=np.float32)
+        for rows, same in group_by_shape(loaded.images):
+            small[rows] = thumbnails(same)
+        patients = Patients.from_names(loaded.patient_ids)
+        images = FeatureSample(self._extract(loaded), patients, small)
         height = float(np.median([image.shape[0] for image in loaded.images]))
         return Side(path, images, None, len(images), height, reduce_images(loaded.images))
 

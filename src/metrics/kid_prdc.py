@@ -1,9 +1,10 @@
-"""Scores of two sets of features: Fréchet distance, KID, precision, recall, density and coverage.
+"""Scores of two sets of images: MMD, Fréchet distance, KID, precision, recall, density, coverage.
 
 KID is the unbiased squared maximum mean discrepancy with the kernel ``(x.y / d + 1)^3``
-(Bińkowski et al., 2018). Precision and recall are those of Kynkäänniemi et al., 2019, density and
-coverage those of Naeem et al., 2020: a set's manifold is the union of balls around its points that
-reach to their k-th nearest neighbours in the set. Their names stand in ``config.registry``.
+(Bińkowski et al., 2018); MMD is the same with the kernel of ``metrics.mmd``. Precision and recall
+are those of Kynkäänniemi et al., 2019, density and coverage those of Naeem et al., 2020: a set's
+manifold is the union of balls around its points that reach to their k-th nearest neighbours in the
+set. Their names stand in ``config.registry``.
 """
 
 from __future__ import annotations
@@ -18,18 +19,10 @@ from numpy.typing import NDArray
 from ..config.registry import METRICS, load
 from ..data.patients import Indices
 from .frechet import Features, FeatureSet, frechet_distance
+from .mmd import Matrices, mean_gaussian_kernel
 
 Matrix = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-
-def available(images: int, nearest_k: int) -> list[str]:
-    """Return the metrics for which sets of so many images are large enough."""
-    return [
-        name
-        for name, metric in METRICS.items()
-        if images > (nearest_k if metric.needs_neighbours else 1)
-    ]
 
 
 class Comparison:
@@ -38,8 +31,16 @@ class Comparison:
     Memory grows with the square of the number of images.
     """
 
-    def __init__(self, real: Features, fake: Features, nearest_k: int) -> None:
+    def __init__(
+        self,
+        real: Features,
+        fake: Features,
+        nearest_k: int,
+        thumbnails: tuple[Features, Features] | None = None,
+    ) -> None:
         """Compare float features (n, d) and (m, d), with balls to the k-th nearest neighbour.
+
+        ``thumbnails`` of both sets, as ``thumbnails.thumbnails`` makes them, are for MMD alone.
 
         Raises:
             ValueError: for different widths, fewer than two of a set, or features not finite.
@@ -49,6 +50,16 @@ class Comparison:
         if real.shape[1] != fake.shape[1]:
             raise ValueError("the sets have features of different widths")
         self.real, self.fake, self.nearest_k = real, fake, nearest_k
+        self._thumbnails = thumbnails
+
+    def available(self, images: int) -> list[str]:
+        """Return the metrics that so many images of each set allow."""
+        return [
+            name
+            for name, metric in METRICS.items()
+            if images > (self.nearest_k if metric.needs_neighbours else 1)
+            and not (metric.needs_thumbnails and self._thumbnails is None)
+        ]
 
     def score(self, metric: str, real: Indices | None = None, fake: Indices | None = None) -> float:
         """Compute one score of the sets, or of their images at some indices."""
@@ -66,20 +77,30 @@ class Comparison:
         return {metric: float(load(METRICS[metric])(pair)) for metric in metrics}
 
     @cached_property
-    def kernels(self) -> tuple[Matrix, Matrix, Matrix]:
+    def kernels(self) -> Matrices:
         """KID's kernel of real with real, fake with fake, and real with fake features."""
         width = self.real.shape[1]
         return self._matrices(lambda x, y: np.power(x @ y.T / width + 1, 3), 0.0)
 
     @cached_property
-    def squares(self) -> tuple[Matrix, Matrix, Matrix]:
+    def gaussian_kernels(self) -> Matrices:
+        """Mean of the Gaussian kernels of features and of thumbnails, as ``kernels``.
+
+        Raises:
+            ValueError: if there are no thumbnails.
+        """
+        if self._thumbnails is None:
+            raise ValueError("MMD needs thumbnails of the images")
+        small = Comparison(*self._thumbnails, self.nearest_k)
+        return mean_gaussian_kernel([self.squares, small.squares])
+
+    @cached_property
+    def squares(self) -> Matrices:
         """Squared distances of real to real, fake to fake, and real to fake features."""
         # Values near 0 lose less to rounding.
         return self._matrices(squared_distances, self.real.mean(axis=0, dtype=np.float64))
 
-    def _matrices(
-        self, of: Callable[[Matrix, Matrix], Matrix], centre: Matrix | float
-    ) -> tuple[Matrix, Matrix, Matrix]:
+    def _matrices(self, of: Callable[[Matrix, Matrix], Matrix], centre: Matrix | float) -> Matrices:
         """Compute three matrices; only one where both sets are the same, since it is large."""
         x = self.real.astype(np.float64) - centre
         if self.fake is self.real:
@@ -97,7 +118,7 @@ class Pair:
     real: Indices  # (n,)
     fake: Indices  # (m,)
 
-    def blocks(self, matrices: tuple[Matrix, Matrix, Matrix]) -> tuple[Matrix, Matrix, Matrix]:
+    def blocks(self, matrices: Matrices) -> Matrices:
         """Select the images' rows and columns: (n, n), (m, m) and (n, m)."""
         i, j = self.real, self.fake
         return (
@@ -107,7 +128,7 @@ class Pair:
         )
 
     @cached_property
-    def _squares(self) -> tuple[Matrix, Matrix, Matrix]:
+    def _squares(self) -> Matrices:
         return self.blocks(self.whole.squares)
 
     @cached_property
@@ -132,6 +153,11 @@ def frechet(pair: Pair) -> float:
 def kid(pair: Pair) -> float:
     """Compute the kernel inception distance."""
     return mmd(*pair.blocks(pair.whole.kernels))
+
+
+def gaussian_mmd(pair: Pair) -> float:
+    """Compute the squared MMD with the Gaussian kernel of features and thumbnails."""
+    return mmd(*pair.blocks(pair.whole.gaussian_kernels))
 
 
 def precision(pair: Pair) -> float:

@@ -16,7 +16,7 @@ from ..data.patients import Patients
 from .excess import excess
 from .frechet import Features, FeatureSet, extrapolated_distance, frechet_parts
 from .intervals import Interval, jackknife_interval
-from .kid_prdc import Comparison, available
+from .kid_prdc import Comparison
 
 FLOOR_DRAWS = 100  # pairs of patient-disjoint draws that a floor is the mean of
 MIN_PATIENTS = 4  # of a set, for scores of its halves
@@ -25,18 +25,36 @@ MAX_PATIENT_SHARE = 0.25  # of the images; with more, halves would differ too li
 
 @dataclass(frozen=True)
 class FeatureSample:
-    """Features of images, float (n, d), and the images' patients."""
+    """Features of images, float (n, d), the images' patients and thumbnails."""
 
     features: Features
     patients: Patients
+    thumbnails: Features | None = None  # of ``thumbnails.thumbnails``; None leaves MMD out
 
     @classmethod
-    def of_singletons(cls, features: Features) -> "FeatureSample":
+    def of_singletons(
+        cls, features: Features, thumbnails: Features | None = None
+    ) -> "FeatureSample":
         """Make a set in which each image has a patient of its own."""
-        return cls(features, Patients.singletons(len(features)))
+        return cls(features, Patients.singletons(len(features)), thumbnails)
 
     def __len__(self) -> int:
         return len(self.features)
+
+    @property
+    def can_be_halved(self) -> bool:
+        """Whether halves by patient differ enough for an interval."""
+        return (
+            self.patients.count >= MIN_PATIENTS and self.patients.largest_share <= MAX_PATIENT_SHARE
+        )
+
+
+def compare(real: FeatureSample, fake: FeatureSample, nearest_k: int) -> Comparison:
+    """Compare two sets, with their thumbnails if both have some."""
+    images = None
+    if real.thumbnails is not None and fake.thumbnails is not None:
+        images = real.thumbnails, fake.thumbnails
+    return Comparison(real.features, fake.features, nearest_k, images)
 
 
 @dataclass(frozen=True)
@@ -105,22 +123,19 @@ def score_sets(
     Raises:
         ValueError: for features of different widths, fewer than two images, or not finite ones.
     """
-    between = Comparison(real.features, fake.features, neighbours)
-    within = Comparison(real.features, real.features, neighbours)
+    between, within = compare(real, fake, neighbours), compare(real, real, neighbours)
     smaller = min(len(real), len(fake))
     # Compute the floors.
     size = min(real.patients.max_pair_size, len(fake))
-    floors = _floors(available(size, neighbours), between, within, (real, fake), size, seed)
+    metrics = between.available(size)
+    floors = _floors(metrics, between, within, (real, fake), size, seed)
     # Compute the scores and their intervals.
-    can_halve = all(
-        part.patients.count >= MIN_PATIENTS and part.patients.largest_share <= MAX_PATIENT_SHARE
-        for part in (real, fake)
-    )
+    can_halve = real.can_be_halved and fake.can_be_halved
     scores = []
-    for metric in available(smaller, neighbours):
+    for metric in between.available(smaller):
         value = between.score(metric)
         interval = None
-        if can_halve and metric in available(smaller // 2, neighbours):
+        if can_halve and metric in between.available(smaller // 2):
             interval = jackknife_interval(
                 value,
                 lambda i, j, metric=metric: between.score(metric, i, j),  # type: ignore[misc]
@@ -208,10 +223,10 @@ def class_scores(
         covariances_part.
     """
     first, second = test.values()
-    classes = Comparison(first.features, second.features, neighbours)
+    classes = compare(first, second, neighbours)
     rows = []
     for label, real in test.items():
-        of_train = Comparison(real.features, train[label].features, neighbours)
+        of_train = compare(real, train[label], neighbours)
         for score in score_sets(real, generated[label], neighbours, draws, seed):
             # Enter the score, and that of the real train images.
             metric, floor = score.metric, score.floor
@@ -220,7 +235,7 @@ def class_scores(
                 "metric": metric,
                 **score.as_dict(),
                 "train_test": of_train.score(metric)
-                if metric in available(len(train[label]), neighbours)
+                if metric in of_train.available(len(train[label]))
                 else None,
                 "train_test_at_floor_n": None,
                 "other_class": None,

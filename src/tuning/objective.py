@@ -1,9 +1,10 @@
 """The objective of a trial: a short training, scored on train patients that it has not seen.
 
-The test split is never touched. The score is the excess of the Fréchet distance, as in
-``metrics.scores``: (distance - floor) / (distance of the other class - floor). 0 means real images
-of the class, 1 means images of the wrong class. As many generated images as real ones are compared,
-and every trial draws them from the same noise.
+The test split is never touched. The score is the excess of the MMD of ``metrics.mmd``:
+(MMD - floor) / (MMD of the other class - floor). 0 means real images of the class, 1 means images
+of the wrong class. It is not the excess of the Fréchet distance, which falls when a generator's
+spread shrinks: it has fewer images than features. As many generated images as real ones are
+compared, and every trial draws them from the same noise.
 """
 
 import time
@@ -20,8 +21,12 @@ from ..common.rng import Stream, integer_seed, numpy_stream
 from ..config.train import TrainSettings
 from ..data.classes import CLASSES
 from ..data.dataset import ImageSet
+from ..data.patients import Indices, Patients
 from ..metrics.excess import excess
-from ..metrics.frechet import FeatureSet, frechet_distance
+from ..metrics.intervals import Interval, jackknife_interval
+from ..metrics.kid_prdc import Comparison
+from ..metrics.scores import FeatureSample, compare
+from ..metrics.thumbnails import thumbnails
 from ..models.networks import Generator
 from ..models.sampling import generate
 from ..training.collapse import all_finite
@@ -29,7 +34,9 @@ from ..training.loop import Safeguards, TrainingCallbacks, train
 
 Images = NDArray[np.uint8]
 Extract = Callable[[Images], NDArray[np.float32]]
-FLOOR_DRAWS = 3  # sets of train images whose mean distance is the floor
+OBJECTIVE = "mmd"  # in the studies' names, since scores of two objectives are not comparable
+FLOOR_SIZE = 3  # train images that the floor rests on, for each held-out one
+HALVES = 64  # of the images, that the interval of an excess rests on
 FEWEST = 4  # held-out images of a class that can judge
 ENDLESS = 10**9  # epochs: the budget ends a trial, never the schedule
 
@@ -43,7 +50,7 @@ class Split:
     """Train images that trials may learn from, and those of other patients that score them."""
 
     train: Mapping[str, ImageSet]  # by class
-    held_out: Mapping[str, Images]  # by class, as many of each
+    held_out: Mapping[str, ImageSet]  # by class, as many images of each
 
 
 def hold_out(train: Mapping[str, ImageSet], fraction: float, most: int, seed: int) -> Split:
@@ -72,16 +79,25 @@ def hold_out(train: Mapping[str, ImageSet], fraction: float, most: int, seed: in
             f"tune.held_out_fraction: {size} train images of other patients are too few to judge "
             "by; take a larger share, or more data"
         )
-    held_out = {label: train[label].images[np.sort(rows[:size])] for label, rows in out.items()}
+    held_out = {label: train[label].take(np.sort(rows[:size])) for label, rows in out.items()}
     return Split(kept, held_out)
 
 
 @dataclass(frozen=True)
 class Score:
-    """The Fréchet distance of generated images to real ones, and its excess over the floor."""
+    """Distances of generated images to as many real ones."""
 
-    distance: float
-    excess: float
+    mmd: float  # of ``metrics.mmd``
+    excess: float  # of the MMD, by which the search ranks
+    interval: Interval | None  # of the excess at this number of images; None for too few patients
+    frechet_distance: float  # for comparison with the literature
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the numbers by name, without a missing interval."""
+        interval = self.interval
+        edges = {"excess_low": interval.low, "excess_high": interval.high} if interval else {}
+        numbers = {"mmd": self.mmd, "frechet_distance": self.frechet_distance}
+        return {"excess": self.excess, **edges, **numbers}
 
 
 @dataclass(frozen=True)
@@ -89,10 +105,11 @@ class TrialScorer:
     """Scores generators of one class against held-out real images of that class."""
 
     extract: Extract  # features of generated images
-    real: FeatureSet  # of the held-out images
-    images: int  # real ones, and as many generated ones
-    floor: float  # mean distance of real train images of other patients
-    other_class: float  # distance of the other class's real images
+    real: FeatureSample  # held-out images
+    to_train: Comparison  # of the held-out images with real train images of other patients
+    train_patients: Patients  # of those train images
+    floor: float  # MMD of those train images
+    other_class: float  # MMD of the other class's real images
     seed: int
 
     @classmethod
@@ -104,37 +121,45 @@ class TrialScorer:
         of_generated: Extract,
         seed: int,
     ) -> "TrialScorer":
-        """Make the scorer of one class, which measures its floor and the other class's distance.
+        """Make the scorer of one class, which measures its floor and the other class's MMD.
 
         Args:
             label: the class.
             split: the real images.
             of_real: extracts features of real images; it may cache them.
             of_generated: extracts features of generated images.
-            seed: of the floor's draws and of the noise.
+            seed: of the floor's draw, the noise and the interval's halves.
 
         Raises:
             UserError: if the other class is no farther away than the floor, so that the features
                 cannot tell the classes apart.
         """
-        held_out, train = split.held_out[label], split.train[label].images
-        (other,) = (images for name, images in split.held_out.items() if name != label)
-        size = len(held_out)
-        real = FeatureSet(of_real(held_out))
+
+        def sample(part: ImageSet) -> FeatureSample:
+            return FeatureSample(of_real(part.images), part.patients, thumbnails(part.images))
+
+        train = split.train[label]
+        (other,) = (part for name, part in split.held_out.items() if name != label)
+        real = sample(split.held_out[label])
         # The floor: train images of other patients than the held-out ones.
         rng = numpy_stream(Stream.TUNE_FLOOR, seed, CLASSES.index(label))
-        draws = min(FLOOR_DRAWS, len(train) // size)
-        features = of_real(train[rng.permutation(len(train))[: draws * size]])
-        parts = [FeatureSet(features[i * size : (i + 1) * size]) for i in range(draws)]
-        floor = float(np.mean([frechet_distance(part, real) for part in parts]))
-        other_class = frechet_distance(FeatureSet(of_real(other)), real)
+        apart = sample(train.take(train.patients.draw(FLOOR_SIZE * len(real), rng)))
+        to_train = _compare(real, apart)
+        floor, other_class = (
+            part.score("mmd") for part in (to_train, _compare(real, sample(other)))
+        )
         if other_class <= floor:
             raise UserError(
                 "the features do not tell the classes apart, fid.extractor: the other class has "
-                f"a distance of {other_class:.3g}, other patients of the same class "
+                f"an MMD of {other_class:.3g}, other patients of the same class "
                 f"{floor:.3g}; set fid.extractor to a better one"
             )
-        return cls(of_generated, real, size, floor, other_class, seed)
+        return cls(of_generated, real, to_train, apart.patients, floor, other_class, seed)
+
+    @property
+    def images(self) -> int:
+        """Number of real images, and of generated ones that are compared with them."""
+        return len(self.real)
 
     def score(self, generator: Generator) -> tuple[Score, Images]:
         """Score a generator and return its images too, uint8 (n, size, size).
@@ -145,14 +170,44 @@ class TrialScorer:
         if not all_finite((generator,)):
             raise TrialError("the training has diverged: the weights are not finite numbers")
         images = generate(generator, integer_seed(Stream.TUNE_GENERATED, self.seed), self.images)
-        distance = frechet_distance(FeatureSet(self.extract(images)), self.real)
-        return Score(distance, self.excess(distance)), images
+        return self.score_images(images), images
 
-    def excess(self, distance: float) -> float:
-        """Return (distance - floor) / (distance of the other class - floor)."""
-        share = excess(distance, self.floor, self.other_class)
+    def score_images(self, images: Images) -> Score:
+        """Score images, uint8 (n, size, size)."""
+        fake = FeatureSample.of_singletons(self.extract(images), thumbnails(images))
+        between = _compare(self.real, fake)
+        mmd = between.score("mmd")
+        return Score(mmd, self.excess(mmd), self._interval(between, fake), between.score("frechet"))
+
+    def excess(self, mmd: float) -> float:
+        """Return (MMD - floor) / (MMD of the other class - floor)."""
+        share = excess(mmd, self.floor, self.other_class)
         assert share is not None  # ``of_class`` refuses other features
         return share
+
+    def _interval(self, between: Comparison, fake: FeatureSample) -> Interval | None:
+        """Compute the interval of the excess, from halves of the real and generated images.
+
+        The floor is halved along, since it depends on the same held-out images. The MMD of the
+        other class is only the unit.
+        """
+        if not (self.real.can_be_halved and fake.can_be_halved):
+            return None
+        rng = numpy_stream(Stream.TUNE_INTERVAL, self.seed)
+
+        def of_halves(real: Indices, generated: Indices) -> float:
+            apart = self.to_train.score("mmd", real, self.train_patients.half(rng))
+            distance = between.score("mmd", real, generated) - apart
+            return distance / (self.other_class - self.floor)
+
+        value = self.excess(between.score("mmd"))
+        patients = self.real.patients, fake.patients
+        return jackknife_interval(value, of_halves, *patients, HALVES, rng)
+
+
+def _compare(real: FeatureSample, other: FeatureSample) -> Comparison:
+    """Compare two sets by distances alone, which need no neighbours."""
+    return compare(real, other, nearest_k=1)
 
 
 @dataclass(frozen=True)

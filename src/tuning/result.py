@@ -16,6 +16,8 @@ from .search import CURRENT_TRIAL, Search
 from .storage import REASON, original_number
 from .study import TrialLedger
 
+# User attributes of trials, in the order of the table; the interval is that of the excess.
+SCORES = ("excess_low", "excess_high", "mmd", "frechet_distance")
 SIGNIFICANCE_LEVEL = 0.05  # chance of calling a difference between seeds a gain
 
 
@@ -93,7 +95,7 @@ class SearchResult:
                     "trial": original_number(trial),
                     "state": trial.state.name.lower(),
                     "excess": trial.values[0] if trial.values else np.nan,
-                    "distance": attributes.get("distance", np.nan),
+                    **{name: attributes.get(name, np.nan) for name in SCORES},
                     "images": attributes.get("images", 0),
                     "seconds": attributes.get("seconds", 0.0),
                     "mflop": attributes.get("mflop", np.nan),

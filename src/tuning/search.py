@@ -18,7 +18,7 @@ from ..config.search_space import configure, current
 from ..config.settings import ClassName, Settings
 from ..config.train import TrainSettings
 from ..config.tune import Choice, Choices, Range
-from .objective import TrialError
+from .objective import OBJECTIVE, TrialError
 from .sampler import SeededSampler
 from .storage import Store, original_number, study_name
 from .study import TrialLedger
@@ -62,6 +62,7 @@ class Search:
         """The study's name in the storage."""
         tune = self.settings.tune
         content = {
+            "objective": OBJECTIVE,
             "tune": tune.model_dump(mode="json", exclude=TUNE_IRRELEVANT),
             "train": self.train.model_dump(mode="json", exclude=TRAIN_IRRELEVANT),
             "fid": self.settings.fid.model_dump(mode="json", exclude=FID_IRRELEVANT),

@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -206,9 +206,10 @@ class _Worker:
 
             def record(evaluation: Evaluation) -> None:
                 evaluations.append(evaluation)
-                values = asdict(evaluation.score) | {"seconds": evaluation.seconds}
-                run.log_metrics(values, evaluation.images_seen)
-                trial.set_user_attr("distance", evaluation.score.distance)
+                values = evaluation.score.as_dict()
+                run.log_metrics(values | {"seconds": evaluation.seconds}, evaluation.images_seen)
+                for name in values.keys() - {"excess"}:  # the trial's value
+                    trial.set_user_attr(name, values[name])
                 trial.set_user_attr("images", evaluation.images_seen)
                 trial.set_user_attr("seconds", round(evaluation.seconds, 1))
                 on_evaluation(evaluation)

@@ -5,11 +5,12 @@ from scipy.spatial.distance import cdist
 
 from benchmarks.plain_evaluation import plain_balls, plain_kid
 from src.config.registry import METRICS
-from src.metrics.kid_prdc import Comparison, available, squared_distances
+from src.metrics.kid_prdc import Comparison, squared_distances
 
 K = 3
 REAL = np.random.default_rng(1).standard_normal((40, 6)) + 5
 FAKE = np.random.default_rng(2).standard_normal((30, 6)) * 1.3 + 5.2
+SMALL = REAL[:, ::2] ** 2  # in place of thumbnails
 
 
 def test_kid_is_the_published_sum() -> None:
@@ -28,7 +29,7 @@ def test_the_score_of_parts_is_that_of_sets_of_these_images() -> None:
     i, j = np.array([3, 8, 1, 20, 30, 11]), np.array([0, 5, 9, 13, 29])
     parts = Comparison(REAL[i], FAKE[j], K)
     whole = Comparison(REAL, FAKE, K)
-    for metric in METRICS:
+    for metric in whole.available(len(j)):
         assert whole.score(metric, i, j) == pytest.approx(parts.score(metric), rel=1e-9), metric
 
 
@@ -40,12 +41,16 @@ def test_equal_sets_have_distance_0_and_cover_each_other() -> None:
 
 
 def test_a_set_with_itself_is_compared_once_and_as_with_a_copy() -> None:
-    itself, copy = Comparison(REAL, REAL, K), Comparison(REAL, REAL.copy(), K)
+    itself = Comparison(REAL, REAL, K, (SMALL, SMALL))
+    copy = Comparison(REAL, REAL.copy(), K, (SMALL, SMALL.copy()))
     i, j = np.arange(20), np.arange(20, 40)
     for metric in METRICS:
         expected = copy.score(metric, i, j)
         assert itself.score(metric, i, j) == pytest.approx(expected, rel=1e-9), metric
-    assert len({id(part) for part in (*itself.kernels, *itself.squares)}) == 2
+    assert (
+        len({id(part) for part in (*itself.kernels, *itself.squares, *itself.gaussian_kernels)})
+        == 3
+    )
 
 
 def test_constant_features_cover_each_other_too() -> None:
@@ -79,9 +84,13 @@ def test_distances_keep_their_digits_far_from_the_origin() -> None:
 
 
 def test_small_sets_have_the_scores_that_they_are_enough_for() -> None:
-    assert available(1, 5) == []
-    assert available(5, 5) == ["frechet", "kid"]
-    assert available(6, 5) == list(METRICS)
+    alone = Comparison(REAL, FAKE, 5)
+    assert alone.available(1) == []
+    assert alone.available(5) == ["frechet", "kid"]
+    assert alone.available(6) == [name for name in METRICS if name != "mmd"]
+    with pytest.raises(ValueError, match="MMD needs thumbnails"):
+        alone.score("mmd")
+    assert Comparison(REAL, FAKE, 5, (REAL, FAKE)).available(6) == list(METRICS)
 
 
 @pytest.mark.parametrize(

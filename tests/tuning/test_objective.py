@@ -1,6 +1,8 @@
 """The objective of a trial: held-out patients, the floor, the excess and the budget."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,15 +10,20 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.plain_evaluation import plain_mmd
 from src.common.devices import Compute
 from src.common.errors import UserError
-from src.config.settings import Settings
+from src.config.settings import Settings, parse_settings
 from src.data.classes import CLASSES
 from src.data.dataset import ImageSet
 from src.data.patients import Patients
+from src.metrics.extractors import PixelExtractor
+from src.metrics.features import extract_features
 from src.metrics.frechet import FeatureSet, frechet_distance
+from src.metrics.thumbnails import thumbnails
 from src.models.initialization import initialize
 from src.models.networks import Generator
+from src.models.sampling import generate
 from src.tuning import objective as module
 from src.tuning.objective import (
     Budget,
@@ -67,7 +74,7 @@ def test_no_patient_is_on_both_sides_and_both_classes_judge_alike() -> None:
     train = sets(*zip(images, names, strict=True))
     split = hold_out(train, 0.2, 12, 1)
     for label, of_class in zip(CLASSES, names, strict=True):
-        aside = {of_class[index] for index in split.held_out[label][:, 0, 0]}
+        aside = {of_class[index] for index in split.held_out[label].images[:, 0, 0]}
         kept = [of_class[index] for index in split.train[label].images[:, 0, 0]]
         assert aside.isdisjoint(kept)
         ids = train[label].patients.ids[split.train[label].images[:, 0, 0]]
@@ -75,9 +82,9 @@ def test_no_patient_is_on_both_sides_and_both_classes_judge_alike() -> None:
     # A fifth of 50 images is three patients of three.
     assert {len(part) for part in split.held_out.values()} == {9}
     again = hold_out(train, 0.2, 12, 1)
-    assert np.array_equal(again.held_out["NORMAL"], split.held_out["NORMAL"])
+    assert np.array_equal(again.held_out["NORMAL"].images, split.held_out["NORMAL"].images)
     other = hold_out(train, 0.2, 12, 2)
-    assert not np.array_equal(other.held_out["NORMAL"], split.held_out["NORMAL"])
+    assert not np.array_equal(other.held_out["NORMAL"].images, split.held_out["NORMAL"].images)
 
 
 def test_too_few_images_to_judge_by_are_refused() -> None:
@@ -89,12 +96,13 @@ def test_too_few_images_to_judge_by_are_refused() -> None:
 def test_the_excess_is_0_at_the_floor_and_1_at_the_other_class(
     split: Split, scorer: TrialScorer
 ) -> None:
-    real = FeatureSet(features(split.held_out["NORMAL"]))
-    other = frechet_distance(FeatureSet(features(split.held_out["PNEUMONIA"])), real)
-    assert scorer.other_class == pytest.approx(other)
-    assert scorer.excess(other) == pytest.approx(1)
+    real, other = (split.held_out[label].images for label in CLASSES)
+    mmd = plain_mmd([(of(real), of(other)) for of in (features, thumbnails)])
+    assert scorer.other_class == pytest.approx(mmd, rel=1e-5)
+    assert scorer.excess(scorer.other_class) == pytest.approx(1)
     assert scorer.excess(scorer.floor) == 0
-    assert 0 < scorer.floor < other / 10
+    assert abs(scorer.floor) < mmd / 10
+    assert scorer.score_images(other).excess == pytest.approx(1)
 
 
 def test_the_score_compares_as_many_images_from_the_same_noise(
@@ -107,8 +115,54 @@ def test_the_score_compares_as_many_images_from_the_same_noise(
     assert first == again
     assert np.array_equal(images, same)
     assert images.shape == (14, 16, 16)
-    distance = frechet_distance(FeatureSet(features(images)), scorer.real)
-    assert first.distance == pytest.approx(distance)
+    real = scorer.real.features
+    mmd = plain_mmd([(real, features(images)), (scorer.real.thumbnails, thumbnails(images))])
+    assert first.mmd == pytest.approx(mmd, rel=1e-4)
+    assert first.excess == pytest.approx(scorer.excess(first.mmd))
+    distance = frechet_distance(FeatureSet(features(images)), FeatureSet(real))
+    assert first.frechet_distance == pytest.approx(distance)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_search_prefers_a_generator_whose_spread_has_not_shrunk(
+    tiny: dict[str, Any], seed: int
+) -> None:
+    """The real images are those of one generator; the other one's latents are scaled by 0.8.
+
+    By the Fréchet distance at this size the second is nearer: 60 images, 256 features.
+    """
+    tiny["train"]["normal"]["generator"].update(latent_dim=64, base_channels=16)
+    generator = Generator(parse_settings(tiny).train.normal.generator, 16)
+    initialize(generator, "xavier", torch.Generator().manual_seed(1))
+    shrunken = copy.deepcopy(generator)
+    with torch.no_grad():
+        shrunken.dense.weight.mul_(0.8)  # type: ignore[operator]
+    extractor = PixelExtractor(256)
+
+    def pixels(images: Images) -> NDArray[np.float32]:
+        return extract_features(extractor, images, 100, CPU)
+
+    names = [f"p{i // 2}" for i in range(400)]
+    real = generate(generator, 99, 400), 255 - generate(generator, 98, 400) // 2
+    split = hold_out(sets(*((images, names) for images in real)), 0.3, 60, seed)
+    scorer = TrialScorer.of_class("NORMAL", split, pixels, pixels, seed)
+    varied, alike = (scorer.score(network)[0] for network in (generator, shrunken))
+    assert varied.excess < alike.excess
+    assert varied.frechet_distance > alike.frechet_distance  # as the search had it before
+    # The intervals say it too: real ones are within the first's, and below the second's.
+    assert varied.interval is not None
+    assert alike.interval is not None
+    assert varied.interval.low < 0 < varied.interval.high
+    assert 0 < alike.interval.low < alike.excess < alike.interval.high
+
+
+def test_an_excess_of_one_patient_has_no_interval(scorer: TrialScorer) -> None:
+    one = scorer.real.patients.take(np.zeros(14, dtype=int))
+    alone = replace(scorer, real=replace(scorer.real, patients=one))
+    images = np.random.default_rng(1).integers(0, 120, (14, 16, 16), dtype=np.uint8)
+    score = alone.score_images(images)
+    assert score.interval is None
+    assert score.as_dict().keys() == {"excess", "mmd", "frechet_distance"}
 
 
 def test_a_generator_without_numbers_fails(scorer: TrialScorer, tiny_settings: Settings) -> None:

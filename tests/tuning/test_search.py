@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import (
@@ -19,6 +20,7 @@ from src.config.settings import Settings, parse_settings
 from src.config.tune import Range
 from src.report.search import render_search
 from src.tuning import figures
+from src.tuning import search as search_module
 from src.tuning.figures import study_figures
 from src.tuning.objective import TrialError
 from src.tuning.result import SearchResult, SeedRepeats, collect_result
@@ -76,6 +78,14 @@ def test_other_data_another_class_or_other_aims_mean_another_study(
     assert len(names) == 5
 
 
+def test_another_objective_means_another_study(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = search.name
+    monkeypatch.setattr(search_module, "OBJECTIVE", "frechet")
+    assert search.name != before
+
+
 def test_lists_survive_optuna_and_numbers_are_as_a_person_sets_them(search: Search) -> None:
     among = search.space["augmentation"]
     assert [decode(among, encode(choice)) for choice in among] == list(among)
@@ -128,7 +138,7 @@ def result(search: Search, store: JournalStore) -> SearchResult:
     study.add_trials(
         [
             trial(2.0, 0.001, "bce"),
-            trial(1.0, 0.0020004, "hinge", distance=0.5),
+            trial(1.0, 0.0020004, "hinge", mmd=0.5, frechet_distance=7.0),
             trial(None, 0.01, "bce", **{REASON: "it diverged"}),
             trial(1.5, 0.004, "bce"),
         ]
@@ -201,7 +211,8 @@ def test_the_result_says_what_was_gained(result: SearchResult) -> None:
     table = result.table().set_index("trial")
     assert list(table["state"]) == ["complete", "complete", "fail", "complete"]
     assert table.loc[2, "reason"] == "it diverged"
-    assert table.loc[1, "distance"] == 0.5
+    assert table.loc[1, ["mmd", "frechet_distance"]].tolist() == [0.5, 7.0]
+    assert np.isnan(table.loc[0, "excess_low"])
 
 
 def test_the_current_configuration_may_fail_once_and_yet_win_with_other_seeds(

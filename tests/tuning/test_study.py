@@ -78,7 +78,7 @@ def test_what_a_user_can_mend_costs_a_trial_no_try(store: JournalStore) -> None:
 
     def without_weights(trial: optuna.Trial) -> float:
         objective(trial)
-        trial.set_user_attr("distance", 0.5)
+        trial.set_user_attr("mmd", 0.5)
         raise UserError("weights.pth: there is no such file")
 
     for _ in range(5):
@@ -87,7 +87,7 @@ def test_what_a_user_can_mend_costs_a_trial_no_try(store: JournalStore) -> None:
     reached: list[float | None] = []
 
     def as_usual(trial: optuna.Trial) -> float:
-        reached.append(trial.user_attrs.get("distance"))
+        reached.append(trial.user_attrs.get("mmd"))
         return objective(trial)
 
     run_trials(study, store, 1, as_usual)
