@@ -272,6 +272,9 @@ def test_a_search_is_reported_tracked_gone_on_with_and_adopted(
     assert nested.sum() == len(search.trials) + len(repeated.trials)
     assert set(tracked["status"]) == {"FINISHED"}
     assert tracked[nested]["metrics.excess"].notna().all()
+    for name in ("mmd", "frechet_distance"):
+        assert table.loc[table["excess"].notna(), name].notna().all()
+        assert tracked[nested][f"metrics.{name}"].notna().all()
     assert tracked[nested]["params.generator.latent_dim"].notna().all()
     assert tracked[~nested]["metrics.excess"].tolist() == pytest.approx([means[0]])
     assert tracked[~nested]["tags.tune.result"].tolist() == [found["sentence"]]
