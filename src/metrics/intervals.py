@@ -68,8 +68,17 @@ def interval_of_halves(
         patients: patients of the set that has the fewest, two or more.
         bounds: minimum and maximum that the score can take.
     """
-    error = float(np.std(scores, ddof=1))
     freedom = min(len(scores), patients) - 1
+    return interval_around(value, float(np.std(scores, ddof=1)), freedom, bounds)
+
+
+def interval_around(
+    value: float,
+    error: float,
+    freedom: int,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> Interval:
+    """Compute the interval of a score from its standard error and Student's degrees of freedom."""
     half_width = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     low, high = (float(np.clip(edge, *bounds)) for edge in (value - half_width, value + half_width))
     return Interval(error, low, high)

@@ -15,7 +15,7 @@ from ..config.registry import METRICS
 from ..data.patients import Patients
 from .excess import excess
 from .frechet import Features, FeatureSet, extrapolated_distance, frechet_parts
-from .intervals import Interval, jackknife_interval
+from .intervals import Interval, interval_around, jackknife_interval
 from .kid_prdc import Comparison
 
 FLOOR_DRAWS = 100  # pairs of patient-disjoint draws that a floor is the mean of
@@ -65,6 +65,7 @@ class Floor:
     floor: float  # real against other patients' real images
     spread: float  # standard deviation of the floor over the draws
     score: float  # real against generated images
+    difference_spread: float  # standard deviation of score - floor over the draws
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,9 @@ def _floors(
             float(np.mean([by_metric[metric] for by_metric in floors])),
             float(np.std([by_metric[metric] for by_metric in floors], ddof=1)),
             float(np.mean([by_metric[metric] for by_metric in scores])),
+            float(
+                np.std([s[metric] - f[metric] for s, f in zip(scores, floors, strict=True)], ddof=1)
+            ),
         )
         for metric in metrics
     }
@@ -218,7 +222,8 @@ def class_scores(
         n_real, n_fake, standard_error, low and high; floor, floor_spread and score_at_floor_n, at
         floor_n images a side; train_test, the score of real train against real test images. Of
         distances also train_test_at_floor_n; other_class, the distance of the two real classes at
-        floor_n; and excess, see ``excess.excess``. Of the Fréchet distance also infinite, the
+        floor_n; and excess, see ``excess.excess``, with the interval excess_low to excess_high of
+        the expected excess at floor_n images. Of the Fréchet distance also infinite, the
         extrapolation to infinitely many images, and its two parts, means_part and
         covariances_part.
     """
@@ -239,7 +244,7 @@ def class_scores(
                 else None,
                 "train_test_at_floor_n": None,
                 "other_class": None,
-                "excess": None,
+                **_excess_of(score, None, real, generated[label]),
                 **score.frechet_as_dict(),
             }
             # Add the references at the floor's size.
@@ -253,10 +258,32 @@ def class_scores(
                     patients = first.patients, second.patients
                     other = _mean_score(classes, patients, metric, floor.n, seed)
                     row["other_class"] = other
-                    row["excess"] = excess(floor.score, floor.floor, other)
+                    row |= _excess_of(score, other, real, generated[label])
             rows.append({key: np.nan if part is None else part for key, part in row.items()})
     # A nullable type, so that whole numbers stay whole where one is missing.
     return pd.DataFrame(rows).astype({"floor_n": "Int64"})
+
+
+def _excess_of(
+    score: Score, other_class: float | None, real: FeatureSample, fake: FeatureSample
+) -> dict[str, float | None]:
+    """Compute the excess of a score at its floor's size, and its interval.
+
+    What is missing is None. The draws of the floor are about halves of the sets. So the deviation
+    of their differences is the standard error of the difference, see
+    ``intervals.jackknife_interval``. The distance of the other class is only the unit.
+    """
+    row: dict[str, float | None] = dict.fromkeys(("excess", "excess_low", "excess_high"))
+    floor = score.floor
+    if floor is None or other_class is None:
+        return row
+    row["excess"] = value = excess(floor.score, floor.floor, other_class)
+    if value is not None and real.can_be_halved and fake.can_be_halved:
+        error = floor.difference_spread / (other_class - floor.floor)
+        freedom = min(FLOOR_DRAWS, real.patients.count, fake.patients.count) - 1
+        interval = interval_around(value, error, freedom)
+        row |= {"excess_low": interval.low, "excess_high": interval.high}
+    return row
 
 
 def _mean_score(

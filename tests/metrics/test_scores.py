@@ -134,7 +134,8 @@ def test_a_score_is_that_of_the_whole_sets_and_its_floor_that_of_a_hundred_pairs
             first, second = real.patients.disjoint_pair(29, rng)
             floors.append(within.score(score.metric, first, second))
             scores.append(between.score(score.metric, first, drawn.permutation(50)[:29]))
-        expected = (29, np.mean(floors), np.std(floors, ddof=1), np.mean(scores))
+        apart = np.std(np.subtract(scores, floors), ddof=1)
+        expected = (29, np.mean(floors), np.std(floors, ddof=1), np.mean(scores), apart)
         assert astuple(score.floor) == pytest.approx(expected, rel=1e-12)
 
 
@@ -180,6 +181,25 @@ def test_there_is_no_excess_where_the_classes_are_no_further_apart_than_the_floo
     assert table.loc["frechet", "excess"].isna().all()
 
 
+@pytest.mark.long
+def test_intervals_hold_the_expected_excess_as_often_as_they_say() -> None:
+    """The expected excess at the floor's size is the mean of many independent tables."""
+    rows = []
+    for seed in range(60):
+        first, second = strangers(40, seed), strangers(40, 1000 + seed, 1.5)
+        test = {"NORMAL": first, "PNEUMONIA": second}
+        fake = {label: strangers(40, 2000 + seed, 0.7) for label in test}
+        table = class_scores(test, test, fake, 40, 10, seed)  # too few for neighbours
+        rows += table[table["class"] == "NORMAL"].to_dict("records")
+    table = pd.DataFrame(rows)
+    for metric, part in table.groupby("metric"):
+        expected = part["excess"].mean()
+        held = part["excess_low"].le(expected) & part["excess_high"].ge(expected)
+        assert held.mean() >= 0.83, metric  # of 0.95, by three deviations less
+        width = (part["excess_high"] - part["excess_low"]).mean()
+        assert width < 6 * part["excess"].std(), metric  # of 4, and too wide near the floor
+
+
 def test_the_table_holds_what_is_known_of_each_score() -> None:
     test = {"NORMAL": strangers(90, 1), "PNEUMONIA": strangers(90, 2, 2.0)}
     train = {"NORMAL": strangers(80, 3), "PNEUMONIA": strangers(3, 4, 2.0)}
@@ -189,7 +209,8 @@ def test_the_table_holds_what_is_known_of_each_score() -> None:
     assert list(table.columns) == [
         *("class", "metric", "value", "n_real", "n_fake", "standard_error", "low", "high"),
         *("floor_n", "floor", "floor_spread", "score_at_floor_n", "train_test"),
-        *("train_test_at_floor_n", "other_class", "excess", "infinite"),
+        *("train_test_at_floor_n", "other_class"),
+        *("excess", "excess_low", "excess_high", "infinite"),
         *("means_part", "covariances_part"),
     ]
     rows = table.set_index(["class", "metric"])
