@@ -363,7 +363,15 @@ as many as real ones. Why the scores differ:
 ![Difference of each score from the untouched draw, against the dose](../images/controls.png)
 
 The figure shows the mean difference from the untouched draw, in standard deviations of the
-untouched score over draws of 115 images. Below 0 the score rewards the fault.
+untouched score over draws of 115 images. Below 0 the score rewards the fault. Of Inception it shows
+768 features.
+
+- The Fréchet distance with 768 features rewards a shrunk spread. Fewer features see it from 20 %
+  on; more generated images do not help.
+- KID hardly notices a shrunk spread: at half of it by 1.4 standard deviations, MMD by 20.
+- 768 features hardly see exposure, whichever score compares them. Thumbnails do.
+- Thumbnails hardly see blur. Features do.
+- MMD of both sees every fault, and rises with each dose.
 
 """
 
@@ -441,7 +449,9 @@ def run(archive: Path | None, weights: Path, variant_count: int) -> None:
     new = summarize(measure(Pool.of(images, variant_count, extract), SIZES, DRAWS))
     new.insert(0, "data", data)
     old = pd.read_csv(RESULT) if RESULT.is_file() else new[:0]
-    table = pd.concat([old[old["data"] != data], new], ignore_index=True).round(6)
+    numbers = ["mean", "difference", "standard_error", "spread"]
+    new[numbers] = new[numbers].map(lambda value: float(f"{value:.5g}"))
+    table = pd.concat([old[old["data"] != data], new], ignore_index=True)
     table = table.sort_values("data", kind="stable")
     write_table(RESULT, table)
     write_file(FIGURE, draw_figure(table))
