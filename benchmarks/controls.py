@@ -353,7 +353,8 @@ fault in rising doses, 20 times. The mean of a good score rises with each dose.
 
 A cell has the dose from which on the score notices the fault: the mean of the paired differences
 is above two standard errors. **Falls** says that the mean falls with some dose, so that a search
-could gain by the fault.
+could gain by the fault. A table without some fault was made with `--pool 280`: two draws of 250
+images need more images with variants.
 
 **MMD** (features and thumbnails) steers the [search](../howto/search.md). The Fréchet distance is
 for comparison with the literature. "More generated" compares all images of the other patients, not
