@@ -132,9 +132,9 @@ ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
 	  $(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) ;; esac
 PORT ?= 5000
 
-# Real images. NETWORKS names a preset, a file of networks/ without its ending; without it the networks
-# are those of params.yaml. The words of SET are split as a shell does, so that values may be quoted.
-NETWORKS ?=
+# Real images. NETWORKS names a preset, a file of networks/ without its ending, whose settings replace
+# those of params.yaml. The words of SET are split as a shell does, so that values may be quoted.
+NETWORKS ?= real
 EPOCHS ?=
 EPOCHS_NORMAL ?=
 EPOCHS_PNEUMONIA ?=
@@ -143,7 +143,7 @@ SET ?=
 
 real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [NAME=..] [NETWORKS=..] [SET="key=value .."]
 	@test -n "$$DATA" || { echo 'error: name the real images: make real DATA=<zip or folder>' >&2; exit 1; }
-	@set -f; $(IN_VENV) python3 -m src.real "$$DATA" $(if $(NETWORKS),--preset "$(NETWORKS)") \
+	@set -f; $(IN_VENV) python3 -m src.real "$$DATA" --preset "$(NETWORKS)" \
 	  $(if $(EPOCHS),--epochs "$(EPOCHS)") $(if $(EPOCHS_NORMAL),--epochs-normal "$(EPOCHS_NORMAL)") \
 	  $(if $(EPOCHS_PNEUMONIA),--epochs-pneumonia "$(EPOCHS_PNEUMONIA)") $(if $(NAME),--name "$(NAME)") \
 	  $(if $(SET),--set $(SET))

@@ -29,10 +29,8 @@ from .data.classes import CLASSES
 LABELS = tuple(label.lower() for label in CLASSES)
 IMAGE_SIZE = 64  # pixels a side
 CLASSIFIER_STEPS = 1000  # of the utility test; real images need more than the demo's
-# Without a preset: a class trains for ten to twenty minutes on two cores, and the learning rates
-# fall more slowly than in the short demo.
-EPOCHS = {"normal": 320, "pneumonia": 110}
-HALF_LIFE = 200_000  # images
+PRESET = "real"
+EPOCHS = {"normal": 320, "pneumonia": 110}  # ten to twenty minutes a class on two cores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("data", nargs="?", type=Path, metavar="DATA", help="an archive or a folder")
-    add("--preset", choices=preset_names(), help="a file of networks/; else params.yaml's networks")
+    add("--preset", choices=preset_names(), default=PRESET, help="a file of networks/")
     add(
         "--epochs",
         type=int,
@@ -53,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for label in LABELS:
         add(f"--epochs-{label}", type=int, metavar="N", help=f"of {label}")
-    add("--name", help="of the experiment; else the preset's, or real")
+    add("--name", help="of the experiment; else the preset's")
     add(
         *("--set", "-S"),
         nargs="+",
@@ -81,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_real(
     data: Path,
-    preset: str | None = None,
+    preset: str = PRESET,
     epochs: Mapping[str, int | None] | None = None,
     name: str | None = None,
     changes: Sequence[str] = (),
@@ -90,7 +88,7 @@ def run_real(
 
     Args:
         data: archive or folder.
-        preset: name of the networks and trainings; None takes those of params.yaml.
+        preset: name of the networks and trainings.
         epochs: by class; None, or a class that is missing, leaves the choice to the preset.
         name: of the experiment, which gets a number if another one has it.
         changes: further overrides ``section.key=value``.
@@ -109,7 +107,7 @@ def run_real(
     # Run the experiment under a name of its own.
     overrides.insert(0, f"data.path={quote_for_dvc(str(data))}")
     dvc, environment = _find_dvc()
-    free = _free_name(name or preset or "real", dvc, environment)
+    free = _free_name(name or preset, dvc, environment)
     command = [dvc, "exp", "run", "-n", free]
     for override in overrides:
         command += ["-S", override]
@@ -121,7 +119,7 @@ def run_real(
 
 
 def real_overrides(
-    preset: str | None, epochs: Mapping[str, int | None], changes: Sequence[str]
+    preset: str, epochs: Mapping[str, int | None], changes: Sequence[str]
 ) -> list[str]:
     """Return what an experiment on real images changes in params.yaml, but for the data.
 
@@ -133,10 +131,7 @@ def real_overrides(
         f"utility.training_steps={CLASSIFIER_STEPS}",
     ]
     for label in LABELS:
-        if preset is None:
-            own = [f"train.{label}.optimizer.learning_rate_half_life={HALF_LIFE}"]
-        else:
-            own = preset_overrides(preset, label)
+        own = preset_overrides(preset, label)
         key, number = f"train.{label}.epochs=", epochs.get(label)
         if number is not None or not any(override.startswith(key) for override in own):
             own.append(f"{key}{number or EPOCHS[label]}")

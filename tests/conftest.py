@@ -229,7 +229,7 @@ def shrink(params: dict[str, Any]) -> None:
         train["generator"].update(
             latent_dim=8, base_channels=8, channels=[8, 4], kernels=[4, 4], strides=[2, 2]
         )
-        train["generator"].update(upsampling="transposed", normalization="none")
+        train["generator"].update(upsampling="transposed", normalization="none", exposure="learned")
         train["discriminator"].update(channels=[4, 8], kernels=[3, 3], strides=[2, 2])
         train["discriminator"].update(normalization="none", dropout=0.4)
         train.update(loss="bce", discriminator_updates="apart", augmentation=[], ema_decay=0.0)

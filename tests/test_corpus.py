@@ -430,12 +430,12 @@ PARAMETERS: dict[str, tuple[bytes, str]] = {
     ),
     "a fraction": (changed("image_size: 64 ", "image_size: 64.5 "), "preprocess.image_size"),
     "nothing": (changed("image_size: 64 ", "image_size: "), "preprocess.image_size"),
-    "not a number": (changed("ema_decay: 0.999 ", "ema_decay: .nan "), "train.normal.ema_decay"),
-    "infinite": (changed("ema_decay: 0.999 ", "ema_decay: .inf "), "train.normal.ema_decay"),
+    "not a number": (changed("ema_decay: 0.99 ", "ema_decay: .nan "), "train.normal.ema_decay"),
+    "infinite": (changed("ema_decay: 0.99 ", "ema_decay: .inf "), "train.normal.ema_decay"),
     "negative": (changed("epochs: 65", "epochs: -65"), "train.normal.epochs"),
     "huge": (changed("image_size: 64 ", f"image_size: {10**30} "), "preprocess.image_size"),
     "a huge exponent": (
-        changed("ema_decay: 0.999 ", "ema_decay: 1.0e999 "),
+        changed("ema_decay: 0.99 ", "ema_decay: 1.0e999 "),
         "train.normal.ema_decay",
     ),
     "a list for a number": (
@@ -468,7 +468,7 @@ PARAMETERS: dict[str, tuple[bytes, str]] = {
     ),
     "aliases that multiply in a value": (
         changed(
-            "augmentation: [brightness, contrast, translation] ",
+            "augmentation: [translation] ",
             "augmentation: &a [&b [&c [x, x], *c, *c], *b, *b] ",
         ),
         "train.normal.augmentation",

@@ -104,7 +104,7 @@ def test_dvc_takes_every_path_as_it_is(path: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["x.zip", "--preset", "thesys"], "invalid choice: 'thesys' (choose from 'spectral', 'th"),
+        (["x.zip", "--preset", "thesys"], "invalid choice: 'thesys' (choose from 'real', 'spe"),
         (["x.zip", "--epochs", "0"], "--epochs: it must be 1 or more, not 0"),
         (["x.zip", "--epochs-normal", "-1"], "--epochs: it must be 1 or more, not -1"),
         ([], "name the real images"),

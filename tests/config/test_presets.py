@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_presets_have_the_names_of_their_files() -> None:
-    assert preset_names() == ["spectral", "thesis"]
+    assert preset_names() == ["real", "spectral", "thesis"]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -53,7 +53,7 @@ def test_values_have_no_blanks_and_few_quotes(folder: Path) -> None:
 
 
 def test_a_wrong_name_is_told_the_names_that_exist() -> None:
-    with pytest.raises(UserError, match="thesys: there is no such preset; choose spectral or the"):
+    with pytest.raises(UserError, match="thesys: there is no such preset; choose real or spectral"):
         of("thesys", "normal")
 
 

@@ -92,7 +92,7 @@ def test_what_makes_no_sense_is_refused_by_name(
             "batch_size: 0 is refused: batch_size: Input should be greater",
         ),
         (
-            {"augmentation": (("brightness", "contrast", "translation"), ("mirror",))},
+            {"augmentation": (("translation",), ("mirror",))},
             "augmentation: .* is refused",
         ),
         ({"generator.depth": (0, 4)}, "generator.depth: 4 is refused"),
