@@ -8,7 +8,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements-lock.txt $(PIP_ARGS)
 
 .PHONY: help setup doctor demo summary test test-long torture coverage audit check bench bench-evaluation bench-processes \
-  bench-tuning bench-large bench-long-use bench-seeds bench-startup mutants real thesis tune compare promote serve sync ui docs pictures clean distclean
+  bench-tuning bench-large bench-long-use bench-seeds bench-startup bench-ablation mutants real thesis tune compare promote serve sync ui docs pictures clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -90,6 +90,9 @@ bench-long-use: setup  ## watch memory and open files over thousands of steps, t
 
 bench-startup: setup  ## measure how soon commands answer and stages begin: reports/benchmarks (5 minutes)
 	@$(IN_VENV) python3 -m benchmarks.startup
+
+bench-ablation: setup  ## measure what each choice of the training brings to variety and distance: reports/benchmarks (half an hour)
+	@$(IN_VENV) python3 -m benchmarks.ablation ablation_demo
 
 bench-seeds: setup  ## measure how far the demo's scores move with the seed: reports/benchmarks (half an hour)
 	@$(IN_VENV) python3 -m benchmarks.seeds
