@@ -128,12 +128,14 @@ def keep_networks(params: dict[str, Any]) -> None:
     """The pages speak of the networks of params.yaml, so those stay as they are."""
     committed = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
     params["preprocess"]["image_size"] = committed["preprocess"]["image_size"]
-    params["data"]["phantom"]["train_per_class"] = 40
+    # Enough patients for a search, and a classifier that can tell the classes apart.
+    params["data"]["phantom"].update(train_per_class=100, images_per_patient=1)
+    params["fid"]["classifier"] = committed["fid"]["classifier"] | {"batch_size": 8}
+    params["tune"]["max_images"] = 30
     for name in ("normal", "pneumonia"):
         chosen = committed["train"][name]
         chosen.update(epochs=1, batch_size=16, samples={"epochs": [1], "rows": 2, "columns": 3})
         params["train"][name] = chosen
-    params["fid"]["classifier"] = committed["fid"]["classifier"]  # a search needs a good one
     params["utility"].update(real_fractions=[1.0], repeats=2)
     params["tune"]["space"] = committed["tune"]["space"]
 
