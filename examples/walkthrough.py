@@ -66,7 +66,7 @@ trained = train(
 )
 
 # %% Generate: image i of a seed is always the same
-latents = draw_latents([0] * len(others), range(len(others)), networks.generator.latent_dim)
+latents = draw_latents([0] * len(others), range(len(others)), networks.generator.noise_width)
 drawn = draw_images(trained.generator.eval().cpu(), latents)
 OUT.mkdir(exist_ok=True)
 (OUT / "generated.png").write_bytes(png(tile(drawn[:32], 8)))
