@@ -52,7 +52,9 @@ STEPS_PER_TIMING = {"cpu": 1, "cuda": 10}  # reading the clock waits for the GPU
 
 def settings_of(size: str) -> tuple[TrainSettings, int]:
     """Load the training settings of a size, and return them with the side of its images."""
-    overrides = [] if size == "default" else preset_overrides(size, "normal")
+    # The plain networks know no drawn exposure.
+    learned = ["train.normal.generator.exposure=learned"]
+    overrides = learned if size == "default" else preset_overrides(size, "normal")
     settings = load_settings(ROOT / "params.yaml", ["preprocess.image_size=64", *overrides])
     return settings.train.normal, settings.preprocess.image_size
 
