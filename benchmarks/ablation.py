@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from benchmarks.workspace import ROOT
 from src.common.devices import choose_compute
@@ -26,18 +25,14 @@ from src.common.rng import Stream, integer_seed
 from src.config.presets import preset_names, preset_overrides
 from src.config.settings import ClassName, Settings, load_settings
 from src.data.dataset import train_sets
-from src.data.download import cache_folder
-from src.metrics.extractors import choose_extractor
-from src.metrics.features import FeatureCache, extract_features
 from src.metrics.scores import FeatureSample
 from src.metrics.variety import score_variety
 from src.models.networks import Generator
 from src.models.sampling import generate
 from src.training.loop import TrainingCallbacks, train
-from src.tuning.objective import Split, TrialScorer, hold_out
+from src.tuning.objective import hold_out
+from src.tuning.worker import make_scorer
 
-Images = NDArray[np.uint8]
-Features = NDArray[np.float32]
 MAX_IMAGES = 500  # whose variety is measured
 # A change of one choice, by what the table calls it. Those that change nothing are left out.
 CHANGES: dict[str, tuple[str, ...]] = {
@@ -61,41 +56,21 @@ class Judge:
 
     def __init__(self, settings: Settings, name: ClassName) -> None:
         tune = settings.tune
-        self.split: Split = hold_out(
-            train_sets(), tune.held_out_fraction, tune.max_images, tune.seed
-        )
-        self._device, self._fid = choose_compute(settings.compute).device, settings.fid
-        self._extractor, _ = choose_extractor(
-            settings.fid, ROOT, lambda: self.split.train, self._device
-        )
-        self._cache = FeatureCache(cache_folder() / "features")
-        self._scorer = TrialScorer.of_class(
-            name.upper(), self.split, self._of_real, self._of_generated, tune.seed
-        )
-        self._train, self._seed = self.split.train[name.upper()], tune.seed
-
-    def _of_real(self, images: Images) -> Features:
-        return self._cache.features(self._extractor, images, self._fid.batch_size, self._device)
-
-    def _of_generated(self, images: Images) -> Features:
-        return extract_features(self._extractor, images, self._fid.batch_size, self._device)
-
-    @property
-    def images(self) -> Images:
-        """The images to train on."""
-        return self._train.images
+        split = hold_out(train_sets(), tune.held_out_fraction, tune.max_images, tune.seed)
+        device = choose_compute(settings.compute).device
+        self.images, self._scorer = make_scorer(name, split, settings, ROOT, device)
+        patients = split.train[name.upper()].patients
+        self._train = FeatureSample(self._scorer.extract(self.images), patients)
 
     def scores(self, generator: Generator) -> dict[str, float]:
         """Compute the distances of a generator, and its variety."""
         score, _ = self._scorer.score(generator)
         count = min(MAX_IMAGES, len(self.images))
-        seed = integer_seed(Stream.TUNE_GENERATED, self._seed)
-        drawn = generate(generator, seed, count, start=self._scorer.images)
-        features = (
-            FeatureSample(self._of_real(self.images), self._train.patients),
-            FeatureSample.of_singletons(self._of_generated(drawn)),
-        )
-        variety = score_variety(self.images, drawn, features, count, self._seed)
+        seed = self._scorer.seed
+        stream = integer_seed(Stream.TUNE_GENERATED, seed)
+        drawn = generate(generator, stream, count, start=self._scorer.images)
+        features = self._train, FeatureSample.of_singletons(self._scorer.extract(drawn))
+        variety = score_variety(self.images, drawn, features, count, seed)
         return score.as_dict() | {
             part.measure: np.nan if part.value is None else part.value for part in variety
         }

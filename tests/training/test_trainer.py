@@ -18,6 +18,14 @@ from src.training.trainer import CPU, Trainer
 from tests.conftest import noted_streams, set_value
 
 
+def without_dropout(tiny: dict[str, Any], **choices: Any) -> TrainSettings:
+    """The tiny settings with other choices, of a step that draws nothing but noise."""
+    train = tiny["train"]["normal"]
+    train.update(choices)
+    train["discriminator"]["dropout"] = 0.0
+    return parse_settings(tiny).train.normal
+
+
 def test_untrained_losses_are_near_chance(settings: TrainSettings, compute: Compute) -> None:
     trainer = Trainer(settings, 16, compute)
     losses = trainer.step(torch.zeros(8, 1, 16, 16))
@@ -64,9 +72,7 @@ def test_a_relativistic_step_compares_each_generated_image_with_a_real_one(
     tiny: dict[str, Any], compute: Compute
 ) -> None:
     """Against the step in plain words: softplus of differences, one update of each network."""
-    tiny["train"]["normal"].update(loss="relativistic", discriminator_updates="together")
-    tiny["train"]["normal"]["discriminator"]["dropout"] = 0.0
-    settings = parse_settings(tiny).train.normal
+    settings = without_dropout(tiny, loss="relativistic", discriminator_updates="together")
     ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
     g, d = plain.generator, plain.discriminator
     for _ in range(3):
@@ -216,9 +222,8 @@ def test_every_stream_of_randomness_has_the_seed_and_a_purpose_of_its_own(
 def test_apart_real_images_are_judged_by_their_smoothed_label_and_the_penalty(
     tiny: dict[str, Any], compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny["train"]["normal"].update(label_smoothing=0.1, gradient_penalty=3.0)
-    tiny["train"]["normal"]["discriminator"]["dropout"] = 0.0
-    trainer = Trainer(parse_settings(tiny).train.normal, 16, compute)
+    settings = without_dropout(tiny, label_smoothing=0.1, gradient_penalty=3.0)
+    trainer = Trainer(settings, 16, compute)
     x = REAL.clone().requires_grad_(True)
     logits = trainer.discriminator(x)
     (gradient,) = torch.autograd.grad(logits.sum(), x)
@@ -233,9 +238,7 @@ def test_apart_real_images_are_judged_by_their_smoothed_label_and_the_penalty(
 def test_together_the_discriminator_takes_one_step_down_the_sum(
     tiny: dict[str, Any], compute: Compute
 ) -> None:
-    tiny["train"]["normal"].update(loss="hinge", discriminator_updates="together")
-    tiny["train"]["normal"]["discriminator"]["dropout"] = 0.0
-    settings = parse_settings(tiny).train.normal
+    settings = without_dropout(tiny, loss="hinge", discriminator_updates="together")
     ours, plain = Trainer(settings, 16, compute), Trainer(settings, 16, compute)
     fake = plain._generate(8)
     loss = (
