@@ -114,7 +114,7 @@ def contrast(first: str, second: str) -> float:
 
 def test_tables_are_sorted_by_a_heading(opened: Any) -> None:
     page = opened(report())
-    table = "#distances ~ .scroll table >> nth=0"
+    table = "table:has(caption:has-text('Distances of this run'))"
     before = column(page, table, 1)
     head = page.locator(table).locator("th button", has_text="mean")
     head.click()
