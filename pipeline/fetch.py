@@ -3,7 +3,6 @@
 import sys
 from collections import Counter, defaultdict
 from dataclasses import asdict, fields
-from pathlib import Path
 
 from pipeline.stage import Stage, run_stage
 from src.common.files import atomic_folder, sha256_of_file
@@ -31,7 +30,7 @@ def fetch(stage: Stage) -> None:
             table.writerow(asdict(record))
             images[record.split, record.label] += 1
             patients[record.split, record.label].add(record.patient)
-            unnamed += not names_a_patient(Path(record.file).name)
+            unnamed += not names_a_patient(record.file)
     checksum = sha256_of_file(path)
     stage.run.set_tag("data.sha256", checksum)
     stage.write_metrics(

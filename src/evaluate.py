@@ -94,7 +94,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--weights: {arguments.features} have none")
     for name in ("save_real", "save_generated"):
         file = getattr(arguments, name)
-        if file is not None and file.suffix != ".npz":
+        if file is not None and file.suffix.lower() != ".npz":
             parser.error(f"--{name.replace('_', '-')}: the file's name must end in .npz")
     return arguments
 

@@ -20,10 +20,10 @@ from itertools import count
 from pathlib import Path
 
 from .common.errors import UserError, report_errors
-from .common.files import sha256_of_path
 from .common.logging import logger
 from .common.processes import stop_requests
 from .config.presets import preset_names, preset_overrides
+from .data.checksum import source_checksum
 from .data.classes import CLASSES
 
 LABELS = tuple(label.lower() for label in CLASSES)
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if value is not None and value < 1:
             parser.error(f"--epochs: it must be 1 or more, not {value}")
     if arguments.checksum is not None:
-        return report_errors(lambda: print(sha256_of_path(arguments.checksum)))
+        return report_errors(lambda: print(source_checksum(arguments.checksum)))
     return report_errors(
         lambda: run_real(
             arguments.data, arguments.preset, epochs, arguments.name, tuple(arguments.set)
@@ -99,7 +99,7 @@ def run_real(
     data = data.resolve()
     overrides = [
         "data.source=kermany",
-        f"data.sha256={sha256_of_path(data)}",
+        f"data.sha256={source_checksum(data)}",
         *real_overrides(preset, epochs or {}, changes),
     ]
     # Estimate the duration, which refuses what the stages would refuse.

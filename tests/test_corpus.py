@@ -152,7 +152,10 @@ ARCHIVES: dict[str, tuple[Write, str]] = {
     "goes up": (images_and("../../evil.png"), "unsafe entry name"),
     "goes up within": (images_and("chest_xray/train/../../../evil.png"), "unsafe entry name"),
     "absolute": (images_and("/etc/evil.png"), "unsafe entry name"),
-    "backslashes": (images_and("chest_xray\\train\\NORMAL\\a.png"), "unsafe entry name"),
+    "backslashes": (images_and("chest_xray\\train\\NORMAL\\a.png", png_bytes(9)), GOOD),
+    "backslashes that go up": (images_and("..\\evil.png"), "unsafe entry name"),
+    "an entry for the root": (images_and("./"), GOOD),
+    "a folder's icon": (images_and("chest_xray/Icon\r"), GOOD),
     "a drive": (images_and("C:/train/NORMAL/a.png"), "unsafe entry name"),
     "a line end": (images_and("chest_xray/train/NORMAL/a\nb.png"), "unsafe entry name"),
     "a terminal's code": (images_and("chest_xray/train/NORMAL/\x1b[2Ja.png"), "unsafe entry name"),
@@ -174,7 +177,10 @@ ARCHIVES: dict[str, tuple[Write, str]] = {
         patched(images_and(IMAGE, bytes(1 << 20)), understated),
         "cannot be read: Bad CRC-32",
     ),
-    "a bomb by count": (zipped({f"{n}.txt": b"" for n in range(MOST_FILES + 1)}), "files; give a"),
+    "a bomb by count": (
+        zipped({f"{n}.txt": b"" for n in range(MOST_FILES + 1)}),
+        "files or folders; give a",
+    ),
     "damaged content": (
         patched(zipped(kaggle_files()), lambda c: c[:80] + b"\xff\xfe\xfd" + c[83:]),
         "cannot be read",
@@ -202,8 +208,16 @@ ARCHIVES: dict[str, tuple[Write, str]] = {
         "has no images in folders such as",
     ),
     "a link in a folder": (
-        folder_with(lambda p: (p / "chest_xray/train/NORMAL/l.png").symlink_to("/etc/passwd")),
-        "is a link",
+        folder_with(
+            lambda p: (p / "chest_xray/train/NORMAL/l.jpeg").symlink_to(
+                next((p / "chest_xray/test/NORMAL").iterdir())
+            )
+        ),
+        GOOD,
+    ),
+    "a broken link in a folder": (
+        folder_with(lambda p: (p / "chest_xray/train/NORMAL/l.png").symlink_to("absent")),
+        "is a broken link",
     ),
     "a pipe in a folder": (
         folder_with(lambda p: os.mkfifo(p / "chest_xray/train/NORMAL/p.png")),
@@ -336,11 +350,11 @@ IMAGES: dict[str, tuple[bytes, str]] = {
     ),
     "12 bits in 16": (
         encoded(Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40) * 2)),
-        "its values end at 3198, where white would be 65535",
+        "its values are 0 to 3198, where white would be 65535",
     ),
     "floats up to 1": (
         encoded(Image.fromarray(np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)), "TIFF"),
-        "its values end at 1, where white would be 65535",
+        "its values are 0 to 1, where white would be 65535",
     ),
     "CMYK": (colours("CMYK"), GOOD),
     "transparent": (colours("RGBA"), GOOD),

@@ -10,9 +10,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from .errors import UserError
 from .locks import folder_lock, try_lock_handle
 
 if TYPE_CHECKING:  # commands that only read or write text start without NumPy
@@ -119,10 +118,15 @@ def remove_folder(path: Path) -> None:
 
 def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in lower-case hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
+        return sha256_of_stream(stream)
+
+
+def sha256_of_stream(stream: IO[bytes]) -> str:
+    """Return the SHA-256 of the bytes that a stream still has, in lower-case hexadecimal."""
+    digest = hashlib.sha256()
+    while block := stream.read(BLOCK):
+        digest.update(block)
     return digest.hexdigest()
 
 
@@ -137,24 +141,6 @@ def sha256_of_array(array: "NDArray[Any]") -> str:
 
     digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
     digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def sha256_of_path(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the sorted paths and checksums in a folder.
-
-    Raises:
-        UserError: if ``path`` does not exist.
-    """
-    if path.is_file():
-        return sha256_of_file(path)
-    if not path.is_dir():
-        raise UserError(f"{path}: there is no such file or folder")
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix()):
-        if file.is_file():
-            name = file.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
-            digest.update(name + b"\0" + sha256_of_file(file).encode("ascii") + b"\n")
     return digest.hexdigest()
 
 

@@ -12,10 +12,16 @@ from typing import IO
 from ..common.errors import UserError
 
 GIB = 1 << 30
-MAX_FILES = 1_000_000  # in an archive or a folder; bounds the memory of their list
+MAX_FILES = 1_000_000  # in an archive or a folder, and folders in it; bounds memory and time
 MAX_FILE_BYTES = 512 << 20  # of one file, which is read into memory as a whole
 MAX_NAME_BYTES = 255  # limit of file systems for one name
 ENCRYPTED = 0x1  # bit 0 of a zip entry's general purpose flag
+# Names, in lower case, of what systems add to folders: macOS an icon and copies of its attributes,
+# Windows and Synology small pictures, and all of them what was deleted or recovered.
+ADDED_BY_SYSTEMS = (
+    *("icon\r", "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"),
+    *("$recycle.bin", "system volume information", "lost+found"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,19 +33,22 @@ class ArchiveEntry:
     open: Callable[[], IO[bytes]]
 
 
-def list_entries(path: Path, max_bytes: int) -> list[ArchiveEntry]:
+def list_entries(path: Path, max_bytes: int | None = None) -> list[ArchiveEntry]:
     """List the files of a zip archive or folder, sorted by name, without unpacking them.
 
     Every entry's name and kind is checked first, so that an archive with one unsafe entry is
-    refused as a whole.
+    refused as a whole. Hidden files and ``ADDED_BY_SYSTEMS`` are left aside before. A backslash in
+    a name is a slash, as in archives of Windows. A link is read as what it leads to in a folder,
+    which its owner made, and refused in an archive.
 
     Args:
         path: a zip file or a folder.
-        max_bytes: maximum size of all files when unpacked.
+        max_bytes: maximum size of all files when unpacked; None is no limit.
 
     Raises:
-        UserError: for a missing or broken archive, an absolute name, ``..``, a backslash or
-            control character in a name, a link, an encrypted entry, or too many files or bytes.
+        UserError: for a missing or broken archive, an absolute name, ``..`` or a control character
+            in a name, a link in an archive, a broken one in a folder, an encrypted entry, or too
+            many files or bytes.
     """
     if path.is_dir():
         files = _folder_entries(path)
@@ -49,9 +58,9 @@ def list_entries(path: Path, max_bytes: int) -> list[ArchiveEntry]:
         raise UserError(f"{path}: there is no such file or folder")
     entries = list(islice(files, MAX_FILES + 1))
     if len(entries) > MAX_FILES:
-        raise UserError(f"{path} holds more than {MAX_FILES} files; give a part of them")
+        raise _too_many_error(path)
     total = sum(entry.size for entry in entries)
-    if total > max_bytes:
+    if max_bytes is not None and total > max_bytes:
         raise UserError(
             f"{path} takes {total / GIB:.2f} GiB when unpacked, more than the "
             f"{max_bytes / GIB:.2f} that are allowed (data.max_unpacked_gib)"
@@ -81,22 +90,44 @@ def read_entry(entry: ArchiveEntry) -> bytes:
 
 
 def _folder_entries(root: Path) -> Iterator[ArchiveEntry]:
-    """Yield the regular files below ``root``; links are refused, as in a zip archive."""
+    """Yield the files below ``root``; a link counts as what it leads to, but loops end."""
 
     def fail(error: OSError) -> None:
         raise UserError(f"{error.filename}: {error.strerror}") from error
 
-    for folder, folders, names in os.walk(root, onerror=fail):
+    above = {str(root): [root.stat()]}  # by folder to be walked, it and the folders it lies in
+    for number, (folder, folders, names) in enumerate(os.walk(root, True, fail, followlinks=True)):
+        if number == MAX_FILES:
+            raise _too_many_error(root)
+        here = above.pop(folder)
+        entered = []
         for name in folders + names:
             file = Path(folder, name)
-            inner = PurePosixPath(file.relative_to(root).as_posix())
-            _check_name(inner.as_posix(), root)
-            status = file.lstat()
-            if stat.S_ISDIR(status.st_mode):
+            inner = _inner_path(file.relative_to(root).as_posix(), root)
+            if inner is None:
                 continue
-            if not stat.S_ISREG(status.st_mode):
-                raise UserError(f"{str(inner)!r} in {root} is a link or no plain file")
-            yield ArchiveEntry(inner, status.st_size, lambda file=file: file.open("rb"))  # type: ignore[misc]
+            status = _status(file)
+            if stat.S_ISREG(status.st_mode):
+                yield ArchiveEntry(inner, status.st_size, lambda file=file: file.open("rb"))  # type: ignore[misc]
+            elif not stat.S_ISDIR(status.st_mode):
+                raise UserError(f"{str(inner)!r} in {root} is no plain file")
+            elif not any(os.path.samestat(status, other) for other in here):
+                above[str(file)] = [*here, status]
+                entered.append(name)
+        folders[:] = entered
+
+
+def _status(file: Path) -> os.stat_result:
+    """Return the status of a file, or of what a link leads to."""
+    try:
+        return file.stat()
+    except OSError as error:
+        if not file.is_symlink():
+            raise
+        raise UserError(
+            f"{file} is a broken link ({error.strerror}): fetch what it leads to (`dvc checkout`, "
+            "`git annex get`), or remove it"
+        ) from error
 
 
 def _zip_entries(path: Path) -> Iterator[ArchiveEntry]:
@@ -106,41 +137,49 @@ def _zip_entries(path: Path) -> Iterator[ArchiveEntry]:
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         raise UserError(f"{path} is not a readable zip archive: {error}") from error
     for info in archive.infolist():
-        _check_name(info.filename, path)
+        inner = _inner_path(info.filename, path)
+        if inner is None:
+            continue
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise UserError(f"{info.filename!r} in {path} is a link or no plain file")
-        if info.is_dir():
+            raise UserError(f"{str(inner)!r} in {path} is a link or no plain file")
+        if kind == stat.S_IFDIR or info.filename.endswith(("/", "\\")):
             continue
         if info.flag_bits & ENCRYPTED:
             raise UserError(f"{path} is encrypted; unpack it and give the folder")
-        yield ArchiveEntry(
-            PurePosixPath(info.filename),
-            info.file_size,
-            lambda info=info: archive.open(info),  # type: ignore[misc]
-        )
+        yield ArchiveEntry(inner, info.file_size, lambda info=info: archive.open(info))  # type: ignore[misc]
 
 
-def is_hidden(path: PurePosixPath) -> bool:
-    """Return whether an operating system hides the file, or added it, as macOS does in zips."""
-    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+def _inner_path(name: str, source: Path) -> PurePosixPath | None:
+    """Return an entry's name as a path, or None for the root and for what is left aside.
 
-
-def _check_name(name: str, source: Path) -> None:
-    """Refuse a name that could leave its target folder or that no file can have."""
-    parts = PurePosixPath(name).parts
+    Raises:
+        UserError: if it could leave its target folder, or if no file can have it.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    added = (
+        part != ".." and (part.startswith(".") or part.lower() in ADDED_BY_SYSTEMS)
+        for part in path.parts
+    )
+    if (name and path == path.parent) or any(added):
+        return None
     try:
-        sizes = [len(part.encode("utf-8")) for part in parts]
+        sizes = [len(part.encode("utf-8")) for part in path.parts]
     except UnicodeEncodeError:  # a folder's name that is not UTF-8
         sizes = [MAX_NAME_BYTES + 1]
     unsafe = (
-        not parts
-        or name.startswith("/")
-        or "\\" in name
-        or ".." in parts
-        or (len(name) > 1 and name[1] == ":")
+        not name
+        or path.is_absolute()
+        or ".." in path.parts
+        or name[1:2] == ":"
         or any(ord(letter) < 32 or ord(letter) == 127 for letter in name)
         or max(sizes) > MAX_NAME_BYTES
     )
     if unsafe:
         raise UserError(f"{source} holds an unsafe entry name: {name[:200]!r}")
+    return path
+
+
+def _too_many_error(path: Path) -> UserError:
+    """Describe that an archive or folder is too large."""
+    return UserError(f"{path} holds more than {MAX_FILES} files or folders; give a part of them")

@@ -1,12 +1,17 @@
 """Decoder of image files: allowed formats, size limits, conversion to 8-bit grey."""
 
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ..common.errors import DISK_ERRORS, UserError
 
@@ -14,29 +19,38 @@ MAX_PIXELS = 100_000_000  # of one image; more counts as a decompression bomb
 # Pillow warns above its limit and refuses twice as much; ``open_image`` refuses all above it.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# What Pillow warns of in files is refused here, or does not matter.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # Pillow knows more formats, but some of them start programs, as EPS does.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-# Errors that Pillow raises for damaged files and for files that are not images.
-DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, MemoryError)
 
 
-def open_image(source: Path | IO[bytes]) -> Image.Image:
-    """Open an image file and read only its header.
+@contextmanager
+def open_image(source: Path | IO[bytes]) -> Iterator[ImageFile]:
+    """Open an image file with its header read; any failure of its decoder is a ``ValueError``.
 
     Raises:
-        ValueError: if it has more than ``MAX_PIXELS`` pixels.
-        Exception: one of ``DECODE_ERRORS``, if it is not an image in one of ``FORMATS``.
+        ValueError: if it is damaged, is not an image in one of ``FORMATS``, or has more than
+            ``MAX_PIXELS`` pixels.
+        OSError: if the disk or its permissions fail, or if there is no such file.
     """
     try:
-        image = Image.open(source, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from error
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise ValueError(f"{image.width} x {image.height} pixels are too many")
-    return image
+        with Image.open(source, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
+            yield image
+    except UnidentifiedImageError as error:
+        known = ", ".join(FORMATS)
+        raise ValueError(
+            f"it cannot be identified as an image of a kind that is read ({known})"
+        ) from error
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file may raise any error of its decoder
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise  # the disk failed, not the image
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 # A JPEG may be decoded at a half, quarter or eighth of its size; twice the target keeps what the
@@ -44,6 +58,11 @@ def open_image(source: Path | IO[bytes]) -> Image.Image:
 DRAFT_MARGIN = 2
 WHITE = 65535  # in an image of 16 bits
 MIN_WHITE = 4096  # an image of 16 bits whose maximum is lower was scaled to 12 bits or fewer
+# Of a raw mode, whose values Pillow reduces to their upper 8 bits.
+REDUCED = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA|CMYK);16[BLN]")
+SCALES = "bring them to 8 bits, or to the whole range of 16"
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF 6.0
+WHITE_IS_ZERO, SIGNED = 0, 2  # values of the last two
 ORIENTATION = ExifTags.Base.Orientation
 TRANSPOSE_BY_ORIENTATION: dict[object, Image.Transpose] = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,8 +83,8 @@ def decode_grey(
 ) -> NDArray[np.uint8]:
     """Decode an image as grey uint8, (h, w) or resized to (size, size).
 
-    The EXIF orientation is applied. Transparent pixels are blended over black. Images of more
-    than 8 bits keep the upper 8 of 16 bits.
+    The EXIF orientation is applied; one that cannot be read means upright. Transparent pixels are
+    blended over black. Images of more than 8 bits keep the upper 8 of 16 bits.
 
     Args:
         source: an image file or its stream.
@@ -74,8 +93,8 @@ def decode_grey(
         resampling: filter for the resize; Pillow's default is bicubic.
 
     Raises:
-        ValueError: if the image cannot be decoded, is too small or large, or has more than 8
-            bits but does not use the 16-bit scale.
+        ValueError: if the image cannot be decoded, is too small or large, has signed values, or has
+            more than 8 bits but does not use the 16-bit scale.
         UserError: if the file is missing.
         OSError: if the disk or its permissions fail.
     """
@@ -87,34 +106,62 @@ def decode_grey(
                 )
             if size is not None:
                 image.draft("L", (DRAFT_MARGIN * size, DRAFT_MARGIN * size))
+            is_reduced = any(REDUCED.search(str(tile.args)) for tile in image.tile)
             image.load()  # this rotates a TIFF and removes its orientation
-            method = TRANSPOSE_BY_ORIENTATION.get(image.getexif().get(ORIENTATION))
-            grey = _to_grey(image if method is None else image.transpose(method))
+            grey = _to_grey(image, is_reduced)
+            method = TRANSPOSE_BY_ORIENTATION.get(_orientation(image))
+            if method is not None:
+                grey = grey.transpose(method)
             if size is not None:
                 grey = grey.resize((size, size), resampling)
             return np.asarray(grey, dtype=np.uint8)
     except FileNotFoundError as error:
         raise UserError(f"{source} is missing; `dvc repro` fetches the images again") from error
-    except DECODE_ERRORS as error:
-        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            raise  # the disk failed, not the image
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to 8-bit grey."""
+def _orientation(image: Image.Image) -> object:
+    """Return the EXIF orientation of an image, or None if it has none that can be read."""
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # any error of the parsers; what stands beside the picture is damaged, not it
+        return None
+
+
+def _to_grey(image: Image.Image, is_reduced: bool) -> Image.Image:
+    """Convert an image of any mode to 8-bit grey.
+
+    Args:
+        image: a decoded image.
+        is_reduced: whether its values are the upper 8 bits of 16.
+
+    Raises:
+        ValueError: if the scale of its values is not known.
+    """
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    if SIGNED in tags.get(SAMPLE_FORMAT, ()) and max(tags[BITS_PER_SAMPLE]) < 32:
+        raise ValueError(f"its values are signed; {SCALES}")
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
             raise ValueError("it holds values that are not finite")
-        if not MIN_WHITE <= values.max() <= WHITE:
-            raise ValueError(
-                f"its values end at {values.max():g}, where white would be {WHITE}: bring them to "
-                "8 bits, or to the whole range of 16"
-            )
-        return Image.fromarray(np.clip(values // 256, 0, 255).astype(np.uint8))
+        _check_range(values.min(), values.max())
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # which Pillow minds for up to 8 bits
+            values = WHITE - values
+        return Image.fromarray((values // 256).astype(np.uint8))
+    if is_reduced:
+        highest = dict(zip(image.getbands(), np.max(image.getextrema(), axis=1), strict=True))
+        alpha = highest.pop("A", WHITE // 256)
+        _check_range(0, 256 * min(alpha, max(highest.values())))
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, coloured).convert("L")
     return image.convert("L")
+
+
+def _check_range(lowest: float, highest: float) -> None:
+    """Refuse values that do not use the scale of 16 bits."""
+    if lowest < 0 or not MIN_WHITE <= highest <= WHITE:
+        raise ValueError(
+            f"its values are {lowest:g} to {highest:g}, where white would be {WHITE}; {SCALES}"
+        )

@@ -4,6 +4,7 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,9 @@ from PIL import Image
 
 from ..common.errors import UserError
 from ..common.progress import progress
-from .archive import is_hidden, list_entries, read_entry
+from .archive import list_entries, read_entry
 from .decode import decode_grey
-from .patients import names_a_patient, patient_of
+from .patients import patient_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm")
 MAX_UNPACKED_BYTES = 64 << 30  # of all images
@@ -32,10 +33,10 @@ class LoadedImages:
 
 
 def read_images(path: Path, size: int | None = None) -> LoadedImages:
-    """Read the images of a folder and its subfolders, a zip archive, or a ``.npy`` file as grey.
+    """Read the images of a folder and its subfolders, a zip archive, or an array file as grey.
 
     Files are sorted by name. An array is uint8 of shape (n, h, w), (n, h, w, 1), (n, h, w, 3) or
-    (n, 1 or 3, h, w).
+    (n, 1 or 3, h, w), in a ``.npy`` file or in a ``.npz`` file for which ``holds_images`` is true.
 
     Args:
         path: the folder, zip archive or array file.
@@ -44,13 +45,11 @@ def read_images(path: Path, size: int | None = None) -> LoadedImages:
     Raises:
         UserError: if a file cannot be read, which the message names, or if there is no image.
     """
-    if path.suffix == ".npy" and path.is_file():
+    if path.suffix.lower() in (".npy", ".npz") and path.is_file():
         return _read_array_file(path, size)
     if path.is_file() and not zipfile.is_zipfile(path):
         raise UserError(f"{path}: it is no folder, zip archive, .npy or .npz file")
-    entries = [
-        entry for entry in list_entries(path, MAX_UNPACKED_BYTES) if not is_hidden(entry.path)
-    ]
+    entries = list_entries(path, MAX_UNPACKED_BYTES)
     files = [entry for entry in entries if entry.path.suffix.lower() in SUFFIXES]
     if not files:
         raise UserError(f"{path}: there is no image in it ({', '.join(SUFFIXES)})")
@@ -61,20 +60,37 @@ def read_images(path: Path, size: int | None = None) -> LoadedImages:
             images.append(decode_grey(stream, size=size, resampling=Image.Resampling.LANCZOS))
         except ValueError as error:
             raise UserError(f"{path}: {entry.path} is no usable image: {error}") from error
-    patient_ids = [
-        patient_of(path.name) if names_a_patient(path.name) else str(path)
-        for path in (entry.path for entry in files)
-    ]
+    patient_ids = [patient_of(entry.path.as_posix()) for entry in files]
     return LoadedImages(images, patient_ids, len(entries) - len(files))
+
+
+def holds_images(path: Path) -> bool:
+    """Return whether a ``.npz`` file holds images: in ``arr_0``, or in its only array.
+
+    NumPy gives the first name to an array without one, as tools that sample images leave it. A file
+    with the array ``mu`` holds statistics, whatever else is in it.
+    """
+    if not (path.is_file() and zipfile.is_zipfile(path)):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = {name.removesuffix(".npy") for name in archive.namelist()}
+    return "mu" not in names and ("arr_0" in names or len(names) == 1)
+
+
+def _load_array(path: Path) -> NDArray[Any]:
+    """Read the array of a ``.npy`` file, or the images' of a ``.npz`` file."""
+    content = np.load(path, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        return content
+    with content:
+        array: NDArray[Any] = content["arr_0" if "arr_0" in content else content.files[0]]
+    return array
 
 
 def _read_array_file(path: Path, size: int | None) -> LoadedImages:
     """Read the images of an array file; each counts as a patient of its own."""
     try:
-        array = np.load(path, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            array.close()
-            raise TypeError("it is an archive of arrays; give one of them")
+        array = _load_array(path)
     except Exception as error:  # a damaged file may raise any error of the reader
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: the array cannot be read: {reason}") from error

@@ -25,30 +25,32 @@ _DASHED = re.compile(
 _PERSON = re.compile(r"^person(?P<number>[0-9]+)_(?P<cause>[A-Za-z]+)(?:_[0-9]+)+$", re.IGNORECASE)
 
 
-def patient_of(name: str) -> str:
-    """Return the patient's key for an image file's name (without folders).
+def patient_of(file: str) -> str:
+    """Return the patient's key for an image file's path, whose last part may state the patient.
 
     The number alone is not unique: ``person1_bacteria_1`` and ``person1_virus_6`` are different
-    people. A name in no known form is a patient of its own.
+    people. An image whose name is in no known form is a patient of its own, the path: a ``1.png``
+    in another folder is another image.
 
-    >>> patient_of("person123_bacteria_456.jpeg"), patient_of("NORMAL2-IM-0587-0001-0002.jpeg")
-    ('bacteria-123', 'NORMAL2-IM-587')
+    >>> patient_of("train/PNEUMONIA/person123_bacteria_456.jpeg"), patient_of("train/NORMAL/1.png")
+    ('bacteria-123', 'train/NORMAL/1.png')
     """
-    stem = _stem(name)
+    stem = _stem(file)
     if match := _PERSON.match(stem):
         return f"{match['cause'].lower()}-{int(match['number'])}"
     if match := _DASHED.match(stem):
         return f"{match['prefix'].upper()}{int(match['number'])}"
-    return stem
+    return file
 
 
-def names_a_patient(name: str) -> bool:
-    """Return whether an image file's name (without folders) states a patient."""
-    return bool(_PERSON.match(_stem(name)) or _DASHED.match(_stem(name)))
+def names_a_patient(file: str) -> bool:
+    """Return whether an image file's name, the last part of its path, states a patient."""
+    return bool(_PERSON.match(_stem(file)) or _DASHED.match(_stem(file)))
 
 
-def _stem(name: str) -> str:
-    """Return a file's name without its suffix."""
+def _stem(file: str) -> str:
+    """Return a file's name without its folders and suffix."""
+    name = file.rpartition("/")[2]
     return name.rpartition(".")[0] or name
 
 

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.errors import UserError
-from ..common.files import expand_user, sha256_of_path
+from ..common.files import expand_user
 from ..common.logging import logger
 from ..common.progress import progress
 from ..config.data import DataSettings
 from ..config.registry import SOURCES, load
-from .archive import GIB, ArchiveEntry, is_hidden, list_entries, read_entry
+from .archive import GIB, ArchiveEntry, list_entries, read_entry
+from .checksum import check_source
 from .classes import CLASSES, SPLITS
-from .decode import DECODE_ERRORS, open_image
+from .decode import open_image
 from .download import download_kermany
 from .patients import patient_of
 from .phantoms import draw_phantoms
@@ -97,7 +98,7 @@ def list_archive_images(path: Path, max_bytes: int) -> ArchiveListing:
     for entry in list_entries(path, max_bytes):
         name = entry.path.name
         split, label = _split_and_class(entry)
-        if is_hidden(entry.path) or not label or not name.lower().endswith(SUFFIXES):
+        if not label or not name.lower().endswith(SUFFIXES):
             other_files += 1
         elif split == UNUSED_SPLIT:
             unused_split += 1
@@ -123,12 +124,7 @@ def resolve_archive(settings: DataSettings, root: Path) -> Path:
     else:
         path = download_kermany()
     if settings.sha256:
-        checksum = sha256_of_path(path)
-        if checksum != settings.sha256:
-            raise UserError(
-                f"data.sha256: {path} has the checksum {checksum}, not {settings.sha256}; "
-                "set data.sha256 to the former if the change is wanted"
-            )
+        check_source(path, settings.sha256)
     return path
 
 
@@ -166,19 +162,20 @@ def collect_phantoms(settings: DataSettings, root: Path, folder: Path) -> Iterat
 
 def _write_image(folder: Path, split: str, label: str, name: str, content: bytes) -> ImageRecord:
     """Write one image file and return its record; only the header is decoded."""
-    file = folder / split / label / name
+    inner = f"{split}/{label}/{name}"
+    file = folder / inner
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     try:
         with open_image(io.BytesIO(content)) as image:
             width, height, mode = image.width, image.height, image.mode
-    except DECODE_ERRORS:
+    except ValueError:
         width, height, mode = 0, 0, ""  # the stage preprocess applies on_bad_image to it
     return ImageRecord(
-        file=f"{split}/{label}/{name}",
+        file=inner,
         split=split,
         label=label,
-        patient=patient_of(name),
+        patient=patient_of(inner),
         sha256=hashlib.sha256(content).hexdigest(),
         width=width,
         height=height,

@@ -18,7 +18,7 @@ from ..common.errors import UserError
 from ..common.files import sha256_of_file
 from ..config.registry import EXTRACTORS, METRICS, VARIETY
 from ..data.download import INCEPTION_SHA256, cache_folder
-from ..data.image_files import LoadedImages, read_images
+from ..data.image_files import LoadedImages, holds_images, read_images
 from ..data.patients import Patients
 from .extractors import ExtractorRequest, open_extractor
 from .features import FeatureCache, FeatureExtractor
@@ -233,7 +233,7 @@ class _SideReader:
             UserError: if it cannot be used, or its statistics are of other features.
         """
         is_standardized = EXTRACTORS[self._features.kind].is_standardized
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz" and not holds_images(path):
             if is_standardized:
                 raise UserError(
                     f"{path}: {self._features.kind} features are standardised by the real images "

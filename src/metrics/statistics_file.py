@@ -55,7 +55,8 @@ def load_statistics(path: Path) -> Statistics:
         raise UserError(f"{path}: there is no such file") from None
     except KeyError as error:
         raise UserError(
-            f"{path}: statistics have the arrays mu and sigma; one is missing ({error})"
+            f"{path}: it holds neither images (arr_0, or one array) nor statistics (mu and sigma): "
+            f"{error}"
         ) from error
     except Exception as error:  # whatever a damaged file makes the readers raise
         reason = " ".join(str(error).split())

@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 
-from src.common.errors import UserError
 from src.common.files import (
     atomic_folder,
     atomic_write,
     expand_user,
     remove_folder,
     remove_stale,
-    sha256_of_path,
     write_file,
     write_json,
 )
@@ -165,17 +163,3 @@ def test_json_refuses_what_is_no_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "b.json", {"a": float("nan")})
     assert not (tmp_path / "b.json").exists()
-
-
-def test_a_folders_checksum_sees_names_and_contents(tmp_path: Path) -> None:
-    folder = tmp_path / "a"
-    folder.mkdir()
-    (folder / "x").write_text("1")
-    first = sha256_of_path(folder)
-    assert sha256_of_path(folder) == first
-    (folder / "x").rename(folder / "y")
-    renamed = sha256_of_path(folder)
-    (folder / "y").write_text("2")
-    assert len({first, renamed, sha256_of_path(folder)}) == 3
-    with pytest.raises(UserError, match="there is no such file or folder"):
-        sha256_of_path(tmp_path / "absent")

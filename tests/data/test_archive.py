@@ -24,8 +24,8 @@ def test_a_zip_and_the_folder_it_unpacks_to_have_the_same_entries(tmp_path: Path
 
 @pytest.mark.parametrize(
     "name",
-    ["./", "/etc/passwd", "../up.jpeg", "a/../../up.jpeg", "C:/up.jpeg", "a\\b.jpeg", "a/\x07.jpeg",
-     "a/" + "n" * 256 + ".jpeg"],
+    ["/etc/passwd", "../up.jpeg", "a/../../up.jpeg", "C:/up.jpeg", "a/\x07.jpeg", "..",
+     "a/" + "n" * 256 + ".jpeg", "..\\up.jpeg", "C:\\up.jpeg", "\\\\host\\up.jpeg"],
 )  # fmt: skip
 def test_an_unsafe_name_is_refused(tmp_path: Path, name: str) -> None:
     path = write_zip(tmp_path / "a.zip", {"train/NORMAL/good.jpeg": b"1", name: b"2"})
@@ -33,7 +33,38 @@ def test_an_unsafe_name_is_refused(tmp_path: Path, name: str) -> None:
         list_entries(path, LIMIT)
 
 
-def test_a_link_is_refused_in_a_zip_and_in_a_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("root", ["./", ".", "/", ".\\"])
+def test_an_entry_that_names_the_root_is_ignored(tmp_path: Path, root: str) -> None:
+    path = write_zip(tmp_path / "a.zip", {root: b"", "./train/1.png": b"1"})
+    assert [str(entry.path) for entry in list_entries(path, LIMIT)] == ["train/1.png"]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_what_systems_add_is_left_aside_before_its_name_is_checked(
+    tmp_path: Path, packed: bool
+) -> None:
+    added = (
+        *("Icon\r", "a/Icon\r", "__MACOSX/a/._Icon\r", "a/.DS_Store", "a/._1.png", "a/Thumbs.db"),
+        *("a/desktop.ini", "@eaDir/1.png/SYNOPHOTO_THUMB_M.png", "$RECYCLE.BIN/1.png"),
+        ".git/annex/1.png",
+    )
+    files = {"a/1.png": b"1"} | dict.fromkeys(added, b"added")
+    path = (write_zip if packed else write_folder)(tmp_path / "a", files)
+    assert [str(entry.path) for entry in list_entries(path, LIMIT)] == ["a/1.png"]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_backslash_is_a_slash(tmp_path: Path, packed: bool) -> None:
+    """PowerShell packs so, and other systems unpack files of such names from it."""
+    files = {"train\\NORMAL\\1.png": b"1", "train/NORMAL/2.png": b"22"}
+    if packed:
+        files["train\\PNEUMONIA\\"] = b""
+    path = (write_zip if packed else write_folder)(tmp_path / "a", files)
+    found = {str(entry.path): read_entry(entry) for entry in list_entries(path, LIMIT)}
+    assert found == {"train/NORMAL/1.png": b"1", "train/NORMAL/2.png": b"22"}
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     info = zipfile.ZipInfo("train/NORMAL/link.jpeg")
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -41,12 +72,66 @@ def test_a_link_is_refused_in_a_zip_and_in_a_folder(tmp_path: Path) -> None:
         archive.writestr(info, "/etc/passwd")
     with pytest.raises(UserError, match="is a link"):
         list_entries(path, LIMIT)
-    for target, name in ((tmp_path / "file", "link.jpeg"), (tmp_path, "folder")):
-        folder = tmp_path / name.partition(".")[0]
-        (folder / "train").mkdir(parents=True)
-        (folder / "train" / name).symlink_to(target)
-        with pytest.raises(UserError, match="is a link"):
-            list_entries(folder, LIMIT)
+
+
+def test_links_in_a_folder_are_what_they_lead_to(tmp_path: Path) -> None:
+    """DVC and git-annex link to hidden folders, and a folder may be there under two names."""
+    store = write_folder(tmp_path / ".cache", {"ab/1": b"1", "ab/2": b"22", "3.png": b"333"})
+    folder = tmp_path / "set"
+    (folder / "train").mkdir(parents=True)
+    (folder / "train" / "1.png").symlink_to(store / "ab" / "1")
+    (folder / "all").symlink_to(store)
+    (folder / "again").symlink_to(store / "ab")
+    found = {str(entry.path): read_entry(entry) for entry in list_entries(folder, LIMIT)}
+    assert found == {
+        "train/1.png": b"1",
+        "all/3.png": b"333",
+        "all/ab/1": b"1",
+        "all/ab/2": b"22",
+        "again/1": b"1",
+        "again/2": b"22",
+    }
+    (tmp_path / "set2").symlink_to(folder)
+    assert len(list_entries(tmp_path / "set2", LIMIT)) == len(found)
+
+
+def test_loops_of_links_end(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "set", {"a/1.png": b"1", "b/2.png": b"2"})
+    (folder / "a" / "up").symlink_to(folder)
+    (folder / "a" / "to b").symlink_to(folder / "b")
+    (folder / "b" / "to a").symlink_to(folder / "a")
+    (folder / "b" / "self").symlink_to(folder / "b")
+    assert [str(entry.path) for entry in list_entries(folder, LIMIT)] == [
+        *("a/1.png", "a/to b/2.png", "b/2.png", "b/to a/1.png"),
+    ]
+
+
+def test_folders_that_links_multiply_have_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "0").mkdir()
+    for number in range(1, 12):  # each leads twice to the one before: 2048 ways
+        for name in ("x", "y"):
+            folder = tmp_path / str(number)
+            folder.mkdir(exist_ok=True)
+            (folder / name).symlink_to(tmp_path / str(number - 1))
+    monkeypatch.setattr(archive_module, "MAX_FILES", 1000)
+    with pytest.raises(UserError, match="more than 1000 files or folders"):
+        list_entries(tmp_path / "11", LIMIT)
+
+
+@pytest.mark.parametrize("target", ["absent", "link.png"])
+def test_a_broken_link_is_named(tmp_path: Path, target: str) -> None:
+    folder = write_folder(tmp_path / "set", {"a/1.png": b"1"})
+    (folder / "a" / "link.png").symlink_to(folder / "a" / target)
+    with pytest.raises(UserError, match=r"a/link\.png is a broken link .*git annex get"):
+        list_entries(folder, LIMIT)
+
+
+def test_a_pipe_in_a_folder_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "1.png")
+    with pytest.raises(UserError, match=r"1\.png' in .* is no plain file"):
+        list_entries(tmp_path, LIMIT)
 
 
 def test_more_bytes_than_allowed_are_refused_before_unpacking(tmp_path: Path) -> None:

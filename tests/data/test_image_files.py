@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from src.common.errors import UserError
-from src.data.image_files import read_images
+from src.data.image_files import holds_images, read_images
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 
@@ -84,6 +84,40 @@ def test_arrays_in_the_usual_layouts(tmp_path: Path, shape: tuple[int, ...]) -> 
     np.save(tmp_path / "x.npy", np.broadcast_to(place, shape))
     found = read_images(tmp_path / "x.npy")
     np.testing.assert_allclose(np.stack(found.images).astype(int), images, atol=1)
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.NPY", "x.npz", "X.NPZ"])
+def test_an_array_file_is_known_by_its_suffix_in_any_case(tmp_path: Path, name: str) -> None:
+    with (tmp_path / name).open("wb") as stream:
+        (np.save if name.lower().endswith("y") else np.savez)(stream, GREY[None])
+    np.testing.assert_array_equal(read_images(tmp_path / name).images, GREY[None])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "expected"),
+    [
+        ({"arr_0": GREY[None]}, True),
+        ({"arr_0": GREY[None], "arr_1": np.array([3])}, True),  # samples with their classes
+        ({"images": GREY[None]}, True),
+        ({"images": GREY[None], "labels": np.array([3])}, False),
+        ({"mu": GREY[0], "sigma": GREY}, False),
+        ({"arr_0": GREY[None], "mu": GREY[0], "sigma": GREY}, False),
+    ],
+)
+def test_an_array_archive_holds_images_or_statistics(
+    tmp_path: Path, arrays: dict[str, np.ndarray], expected: bool
+) -> None:
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert holds_images(tmp_path / "x.npz") == expected
+    if expected:
+        np.testing.assert_array_equal(read_images(tmp_path / "x.npz").images, GREY[None])
+
+
+def test_a_damaged_array_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(b"no zip")
+    assert not holds_images(tmp_path / "x.npz")
+    with pytest.raises(UserError, match=r"x\.npz: the array cannot be read"):
+        read_images(tmp_path / "x.npz")
 
 
 def test_what_is_no_set_of_images_is_refused_by_name(tmp_path: Path) -> None:

@@ -20,11 +20,13 @@ from src.data.sources import list_archive_images
         ("BACTERIA-1049278-0003.jpeg", "BACTERIA-1049278"),
         ("VIRUS-7-0001.PNG", "VIRUS-7"),
         ("im-0115-0001.jpeg", "IM-115"),
-        ("something else.png", "something else"),
-        ("sample-0-0001.png", "sample-0-0001"),  # such a name is no patient's
-        ("2024-05-01.png", "2024-05-01"),
+        ("train/PNEUMONIA/person123_virus_456.jpeg", "virus-123"),
+        ("something else.png", "something else.png"),
+        ("sample-0-0001.png", "sample-0-0001.png"),  # such a name is no patient's
+        ("train/NORMAL/1.png", "train/NORMAL/1.png"),
+        ("test/NORMAL/1.png", "test/NORMAL/1.png"),
+        ("IM-0115-0001/1.png", "IM-0115-0001/1.png"),
         ("noextension", "noextension"),
-        ("scan.v2.png", "scan.v2"),
     ],
 )
 def test_the_name_tells_the_patient(name: str, patient: str) -> None:

@@ -1,5 +1,6 @@
 import io
 import struct
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 from PIL import Image
 
 from src.common.errors import UserError
-from src.common.files import sha256_of_path
+from src.common.files import sha256_of_file
 from src.config.data import DataSettings
 from src.config.settings import parse_settings
+from src.data.checksum import source_checksum
+from src.data.classes import CLASSES, SPLITS
 from src.data.patients import patient_of
 from src.data.sources import count_table, list_archive_images
 from tests.conftest import collected, kaggle_files, png_bytes, write_folder, write_zip
@@ -66,7 +69,7 @@ def test_every_layout_gives_the_same_images(
         "file", "split", "label", "patient", "sha256", "width", "height", "mode",
     }  # fmt: skip
     assert set(table["width"]) == {40}
-    assert set(table["sha256"]) == {sha256_of_path(out / name) for name in found}
+    assert set(table["sha256"]) == {sha256_of_file(out / name) for name in found}
 
 
 def test_what_is_left_aside_is_counted(tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ def test_what_is_left_aside_is_counted(tmp_path: Path) -> None:
     files["chest_xray/val/PNEUMONIA/b.jpeg"] = png_bytes(8)
     listing = list_archive_images(write_zip(tmp_path / "a.zip", files), LIMIT)
     # val was there before the strays, and doubled only once
-    assert (listing.repeated, listing.unused_split, listing.other_files) == (8, 2, 5)
+    assert (listing.repeated, listing.unused_split, listing.other_files) == (8, 2, 2)
 
 
 def test_one_name_with_two_contents_is_refused(tmp_path: Path) -> None:
@@ -102,11 +105,26 @@ def test_changed_content_is_seen_by_its_checksum(tmp_path: Path, params: dict[st
     path = write_folder(tmp_path / "archive", kaggle_files())
     out = tmp_path / "out"
     out.mkdir()
-    settings = data_settings(params, path=str(path), sha256=sha256_of_path(path))
+    settings = data_settings(params, path=str(path), sha256=source_checksum(path))
     assert len(collected(settings, tmp_path, out)) == 8
     next(path.rglob("*.jpeg")).write_bytes(b"other")
     with pytest.raises(UserError, match=r"data\.sha256: .* has the checksum"):
         collected(settings, tmp_path, out)
+
+
+def test_a_name_that_tells_no_patient_is_no_patient_of_another_split(
+    tmp_path: Path, params: dict[str, Any]
+) -> None:
+    files = {
+        f"{split}/{label}/{number}.png": png_bytes(number + 10 * index)
+        for index, (split, label) in enumerate(product(SPLITS, CLASSES))
+        for number in (1, 2)
+    }
+    out = tmp_path / "out"
+    out.mkdir()
+    path = write_folder(tmp_path / "set", files)
+    table = collected(data_settings(params, path=str(path)), tmp_path, out)
+    assert table["patient"].nunique() == 8
 
 
 def test_a_relative_path_starts_at_the_project(tmp_path: Path, params: dict[str, Any]) -> None:
