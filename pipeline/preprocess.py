@@ -7,6 +7,7 @@ from src.common.files import atomic_folder
 from src.common.logging import logger
 from src.common.outputs import unusable_file_error
 from src.common.paths import PROJECT, table_path
+from src.data.dataset import check_counts
 from src.data.preprocess import preprocess_images
 
 
@@ -18,6 +19,7 @@ def preprocess(stage: Stage) -> None:
         raise unusable_file_error(table, FileNotFoundError())
     with atomic_folder(data / "arrays") as folder:
         result = preprocess_images(table, data / "images", stage.settings.preprocess, folder)
+    check_counts(stage.settings)
     stage.write_metrics(
         "preprocess",
         {

@@ -3,6 +3,7 @@
 This file keeps to syntax that old interpreters read, so that they get its message too.
 """
 
+import os
 import signal
 import sys
 from importlib.util import find_spec
@@ -39,5 +40,8 @@ if _problem:
 
 # A command, `python -m ...`, imports for seconds, in which Ctrl-C shall not show where it is;
 # `report_errors` tells of it then. Whoever imports the library keeps what they have.
-if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if sys.argv[:1] == ["-m"]:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Figures go into files. A notebook hands on a backend that may not be installed here.
+    os.environ["MPLBACKEND"] = "agg"

@@ -20,6 +20,7 @@ from itertools import count
 from pathlib import Path
 
 from .common.errors import UserError, report_errors
+from .common.files import expand_user
 from .common.logging import logger
 from .common.processes import stop_requests
 from .config.presets import preset_names, preset_overrides
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if value is not None and value < 1:
             parser.error(f"--epochs: it must be 1 or more, not {value}")
     if arguments.checksum is not None:
-        return report_errors(lambda: print(source_checksum(arguments.checksum)))
+        return report_errors(lambda: print(source_checksum(expand_user(str(arguments.checksum)))))
     return report_errors(
         lambda: run_real(
             arguments.data, arguments.preset, epochs, arguments.name, tuple(arguments.set)
@@ -96,7 +97,7 @@ def run_real(
     Raises:
         UserError: if the images cannot be used, an override is refused, or the experiment fails.
     """
-    data = data.resolve()
+    data = expand_user(str(data)).resolve()
     overrides = [
         "data.source=kermany",
         f"data.sha256={source_checksum(data)}",

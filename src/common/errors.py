@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TextIO
 
 from .logging import configure_logging
@@ -17,7 +18,8 @@ from .logging import configure_logging
 DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO),
-    *(errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EFBIG),
+    *(errno.ENODEV, errno.ETIMEDOUT, errno.EREMOTEIO),
 )
 
 
@@ -47,6 +49,9 @@ def report_errors(work: Callable[[], None]) -> int:
     Returns:
         the exit status: 0, 1 after an error, 130 after Ctrl-C, 141 if nobody reads stdout.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by a daemon
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, open to the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters, as of Fréchet
             stream.reconfigure(errors="backslashreplace")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 # `dvc exp run --temp` and `--queue` work in a copy of the project without its ignored files. What
-# outlives a run (MLflow's store) and relative paths of the user belong to the original.
-HOME = Path(os.environ.get("DVC_ROOT") or PROJECT)
+# outlives a run (MLflow's store) and relative paths of the user belong to the original. DVC_ROOT
+# may also be that of another project, whose stage calls a command of this one.
+_dvc_root = Path(os.environ.get("DVC_ROOT") or PROJECT).resolve()
+HOME = _dvc_root if PROJECT.is_relative_to(_dvc_root / ".dvc" / "tmp") else PROJECT
 PARAMS = PROJECT / "params.yaml"
 METRICS = PROJECT / "reports" / "metrics"
 

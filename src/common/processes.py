@@ -6,14 +6,15 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import islice
-from multiprocessing import parent_process
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
+from .errors import UserError
 from .logging import configure_logging
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -33,6 +34,28 @@ def stop_requests() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def process_pool(
+    workers: int, initializer: Callable[..., None], arguments: tuple[object, ...] = ()
+) -> ProcessPoolExecutor:
+    """Make a pool of new processes; forks would inherit torch's threads in an unusable state.
+
+    Args:
+        workers: number of processes.
+        initializer: called in each; it calls ``init_worker``.
+        arguments: of the initializer.
+
+    Raises:
+        UserError: if the system has no shared memory for their locks.
+    """
+    try:
+        return ProcessPoolExecutor(workers, get_context("spawn"), initializer, arguments)
+    except OSError as error:
+        raise UserError(
+            f"several processes cannot share locks ({error.strerror}): give this machine or "
+            "container a /dev/shm that can be written"
+        ) from error
 
 
 Item = TypeVar("Item")

@@ -52,7 +52,10 @@ RENAMES: dict[str, dict[str, str]] = {
     },
 }
 # Parameters that are newer than some of those files, with the value that the code then had.
-ADDED: dict[str, dict[str, Any]] = {"train.*.generator": {"exposure": "learned"}}
+ADDED: dict[str, dict[str, Any]] = {
+    "train.*": {"augmentation_strength": 1.0},
+    "train.*.generator": {"exposure": "learned"},
+}
 _CLASSES = ("normal", "pneumonia")
 
 

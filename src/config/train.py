@@ -129,6 +129,7 @@ class TrainSettings(Section):
     gradient_penalty: Annotated[float, Field(ge=0)]
     discriminator_updates: Literal["apart", "together"]
     augmentation: tuple[str, ...]
+    augmentation_strength: Annotated[float, Field(gt=0, le=1)]
     ema_decay: Probability
     optimizer: OptimizersSettings
     batch_size: Count

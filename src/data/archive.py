@@ -16,6 +16,7 @@ MAX_FILES = 1_000_000  # in an archive or a folder, and folders in it; bounds me
 MAX_FILE_BYTES = 512 << 20  # of one file, which is read into memory as a whole
 MAX_NAME_BYTES = 255  # limit of file systems for one name
 ENCRYPTED = 0x1  # bit 0 of a zip entry's general purpose flag
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 # Names, in lower case, of what systems add to folders: macOS an icon and copies of its attributes,
 # Windows and Synology small pictures, and all of them what was deleted or recovered.
 ADDED_BY_SYSTEMS = (
@@ -37,9 +38,9 @@ def list_entries(path: Path, max_bytes: int | None = None) -> list[ArchiveEntry]
     """List the files of a zip archive or folder, sorted by name, without unpacking them.
 
     Every entry's name and kind is checked first, so that an archive with one unsafe entry is
-    refused as a whole. Hidden files and ``ADDED_BY_SYSTEMS`` are left aside before. A backslash in
-    a name is a slash, as in archives of Windows. A link is read as what it leads to in a folder,
-    which its owner made, and refused in an archive.
+    refused as a whole. Hidden files and ``ADDED_BY_SYSTEMS`` are left aside before. Where a name
+    has backslashes only, as PowerShell writes them, they are slashes. A link is read as what it
+    leads to in a folder, which its owner made, and refused in an archive.
 
     Args:
         path: a zip file or a folder.
@@ -47,8 +48,8 @@ def list_entries(path: Path, max_bytes: int | None = None) -> list[ArchiveEntry]
 
     Raises:
         UserError: for a missing or broken archive, an absolute name, ``..`` or a control character
-            in a name, a link in an archive, a broken one in a folder, an encrypted entry, or too
-            many files or bytes.
+            in a name, a link in an archive, a broken one in a folder, an entry that is encrypted or
+            packed by a rare method, or too many files or bytes.
     """
     if path.is_dir():
         files = _folder_entries(path)
@@ -147,6 +148,11 @@ def _zip_entries(path: Path) -> Iterator[ArchiveEntry]:
             continue
         if info.flag_bits & ENCRYPTED:
             raise UserError(f"{path} is encrypted; unpack it and give the folder")
+        if info.compress_type not in COMPRESSIONS:
+            raise UserError(
+                f"{path} is packed by a method that is not read here (number {info.compress_type}, "
+                "as deflate64 of large archives from Windows); unpack it and give the folder"
+            )
         yield ArchiveEntry(inner, info.file_size, lambda info=info: archive.open(info))  # type: ignore[misc]
 
 
@@ -156,7 +162,8 @@ def _inner_path(name: str, source: Path) -> PurePosixPath | None:
     Raises:
         UserError: if it could leave its target folder, or if no file can have it.
     """
-    path = PurePosixPath(name.replace("\\", "/"))
+    # Beside a slash, a backslash is part of a letter that was decoded wrongly, or an attack.
+    path = PurePosixPath(name if "/" in name else name.replace("\\", "/"))
     added = (
         part != ".." and (part.startswith(".") or part.lower() in ADDED_BY_SYSTEMS)
         for part in path.parts
@@ -171,6 +178,7 @@ def _inner_path(name: str, source: Path) -> PurePosixPath | None:
         not name
         or path.is_absolute()
         or ".." in path.parts
+        or any("\\" in part for part in path.parts)
         or name[1:2] == ":"
         or any(ord(letter) < 32 or ord(letter) == 127 for letter in name)
         or max(sizes) > MAX_NAME_BYTES

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.errors import UserError
 from ..common.files import sha256_of_array
 from ..common.outputs import read_array, unusable_file_error
 from ..common.paths import array_path, table_path
+from ..config.settings import Settings
 from .classes import CLASSES, SPLITS
-from .patients import Indices, Patients
+from .patients import Indices, Patients, check_test_sizes
 from .tables import read_rows
 
 Row = tuple[str, str]  # patient and SHA-256 of an image's file
@@ -92,6 +94,24 @@ def test_sets() -> dict[str, ImageSet]:
         whole = _image_set(label, "test", test)
         sets[label] = whole if len(kept) == len(test) else whole.take(np.array(kept, dtype=int))
     return sets
+
+
+def check_counts(settings: Settings) -> None:
+    """Refuse parameters that the prepared images are too few for, before hours of training.
+
+    Raises:
+        UserError: if a class has less than a batch of train images, or too few test images; or as
+            ``train_sets``.
+    """
+    trained = settings.train.normal, settings.train.pneumonia
+    for (label, part), train in zip(train_sets().items(), trained, strict=True):
+        if train.batch_size > len(part):
+            raise UserError(
+                f"train.{label.lower()}.batch_size: {train.batch_size} is more than the "
+                f"{len(part)} train images of {label}; set it lower"
+            )
+    patients = {label: part.patients for label, part in test_sets().items()}
+    check_test_sizes(patients, settings.fid.sample_size)
 
 
 def train_checksum() -> str:

@@ -24,6 +24,11 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # Pillow knows more formats, but some of them start programs, as EPS does.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+# By which files are taken for images, in any letter case.
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+    *(".pgm", ".ppm", ".pnm"),
+)
 
 
 @contextmanager

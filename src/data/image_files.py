@@ -13,10 +13,9 @@ from PIL import Image
 from ..common.errors import UserError
 from ..common.progress import progress
 from .archive import list_entries, read_entry
-from .decode import decode_grey
+from .decode import SUFFIXES, decode_grey
 from .patients import patient_of
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm")
 MAX_UNPACKED_BYTES = 64 << 30  # of all images
 
 

@@ -8,12 +8,14 @@ bias.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..common.errors import UserError
 
 # Kaggle names normal images IM-0115-0001 or NORMAL2-IM-0587-0001-0002, and pneumonia images
 # person123_bacteria_456; Mendeley's later version has NORMAL-1049278-0001, BACTERIA-..., VIRUS-...
@@ -52,6 +54,28 @@ def _stem(file: str) -> str:
     """Return a file's name without its folders and suffix."""
     name = file.rpartition("/")[2]
     return name.rpartition(".")[0] or name
+
+
+def check_test_sizes(patients: Mapping[str, Patients], sample_size: int) -> None:
+    """Refuse test images that are too few for the thesis's protocol.
+
+    Args:
+        patients: of the test images, by the name of a class or set.
+        sample_size: images of each set in a draw.
+
+    Raises:
+        UserError: if a set is smaller than ``sample_size``, or of too few patients for a floor.
+    """
+    for name, part in patients.items():
+        if len(part) < sample_size:
+            raise UserError(
+                f"fid.sample_size: {sample_size} is more than the {len(part)} test images of "
+                f"{name}; set it lower"
+            )
+        if part.max_pair_size < 2:
+            raise UserError(
+                f"the {len(part)} test images of {name} are of too few patients for a floor"
+            )
 
 
 Indices = NDArray[np.int64]  # of images in a set, or numbers of patients

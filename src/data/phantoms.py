@@ -20,9 +20,7 @@ shows, so that brightness alone does not tell the classes apart.
 
 import io
 import math
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from ..common.processes import available_cores, chunks, init_worker, map_in_order
+from ..common.processes import available_cores, chunks, init_worker, map_in_order, process_pool
 from ..common.rng import Stream, numpy_stream
 from ..config.data import PhantomSettings
 from .classes import CLASSES, SPLITS
@@ -115,9 +113,8 @@ def draw_phantoms(settings: PhantomSettings) -> Iterator[tuple[str, str, str, by
         for patient in _plan_patients(settings, split, label)
     )
     # Processes, since threads would wait for the interpreter's lock with arrays this small.
-    context = multiprocessing.get_context("spawn")
     workers = available_cores()
-    with ProcessPoolExecutor(workers, context, init_worker) as pool:
+    with process_pool(workers, init_worker) as pool:
         tasks = chunks(patients, PATIENTS_PER_TASK)
         for files in map_in_order(pool, _draw_patients, tasks, TASKS_AHEAD * workers):
             yield from files

@@ -20,12 +20,11 @@ from ..config.registry import SOURCES, load
 from .archive import GIB, ArchiveEntry, list_entries, read_entry
 from .checksum import check_source
 from .classes import CLASSES, SPLITS
-from .decode import open_image
+from .decode import SUFFIXES, open_image
 from .download import download_kermany
 from .patients import patient_of
 from .phantoms import draw_phantoms
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
 UNUSED_SPLIT = "val"  # Kaggle's 8 + 8 images, which the thesis does not use
 # Images in each split and class of the two published archives, without val.
 PUBLISHED = {
@@ -61,7 +60,8 @@ class ArchiveListing:
     images: dict[tuple[str, str, str], ArchiveEntry]  # by split, class and file name
     repeated: int  # images of the same name and content as another one
     unused_split: int  # images of ``UNUSED_SPLIT``
-    other_files: int
+    other_files: int  # outside the folders of the classes
+    unknown: Counter[str]  # other files within them, by suffix
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Count the images in each split and class, zeros included."""
@@ -95,11 +95,14 @@ def list_archive_images(path: Path, max_bytes: int) -> ArchiveListing:
     """
     images: dict[tuple[str, str, str], ArchiveEntry] = {}
     repeated = unused_split = other_files = 0
+    unknown: Counter[str] = Counter()
     for entry in list_entries(path, max_bytes):
         name = entry.path.name
         split, label = _split_and_class(entry)
-        if not label or not name.lower().endswith(SUFFIXES):
+        if not label:
             other_files += 1
+        elif entry.path.suffix.lower() not in SUFFIXES:
+            unknown[entry.path.suffix.lower() or "no suffix"] += 1
         elif split == UNUSED_SPLIT:
             unused_split += 1
         elif (split, label, name) not in images:
@@ -110,7 +113,7 @@ def list_archive_images(path: Path, max_bytes: int) -> ArchiveListing:
             raise UserError(
                 f"data.path: {path} holds two different images named {split}/{label}/{name}"
             )
-    listing = ArchiveListing(images, repeated, unused_split, other_files)
+    listing = ArchiveListing(images, repeated, unused_split, other_files, unknown)
     _check_counts(listing.counts(), path)
     return listing
 
@@ -147,6 +150,11 @@ def collect_kermany(settings: DataSettings, root: Path, folder: Path) -> Iterato
         f"left aside: {listing.unused_split} images of the {UNUSED_SPLIT} split, "
         f"{listing.repeated} repeated images, {listing.other_files} other files"
     )
+    if listing.unknown:
+        found = ", ".join(f"{count} {suffix}" for suffix, count in listing.unknown.most_common())
+        logger.warning(
+            f"left aside in the classes' folders: {found}; images end in {', '.join(SUFFIXES)}"
+        )
     items = progress(listing.images.items(), "reading images", len(listing.images), "images")
     for (split, label, name), entry in items:
         yield _write_image(folder, split, label, name, read_entry(entry))

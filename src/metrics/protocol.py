@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..common.errors import UserError
 from ..common.rng import Stream, numpy_stream
-from ..data.patients import Patients
+from ..data.patients import Patients, check_test_sizes
 from .frechet import FeatureSet, frechet_distance
 
 Kind = Literal["same", "different", "floor"]
@@ -54,27 +54,6 @@ class _Draw:
     floor: tuple[NDArray[np.int64], NDArray[np.int64]]  # without a common patient
 
 
-def check_sizes(patients: Mapping[str, Patients], sample_size: int) -> None:
-    """Refuse real sets that are too small for the draws.
-
-    Args:
-        patients: patients of the images of RN and RP.
-        sample_size: images of each set in a draw.
-
-    Raises:
-        UserError: if a set is smaller than ``sample_size``, or of too few patients for a floor.
-    """
-    for name, part in patients.items():
-        if len(part) < sample_size:
-            raise UserError(
-                f"fid.sample_size: {sample_size} is more than the {len(part)} test images of {name}"
-            )
-        if part.max_pair_size < 2:
-            raise UserError(
-                f"the {len(part)} test images of {name} are of too few patients for a floor"
-            )
-
-
 def rows_to_draw(
     patients: Mapping[str, Patients], iterations: int, sample_size: int, seed: int
 ) -> dict[str, NDArray[np.int64]]:
@@ -89,9 +68,9 @@ def rows_to_draw(
         seed: seed of the draws, as in ``compare_sets``.
 
     Raises:
-        UserError: as ``check_sizes``.
+        UserError: as ``check_test_sizes``.
     """
-    check_sizes(patients, sample_size)
+    check_test_sizes(patients, sample_size)
     needed = {name: np.zeros(len(part), dtype=np.bool_) for name, part in patients.items()}
     for iteration in range(iterations):
         for name, draw in _draws(patients, iteration, sample_size, seed).items():
@@ -131,10 +110,10 @@ def compare_sets(
         seed: seed of all draws; each iteration has a random stream of its own.
 
     Raises:
-        UserError: as ``check_sizes``.
+        UserError: as ``check_test_sizes``.
     """
     patients = {name: features.patients for name, features in real.items()}
-    check_sizes(patients, sample_size)
+    check_test_sizes(patients, sample_size)
     for iteration in range(iterations):
         # Draw and generate the images.
         draws = _draws(patients, iteration, sample_size, seed)

@@ -18,7 +18,6 @@ Fréchet distance here.
 
 import hashlib
 import logging
-import multiprocessing
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -33,7 +32,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..common.errors import UserError
-from ..common.processes import available_cores, init_worker, map_in_order
+from ..common.processes import available_cores, init_worker, map_in_order, process_pool
 from ..common.progress import Progress
 from ..data.download import cache_folder
 from .extractors import ExtractorInfo, ExtractorRequest
@@ -109,8 +108,7 @@ class RadiomicsExtractor:
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:
         """Processes that end with this one."""
-        context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
-        return ProcessPoolExecutor(self._processes, context, _init_worker)
+        return process_pool(self._processes, _init_worker)
 
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of different images."""

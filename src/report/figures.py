@@ -1,7 +1,8 @@
 """Figures of the report, as PNG files."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -36,9 +37,18 @@ STYLE: dict[Any, Any] = {
 }
 
 
+@contextmanager
+def drawing_style() -> Iterator[None]:
+    """Draw in the project's style, whatever the user's settings of Matplotlib are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
 def loss_curves(histories: Mapping[str, pd.DataFrame]) -> bytes:
     """Draw each class's losses by epoch; ``histories`` have the columns epoch, g, d1 and d2."""
-    with mpl.rc_context(STYLE):
+    with drawing_style():
         figure = Figure(figsize=(9.5, 3.4), layout="constrained")
         axes = figure.subplots(1, len(histories), squeeze=False, sharey=True)[0]
         for ax, (label, history) in zip(axes, histories.items(), strict=True):
@@ -63,7 +73,7 @@ def sample_evolution(samples: Mapping[str, Mapping[int, NDArray[np.uint8]]]) -> 
         samples: by class and epoch, a grid as uint8 (h, w).
     """
     columns = max(len(grids) for grids in samples.values())
-    with mpl.rc_context(STYLE):
+    with drawing_style():
         figure = Figure(figsize=(2.6 * columns, 2.0 * len(samples)), layout="constrained")
         axes = figure.subplots(len(samples), columns, squeeze=False)
         for row, (label, grids) in zip(axes, samples.items(), strict=True):
@@ -78,7 +88,7 @@ def real_beside_generated(
     pairs: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]],
 ) -> bytes:
     """Draw each class's grid of real beside its grid of generated images, uint8 (h, w) each."""
-    with mpl.rc_context(STYLE):
+    with drawing_style():
         figure = Figure(figsize=(10, 2.9 * len(pairs)), layout="constrained")
         axes = figure.subplots(len(pairs), 2, squeeze=False)
         for row, (label, grids) in zip(axes, pairs.items(), strict=True):
@@ -96,7 +106,7 @@ def distance_boxes(distances: pd.DataFrame) -> bytes:
     """
     table = distances.assign(kind=distances["pair"].map(KINDS).map(KIND_TITLES))
     palette = {KIND_TITLES[kind]: colour for kind, colour in COLOURS.items()}
-    with mpl.rc_context(STYLE):
+    with drawing_style():
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         ax = figure.subplots()
         sns.boxplot(
@@ -127,7 +137,7 @@ def nearest_ratios(table: pd.DataFrame) -> bytes:
             and generated are of perturbed train images and are drawn as one.
     """
     classes, spaces = (table[column].unique() for column in ("class", "space"))
-    with mpl.rc_context(STYLE):
+    with drawing_style():
         size = (4.6 * len(spaces), 2.9 * len(classes))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(len(classes), len(spaces), squeeze=False)
@@ -155,7 +165,7 @@ def closest_pairs(grids: Mapping[str, NDArray[np.uint8]]) -> bytes:
         grids: by class, four rows of images as uint8 (h, w): generated images, their nearest train
             images, held-out real images, and their nearest train images.
     """
-    with mpl.rc_context(STYLE):
+    with drawing_style():
         figure = Figure(figsize=(10, 4.3 * len(grids)), layout="constrained")
         axes = figure.subplots(len(grids), 1, squeeze=False)[:, 0]
         for ax, (label, grid) in zip(axes, grids.items(), strict=True):
@@ -175,7 +185,7 @@ def classifier_scores(scores: pd.DataFrame) -> bytes:
     """
     table = scores[scores["metric"] == "roc_auc"]
     networks = table["network"].unique()
-    with mpl.rc_context(STYLE):
+    with drawing_style():
         figure = Figure(figsize=(9.5, 3.9), layout="constrained")
         axes = figure.subplots(1, len(networks), squeeze=False, sharey=True)[0]
         colours = sns.color_palette("colorblind", table["arm"].nunique())

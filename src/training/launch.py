@@ -27,12 +27,22 @@ class Worker:
 
 
 def find_worker() -> Worker | None:
-    """Return which of torchrun's processes this is, or None if it was started alone."""
+    """Return which of torchrun's processes this is, or None if it was started alone.
+
+    Raises:
+        UserError: if the environment is torchrun's only in part.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
-    rank, local_rank, local_size = (
-        int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    )
+    try:
+        rank, local_rank, local_size = (
+            int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        )
+    except KeyError as error:
+        raise UserError(
+            f"TORCHELASTIC_RUN_ID is set as by torchrun, but {error} is not; unset the former, or "
+            "start the training by torchrun"
+        ) from None
     file = os.environ.get(RENDEZVOUS_FILE)
     return Worker(rank, local_rank, local_size, Path(file) if file else None)
 

@@ -236,7 +236,7 @@ class Trainer:
         names = self._settings.augmentation
         if names:
             uniform = self._uniform("augmentation", len(images), count_draws(names))
-            images = augment(images, names, uniform)
+            images = augment(images, names, uniform, self._settings.augmentation_strength)
             images = images.contiguous(memory_format=torch.channels_last)
         logits = self._d(images)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))

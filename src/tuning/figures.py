@@ -4,14 +4,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import matplotlib as mpl
 import optuna
 from matplotlib import pyplot as plt
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial
 from optuna.visualization import matplotlib as plots
 
-from ..report.figures import STYLE, as_png
+from ..report.figures import as_png, drawing_style
 from .result import SearchResult
 
 MIN_TRIALS = 4  # with a score, below which the plots show nothing
@@ -76,7 +75,7 @@ def _most_important(
 def _draw_png(draw: Callable[[], Any]) -> bytes:
     """Return what Optuna draws on pyplot's current figure, and close the figure."""
     try:
-        with mpl.rc_context(STYLE), warnings.catch_warnings():
+        with drawing_style(), warnings.catch_warnings():
             # Optuna warns that importances are for low values, as intended here.
             warnings.filterwarnings("ignore", "PedAnova", UserWarning)
             draw()

@@ -7,17 +7,15 @@ split is used once.
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
 
 import numpy as np
 import torch
 
 from ..common.errors import UserError
-from ..common.processes import init_worker
+from ..common.processes import init_worker, process_pool
 from ..common.rng import Stream, numpy_stream
 from ..config.utility import UtilitySettings
 from ..data.classes import CLASSES
@@ -140,8 +138,7 @@ def run_classifiers(
     if device.type != "cpu":
         yield from map(work, planned_runs(settings))
         return
-    # Workers are spawned: a fork would inherit torch's threads in an unusable state.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (work,)) as pool:
+    with process_pool(workers, _prepare, (work,)) as pool:
         yield from pool.map(_work, planned_runs(settings))
 
 

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
@@ -86,3 +88,30 @@ def test_a_connection_that_breaks_is_no_reader_that_went() -> None:
 
     with pytest.raises(BrokenPipeError):
         report_errors(work)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_closed_stream_is_no_error(stream: str) -> None:
+    """A daemon starts its commands so; Python then has None for it."""
+    code = f"""
+import sys
+from src.common.errors import UserError, report_errors
+def work():
+    print("said"); print("warned", file=sys.stderr)
+    raise UserError("refused")
+sys.{stream} = None
+sys.exit(report_errors(work))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    said = {"stdout": "said\n", "stderr": "warned\nerror: refused\n"}
+    assert {"stdout": done.stdout, "stderr": done.stderr} == said | {stream: ""}
+
+
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.ENODEV, errno.EREMOTEIO])
+def test_a_limit_of_the_disk_is_one_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise OSError(number, os.strerror(number), "a.npy")
+
+    assert report_errors(work) == 1
+    assert capsys.readouterr().err == f"error: a.npy: {os.strerror(number)}\n"

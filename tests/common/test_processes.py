@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from src.common import processes
+from src.common.errors import UserError
 from tests.conftest import ROOT
 
 # Each starts workers and tells their numbers.
@@ -123,3 +126,12 @@ def test_an_interrupt_at_work_is_told_in_one_word() -> None:
     command = [sys.executable, "-c", WORKS]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_missing_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", refuse)
+    with pytest.raises(UserError, match=r"\(Read-only file system\): give .* /dev/shm"):
+        processes.process_pool(2, processes.init_worker)

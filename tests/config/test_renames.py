@@ -41,6 +41,7 @@ def test_a_tree_from_before_is_read_with_the_new_names() -> None:
             "collapse_patience": 7,
             "normal": {
                 "ema_decay": 0.9,
+                "augmentation_strength": 1.0,
                 "generator": {"negative_slope": 0.2, "exposure": "learned"},
             },
         },

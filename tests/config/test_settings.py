@@ -94,6 +94,8 @@ def test_each_committed_parameter_or_the_section_it_stands_in_has_a_comment() ->
         ("train.pneumonia.loss", "mse", "train.pneumonia.loss: it must be one of bce, hinge"),
         ("train.normal.augmentation", ["flip"], "augmentation: it must be one of brightness"),
         ("train.normal.augmentation", ["cutout", "cutout"], "augmentation: the same one is"),
+        ("train.normal.augmentation_strength", 0.0, "train.normal.augmentation_strength"),
+        ("train.normal.augmentation_strength", 1.5, "train.normal.augmentation_strength"),
         ("train.normal.optimizer.generator.name", "lamb", "one of adam, rmsprop, sgd"),
         ("train.normal.label_smoothing", 0.5, "train.normal.label_smoothing"),
         ("train.normal.gradient_penalty", -1.0, "train.normal.gradient_penalty"),

@@ -253,3 +253,20 @@ def test_a_pipe_in_a_zip_is_refused(tmp_path: Path) -> None:
         archive.writestr(info, b"")
     with pytest.raises(UserError, match="is a link or no plain file"):
         list_entries(path, LIMIT)
+
+
+@pytest.mark.parametrize("method", [9, 93])  # deflate64, zstandard
+def test_another_compression_is_named(tmp_path: Path, method: int) -> None:
+    path = write_zip(tmp_path / "a.zip", {"train/NORMAL/a.jpeg": b"1"})
+    raw = bytearray(path.read_bytes())
+    raw[raw.rindex(b"PK\x01\x02") + 10] = method
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match=rf"a\.zip is packed by .* \(number {method}.*; unpack it"):
+        list_entries(path, LIMIT)
+
+
+def test_a_backslash_beside_a_slash_is_refused(tmp_path: Path) -> None:
+    """It is half of a letter in another encoding; taken for a slash, it would move the image."""
+    path = write_zip(tmp_path / "a.zip", {"train/NORMAL/\u00f2\\\u00c4\u00aa1.png": b"1"})
+    with pytest.raises(UserError, match="unsafe entry name"):
+        list_entries(path, LIMIT)

@@ -8,9 +8,10 @@ import pytest
 from src.common import paths as workspace
 from src.common.errors import UserError
 from src.common.paths import array_path
+from src.config.settings import parse_settings
 from src.data import dataset
 from src.data.classes import CLASSES
-from src.data.dataset import ImageSet, train_checksum, train_sets
+from src.data.dataset import ImageSet, check_counts, train_checksum, train_sets
 from src.data.dataset import test_sets as sets_to_judge_by
 from src.data.patients import Patients
 
@@ -115,3 +116,27 @@ def test_joined_sets_keep_their_patients_apart() -> None:
     part = both.take(np.array([4, 0]))
     assert part.is_pneumonia.tolist() == [True, False]
     assert part.patients.ids.tolist() == [2, 0]
+
+
+def test_parameters_that_need_more_images_are_refused_before_any_training(
+    arrays: pd.DataFrame, tmp_path: Path, params: dict[str, Any]
+) -> None:
+    rows = [
+        {"split": "test", "label": label, "patient": f"q{i}", "sha256": f"test {label}{i}"}
+        for label in CLASSES
+        for i in range(5)
+    ]
+    for label in CLASSES:
+        np.save(array_path(label, "test"), np.zeros((5, 4, 4), dtype=np.uint8))
+    table = tmp_path / "data" / "arrays" / "table.csv"
+    pd.concat([arrays, pd.DataFrame(rows)]).to_csv(table, index=False)
+    params["fid"]["sample_size"] = 5
+    for name in ("normal", "pneumonia"):
+        params["train"][name]["batch_size"] = 3
+    check_counts(parse_settings(params))
+    params["fid"]["sample_size"] = 6
+    with pytest.raises(UserError, match=r"fid\.sample_size: 6 .* the 5 test images of NORMAL"):
+        check_counts(parse_settings(params))
+    params["train"]["pneumonia"]["batch_size"] = 4
+    with pytest.raises(UserError, match=r"train\.pneumonia\.batch_size: 4 .* the 3 train images"):
+        check_counts(parse_settings(params))

@@ -177,3 +177,18 @@ def test_phantoms_come_with_their_patients(params: dict[str, Any], tmp_path: Pat
     table = collected(parse_settings(params).data, tmp_path, tmp_path)
     assert [patient_of(Path(file).name) for file in table["file"]] == table["patient"].tolist()
     assert table["patient"].nunique() < len(table)
+
+
+def test_images_of_every_kind_are_read_and_other_files_are_named(
+    tmp_path: Path, params: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = kaggle_files()
+    place = "chest_xray/train/NORMAL/IM-0009-0001"
+    files |= {f"{place}.TIF": png_bytes(3), f"{place}.bmp": png_bytes(4)}
+    files |= {f"{place}.dcm": b"DICM", f"{place}.heic": b"x", f"{place}-2.dcm": b"DICM"}
+    out = tmp_path / "out"
+    out.mkdir()
+    path = write_zip(tmp_path / "a.zip", files)
+    table = collected(data_settings(params, path=str(path)), tmp_path, out)
+    assert len(table) == 10
+    assert "left aside in the classes' folders: 2 .dcm, 1 .heic; images" in capsys.readouterr().err

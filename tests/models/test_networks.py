@@ -38,7 +38,9 @@ THESIS_D: dict[str, Any] = {
     "dropout": 0.4,
 }
 
-ORIGIN = Origin("NORMAL", "phantom", 24, "0" * 64, {"batch_size": 8, "augmentation": ["cutout"]})
+ORIGIN = Origin(
+    "NORMAL", "phantom", 24, "0" * 64, {"augmentation": ["cutout"], "augmentation_strength": 0.5}
+)
 
 
 def generator_settings(**changes: Any) -> GeneratorSettings:

@@ -1,5 +1,9 @@
 import io
+import os
+import subprocess
+import sys
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +22,7 @@ from src.report.figures import (
     real_beside_generated,
     sample_evolution,
 )
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -88,3 +93,21 @@ def test_every_figure_is_a_picture_and_comes_out_the_same_again(distances: pd.Da
     for call in calls:
         assert call() == call()
         assert pixels(call()).std() > 0
+
+
+def test_a_users_settings_of_matplotlib_change_no_figure() -> None:
+    history = pd.DataFrame({"epoch": [1, 2], "g": [1.0, 2], "d1": [1.0, 1], "d2": [2.0, 1]})
+    expected = loss_curves({"NORMAL": history})
+    with mpl.rc_context({"figure.dpi": 40, "text.usetex": True, "savefig.bbox": "tight"}):
+        assert loss_curves({"NORMAL": history}) == expected
+
+
+@pytest.mark.parametrize("is_command", [True, False])
+def test_a_command_draws_whatever_backend_a_notebook_hands_on(is_command: bool) -> None:
+    """The control: the same backend in a program that only imports the library."""
+    code = f"import sys; sys.argv[0] = {'-m' if is_command else 'x'!r}; import src.report.figures"
+    environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode == 0) == is_command, done.stderr

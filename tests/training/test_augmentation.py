@@ -72,6 +72,27 @@ def test_names_use_their_own_numbers_in_order(images: Tensor) -> None:
     assert augment(images, (), numbers[:, :0]) is images
 
 
+@pytest.mark.parametrize("name", ["brightness", "contrast"])
+def test_a_change_of_values_grows_with_the_strength(images: Tensor, name: str) -> None:
+    numbers = uniform((0.1,), (0.4,), (0.8,), (0.9,))
+    whole, quarter = (augment(images, (name,), numbers, strength) for strength in (1.0, 0.25))
+    torch.testing.assert_close(quarter - images, (whole - images) / 4)
+
+
+@pytest.mark.parametrize(("strength", "shift"), [(1.0, 8), (0.25, 2), (0.2, 2), (0.01, 1)])
+def test_shifts_grow_with_the_strength_and_are_never_none(strength: float, shift: int) -> None:
+    one = torch.zeros(2, 1, 64, 64)
+    one[..., 32, 32] = 1
+    moved = augment(one, ("translation",), uniform((0.0, 0.0), (0.999, 0.999)), strength)
+    places = [(image[0] == 1).nonzero().tolist() for image in moved]
+    assert places == [[[32 - shift, 32 - shift]], [[32 + shift, 32 + shift]]]
+
+
+def test_a_cutout_grows_with_the_strength(images: Tensor) -> None:
+    found = augment(images.abs() + 0.1, ("cutout",), torch.full((4, 2), 0.5), 0.25)
+    assert [(image == 0).sum().item() for image in found] == [2 * 2] * 4
+
+
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_each_has_a_gradient(images: Tensor, name: str) -> None:
     small = images[:2, :, :8, :8].double().requires_grad_(True)

@@ -263,7 +263,12 @@ def test_the_step_of_a_critic_has_the_penalty_and_augments_what_it_sees(
     critic = plain.discriminator
     fake = plain._generate(8)
     seen = [
-        augment(images, settings.augmentation, plain._uniform("augmentation", 8, 6))
+        augment(
+            images,
+            settings.augmentation,
+            plain._uniform("augmentation", 8, 6),
+            settings.augmentation_strength,
+        )
         for images in (REAL, fake)
     ]
     between = plain._uniform("penalty", 8, 1).view(-1, 1, 1, 1)
