@@ -12,14 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
-from ruamel.yaml import YAML
 
 from src.common.devices import Compute
 from src.common.errors import UserError
 from src.common.files import remove_folder, sha256_of_file
 from src.common.locks import try_lock
 from src.common.paths import HOME, PROJECT
-from src.config.settings import ClassName, Settings
+from src.config.settings import ClassName, Settings, parse_yaml
 
 ROOT = HOME / ".checkpoints"
 MAX_KEPT = 8  # folders of a class; those used last stay
@@ -35,7 +34,7 @@ def training_key(settings: Settings, name: ClassName, compute: Compute) -> str:
     Raises:
         UserError: if something that the training depends on is missing.
     """
-    stages = YAML(typ="safe", pure=True).load(PROJECT / "dvc.yaml")["stages"]
+    stages = parse_yaml((PROJECT / "dvc.yaml").read_text("utf-8"), "dvc.yaml")["stages"]
     try:
         files = {dep: sha256_of_file(PROJECT / dep) for dep in stages[f"train_{name}"]["deps"]}
     except FileNotFoundError as error:

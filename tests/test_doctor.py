@@ -24,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(machine, name, tmp_path)
     for module in (machine, download):
         monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
-    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "init", "-qb", "main"], cwd=tmp_path, check=True)
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text("")
     (tmp_path / ".gitignore").write_text("*\n")
@@ -101,7 +101,7 @@ def test_git_is_looked_at(
         (home / "dvc.lock").write_text(cut)
         *_, last = machine.check_git(tiny_settings)
         assert last.kind == "problem"
-        assert "`git checkout dvc.lock`" in last.text
+        assert "`git checkout --ours dvc.lock`" in last.text
     monkeypatch.setenv("LANGUAGE", "de")  # in which git would tell the reason
     # As of a folder that a container sees under another user's name.
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
@@ -110,9 +110,105 @@ def test_git_is_looked_at(
     assert f"`git config --global --add safe.directory {home}`" in strange.text
     monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
     shutil.rmtree(home / ".git")
-    assert "not the top of a git repository" in one(machine.check_git, tiny_settings).text
+    assert (
+        "is not in a git repository (it is in none)" in one(machine.check_git, tiny_settings).text
+    )
     monkeypatch.setenv("PATH", "")
     assert "git is not installed" in one(machine.check_git, tiny_settings).text
+
+
+@pytest.fixture
+def inner(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project in a folder of a repository."""
+    project = home / "Bébé's" / "gan"
+    (project / ".dvc").mkdir(parents=True)
+    (project / ".dvc" / "config").write_text("")
+    (project / "dvc.yaml").write_text("")
+    (home / ".gitignore").unlink()
+    monkeypatch.setattr(machine, "HOME", project)
+    return project
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True)
+
+
+def test_a_project_in_a_folder_of_a_repository_is_well(
+    tiny_settings: Settings, home: Path, inner: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Unless the repository knows nothing of it.
+    assert f"({home} does not hold it)" in one(machine.check_git, tiny_settings).text
+    git(home, "add", "-A")
+    git(home, "commit", "-qm", "1")
+    assert one(machine.check_git, tiny_settings) == Finding("ok", "git: all is committed")
+    # Only what is changed within counts, under its name from there.
+    (home / "other.txt").touch()
+    assert one(machine.check_git, tiny_settings).kind == "ok"
+    (inner / "dvc.yaml").write_text("x: 1")
+    (inner / "é.txt").touch()
+    changed = one(machine.check_git, tiny_settings)
+    assert changed.text.startswith("changed since the last commit: dvc.yaml, é.txt. ")
+    # The folder that git is to trust is the repository's.
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    strange = one(machine.check_git, tiny_settings)
+    assert f"`git config --global --add safe.directory {home}`" in strange.text
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(home / "gitconfig"))
+    git(home, "config", "--global", "--add", "safe.directory", str(home))
+    assert "changed since" in found(machine.check_git, tiny_settings)[0].text
+
+
+@pytest.mark.parametrize("kind", ["worktree", "submodule"])
+def test_a_checkout_whose_git_folder_is_elsewhere_is_well(
+    tiny_settings: Settings, home: Path, inner: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    git(home, "add", "-A")
+    git(home, "commit", "-qm", "1")
+    if kind == "worktree":
+        git(home, "worktree", "add", "-q", "-b", "new", "tree")
+        checkout = home / "tree"
+    else:
+        git(home, "init", "-q", "super")
+        checkout = home / "super" / "part"
+        allow = ["-c", "protocol.file.allow=always"]
+        git(home / "super", *allow, "submodule", "--quiet", "add", str(home), "part")
+    assert (checkout / ".git").is_file()
+    monkeypatch.setattr(machine, "HOME", checkout / inner.relative_to(home))
+    assert one(machine.check_git, tiny_settings) == Finding("ok", "git: all is committed")
+
+
+@pytest.mark.parametrize(
+    "name", ["dvc.lock", "dvc.yaml", ".dvc/config", "x.dvc", "reports/metrics/fid.json"]
+)
+def test_a_conflict_of_a_merge_is_no_cut_file(
+    tiny_settings: Settings, inner: Path, home: Path, name: str
+) -> None:
+    file = inner / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for text, branch in (("a: 0\n", "main"), ("a: 1\n", "side"), ("a: 2\n", "main")):
+        if text != "a: 0\n":
+            git(home, "checkout", "-q", *(["-b"] if branch == "side" else []), branch)
+        file.write_text(text)
+        git(home, "add", "-A")
+        git(home, "commit", "-qm", text)
+    with pytest.raises(subprocess.CalledProcessError):
+        git(home, "merge", "-q", "side")
+    changed, conflict, *_ = machine.check_git(tiny_settings)
+    assert changed.text.endswith("Experiments start from them; commit")  # git would refuse more
+    assert conflict.kind == "problem"
+    assert conflict.text.startswith(f"merge conflict in {name}: ")
+    assert not [each for each in machine.check_git(tiny_settings) if "was cut" in each.text]
+    # Settled in the file, and not yet in git.
+    file.write_text("stages: {}\n")
+    _, settled = machine.check_git(tiny_settings)
+    assert settled.kind == "note"
+    assert f"unmerged: {name}. " in settled.text
+    # Cut by a dvc that was killed amid the merge.
+    if name == "dvc.lock":
+        file.write_text("sche")
+        *_, cut = machine.check_git(tiny_settings)
+        subprocess.run(cut.text.split("`")[1].split(), cwd=inner, check=True)
+        assert file.read_text() == "a: 2\n"
 
 
 def test_the_data_and_tokens_are_looked_for(

@@ -9,11 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import optuna
@@ -27,7 +27,7 @@ from src import tune as module
 from src.common.errors import UserError
 from src.config.settings import load_settings, parse_settings
 from src.config.train import TrainSettings
-from src.tuning import apply
+from src.tuning import apply, worker
 from src.tuning import workers as pool
 from src.tuning.search import Search
 from src.tuning.storage import open_store, original_number
@@ -46,6 +46,26 @@ def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert divide_host(1) == [((1, 3, 5, 7), None)]
     assert divide_host(2) == [((1, 3), None), ((5, 7), None)]
     assert [cores for cores, _ in divide_host(6)] == [(1,), (3,), (5,), (7,), (1,), (3,)]
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, 4), ("1", 1), ("9", 4)])
+def test_a_worker_computes_with_its_cores_or_with_fewer_threads_where_told(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, threads: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {1, 3, 5, 7})
+    monkeypatch.setattr("os.sched_setaffinity", lambda process, cores: None)
+    monkeypatch.setattr("src.common.processes._cpu_quota", lambda root: None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    limits: list[int] = []
+    monkeypatch.setattr(
+        worker, "threadpool_limits", lambda limit: nullcontext(limits.append(limit))
+    )
+    monkeypatch.setattr(worker, "end_with_parent", lambda: None)
+    monkeypatch.setattr(worker, "_Worker", lambda task: SimpleNamespace(run=lambda: None))
+    worker.work(cast(Any, SimpleNamespace(cores=(1, 3, 5, 7), gpu=None)))
+    assert limits == [threads]
 
 
 def test_workers_share_the_gpus_that_they_may_see(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import paths
+from .conflicts import describe_conflicts, has_conflict
 from .errors import UserError
 from .files import write_file
 from .paths import METRICS
@@ -47,7 +48,10 @@ def read_metrics(name: str) -> dict[str, Any]:
     """Read the metrics of an earlier stage."""
     path = METRICS / f"{name}.json"
     try:
-        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if has_conflict(text):  # these files are in git
+            raise UserError(describe_conflicts([path.relative_to(paths.PROJECT).as_posix()]))
+        metrics: dict[str, Any] = json.loads(text)
     except (OSError, ValueError) as error:
         raise unusable_file_error(path, error) from error
     return metrics

@@ -13,6 +13,14 @@ PARAMS = PROJECT / "params.yaml"
 METRICS = PROJECT / "reports" / "metrics"
 
 
+def git_root(folder: Path) -> Path | None:
+    """Return the top of the git repository that a folder is in; None if it is in none.
+
+    It is found as DVC finds it, by ``.git``, which in a worktree or a submodule is a file.
+    """
+    return next((top for top in (folder, *folder.parents) if (top / ".git").exists()), None)
+
+
 def array_path(label: str, split: str) -> Path:
     """Return the path of a class and split's preprocessed images."""
     return PROJECT / "data" / "arrays" / label.lower() / f"{split}.npy"

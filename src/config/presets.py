@@ -37,18 +37,17 @@ def preset_overrides(name: str, label: str) -> list[str]:
 
 def _read_preset(name: str) -> dict[str, Any]:
     """Read the file of a preset, and refuse keys that are no settings of a class."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
+    from .settings import parse_yaml
     from .train import TrainSettings
 
     if name not in preset_names():
         raise UserError(f"{name}: there is no such preset; choose {' or '.join(preset_names())}")
     file = f"networks/{name}.yaml"
     try:
-        tree = YAML(typ="safe", pure=True).load((FOLDER / f"{name}.yaml").read_text("utf-8"))
-    except (YAMLError, ValueError) as error:
-        raise UserError(f"{file}: this is not valid YAML: {' '.join(str(error).split())}") from None
+        text = (FOLDER / f"{name}.yaml").read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: it cannot be read: {error}") from None
+    tree = parse_yaml(text, file)
     if not isinstance(tree, dict):
         raise UserError(f"{file}: it must be a mapping of settings such as generator and loss")
     for key in _unknown_keys(tree, TrainSettings):

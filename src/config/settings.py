@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from ..common.conflicts import describe_conflicts, has_conflict
 from ..common.errors import UserError
 from .base import Count, Section
 from .checks import check_evaluation, check_source, check_training
@@ -114,7 +115,7 @@ def load_settings(path: Path, overrides: Iterable[str] = ()) -> Settings:
 
 def read_settings(text: str, name: str, overrides: Iterable[str] = ()) -> Settings:
     """Check the text of a file, like ``load_settings``; errors name the file ``name``."""
-    tree = _parse(text, name)
+    tree = parse_yaml(text, name)
     if not isinstance(tree, dict):
         raise UserError(f"{name}: it must be a mapping of sections such as data and train")
     for override in overrides:
@@ -149,8 +150,14 @@ def flatten(settings: Section) -> dict[str, str]:
     return flat
 
 
-def _parse(text: str, name: str) -> Any:
-    """Parse YAML 1.2, as DVC does, without constructing anything but plain values."""
+def parse_yaml(text: str, name: str) -> Any:
+    """Parse YAML 1.2, as DVC does, without constructing anything but plain values.
+
+    Raises:
+        UserError: if it is no YAML, or git left a conflict in it; it names ``name``.
+    """
+    if has_conflict(text):
+        raise UserError(describe_conflicts([name]))
     try:
         return YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError, RecursionError) as error:
@@ -169,7 +176,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         raise UserError(f"{override}: {key} is called {renamed} now")
     if not equals or not isinstance(parent, dict) or last not in parent:
         raise UserError(f"{override}: give an existing parameter as section.key=value")
-    parent[last] = _parse(text, key) if text else ""
+    parent[last] = parse_yaml(text, key) if text else ""
 
 
 def _descriptions(error: ValidationError) -> list[str]:

@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..common.errors import UserError
 from ..common.files import sha256_of_file
+from ..common.weights import find_weights
 from ..config.registry import INPUT_SCALINGS, RESIZES, load
 
 # The features of each width are taken after: the first and the second max pooling, Mixed_6e, and
@@ -264,8 +265,8 @@ def load_inception(
     """Load the extractor with the weights of a file.
 
     Args:
-        path: file of the usual port, or a part of it with the layers that ``dims`` needs; no code
-            in it is run.
+        path: file of the usual port, or a part of it with the layers that ``dims`` needs, also
+            within a checkpoint or with a wrapper's names; no code in it is run.
         dims: 64, 192, 768 or 2048.
         device: device to run on.
         resize: key of ``registry.RESIZES``.
@@ -276,7 +277,7 @@ def load_inception(
     """
     # Read the file.
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file of weights") from None
     except Exception as error:  # whatever a damaged or hostile file makes torch raise
@@ -285,8 +286,11 @@ def load_inception(
     # Load the weights. Features do not depend on the counters of batches, which old files lack.
     network = InceptionExtractor(dims, resize, scaling)
     wanted = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
-    missing = sorted(wanted - weights.keys()) if isinstance(weights, dict) else sorted(wanted)
-    if missing:
+    try:
+        weights = find_weights(content, wanted)
+    except ValueError as error:
+        raise UserError(f"{path} is no file of weights: {error}") from error
+    if missing := sorted(wanted - weights.keys()):
         raise UserError(
             f"{path} lacks {len(missing)} tensors that {dims} features need, such as "
             f"{missing[0]}; use fewer dims or the full file"

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from ..common.errors import UserError
 from ..common.files import write_file
 from ..common.paths import generator_path
+from ..common.weights import find_weights, open_containers
 from ..config.registry import ARCHITECTURES
 from ..config.renames import with_new_names
 from ..config.train import GeneratorSettings
@@ -73,7 +74,8 @@ def save_generator(path: Path, network: Generator, origin: Origin) -> None:
 def load_generator(path: Path, device: torch.device) -> LoadedGenerator:
     """Rebuild a saved generator in eval mode on ``device``; no code in the file is run.
 
-    Files of earlier versions, with the parameters' old names and no architecture, load too.
+    Files of earlier versions, with the parameters' old names and no architecture, load too, and so
+    do weights that another tool saved with a wrapper's names or within a checkpoint.
 
     Raises:
         UserError: if the file is missing, damaged, or not a generator of this project.
@@ -87,6 +89,7 @@ def load_generator(path: Path, device: torch.device) -> LoadedGenerator:
     try:
         _check_entries(data)
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        content = open_containers(content, "settings")
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}")
         settings = GeneratorSettings.model_validate(
@@ -97,7 +100,7 @@ def load_generator(path: Path, device: torch.device) -> LoadedGenerator:
         kind = _generator_class(content.get("architecture", "dcgan"))
         _check_size(kind, settings, image_size, len(data))
         network = kind(settings, image_size)
-        network.load_state_dict(content["weights"])
+        network.load_state_dict(find_weights(content, network.state_dict().keys()))
         origin = Origin(**content["origin"])
         origin = replace(origin, training=with_new_names(origin.training, "train.*"))
     except Exception as error:  # whatever a damaged or foreign file makes torch raise

@@ -6,6 +6,7 @@ it, or makes a part of it impossible, is a note.
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,12 @@ import torch
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from ..common.conflicts import describe_conflicts, has_conflict
 from ..common.devices import computes_in_bf16
 from ..common.errors import UserError
 from ..common.files import expand_user
 from ..common.locks import try_lock
-from ..common.paths import HOME, PARAMS, PROJECT
+from ..common.paths import HOME, PARAMS, PROJECT, git_root
 from ..common.processes import available_cores
 from ..config.registry import SOURCES
 from ..config.settings import Settings, load_settings
@@ -113,34 +115,27 @@ def check_git(settings: Settings) -> Iterator[Finding]:
     if shutil.which("git") is None:
         yield Finding("problem", "git is not installed: DVC's experiments need it")
         return
-    # Find the repository.
-    completed = _run("git", "rev-parse", "--show-toplevel")
-    if "dubious ownership" in completed.stderr:
+    # Find the repository, of which the project may be a folder.
+    top = git_root(HOME.resolve())
+    prefix = _run("git", "rev-parse", "--show-prefix")
+    if "dubious ownership" in prefix.stderr:
         yield Finding(
             "problem",
-            f"{HOME} is another user's, so git does not touch it: `git config --global --add "
-            f"safe.directory {HOME}` if you trust it",
+            f"{top} is another user's, so git does not touch it: `git config --global --add "
+            f"safe.directory {shlex.quote(str(top))}` if you trust it",
         )
         return
-    if completed.returncode or Path(completed.stdout.rstrip("\n")).resolve() != HOME.resolve():
+    within = prefix.stdout.rstrip("\n")
+    is_held = not within or _output("git", "ls-files", "--error-unmatch", "dvc.yaml") is not None
+    if prefix.returncode or not is_held:
+        held = f"{top} does not hold it" if top else "it is in none"
         yield Finding(
             "problem",
-            f"{HOME} is not the top of a git repository: clone the project, or `git init` here "
+            f"{HOME} is not in a git repository ({held}): clone the project, or `git init` here "
             "and commit",
         )
         return
-    # Look for changes and a branch.
-    changed = (_output("git", "status", "--porcelain") or "").splitlines()
-    if changed:
-        names = ", ".join(line[3:] for line in changed[:5])
-        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-        yield Finding(
-            "note",
-            f"changed since the last commit: {names}{more}. Experiments start from them; commit, "
-            "or `git checkout dvc.lock reports/metrics` where only those are",
-        )
-    else:
-        yield Finding("ok", "git: all is committed")
+    yield from _check_changes(within)
     if _output("git", "symbolic-ref", "--quiet", "HEAD") is None:
         yield Finding(
             "note",
@@ -151,8 +146,8 @@ def check_git(settings: Settings) -> Iterator[Finding]:
     if _is_cut(HOME / "dvc.lock"):
         yield Finding(
             "problem",
-            "dvc.lock was cut as a dvc was killed: `git checkout dvc.lock`; `dvc repro` then takes "
-            "the finished stages from its cache",
+            "dvc.lock was cut as a dvc was killed: `git checkout --ours dvc.lock`; `dvc repro` "
+            "then takes the finished stages from its cache",
         )
     if not (HOME / ".dvc" / "config").is_file():
         yield Finding("problem", ".dvc/config is missing: `git checkout .dvc`")
@@ -160,12 +155,58 @@ def check_git(settings: Settings) -> Iterator[Finding]:
         yield Finding("note", "a DVC command is running here; another one waits or is refused")
 
 
+def _check_changes(within: str) -> Iterator[Finding]:
+    """Check the project's files against git's last commit, and for conflicts of a merge.
+
+    Args:
+        within: the project's folder in its repository, with a slash at the end; or nothing.
+    """
+    listed = _output("git", "status", "--porcelain", "-z", "--no-renames", "--", ".") or ""
+    changed = {line[3:].removeprefix(within): line[:2] for line in listed.split("\0") if line}
+    unmerged = [name for name, code in changed.items() if "U" in code or code in ("AA", "DD")]
+    if changed:
+        names = ", ".join(list(changed)[:5])
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        restore = (
+            ""
+            if unmerged
+            else (", or `git checkout dvc.lock reports/metrics` where only those are")
+        )
+        yield Finding(
+            "note",
+            f"changed since the last commit: {names}{more}. Experiments start from them; commit"
+            f"{restore}",
+        )
+    else:
+        yield Finding("ok", "git: all is committed")
+    metrics = [file.relative_to(HOME).as_posix() for file in HOME.glob("reports/metrics/*.json")]
+    looked_at = dict.fromkeys([*sorted(metrics), "dvc.lock", "dvc.yaml", ".dvc/config", *unmerged])
+    conflicts = [name for name in looked_at if has_conflict(_text(HOME / name))]
+    if conflicts:
+        yield Finding("problem", describe_conflicts(conflicts))
+    if settled := [name for name in unmerged if name not in conflicts]:
+        yield Finding(
+            "note",
+            f"unmerged: {', '.join(settled)}. No commit and no experiment starts before `git add` "
+            "or `git rm`",
+        )
+
+
+def _text(file: Path) -> str:
+    """Return a file's text; an empty one if it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def _is_cut(lock: Path) -> bool:
     """Return whether dvc.lock is incomplete, as a killed DVC leaves it."""
-    if not lock.exists():
+    text = _text(lock)
+    if not lock.exists() or has_conflict(text):
         return False
     try:
-        return "stages" not in (YAML(typ="safe").load(lock) or {})
+        return "stages" not in (YAML(typ="safe").load(text) or {})
     except YAMLError:
         return True
 
@@ -304,7 +345,9 @@ def _output(*command: str) -> str | None:
 def _run(*command: str) -> "subprocess.CompletedProcess[str]":
     """Run a command in the checkout and capture its output, in English."""
     language = os.environ | {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
-    return subprocess.run(command, cwd=HOME, capture_output=True, text=True, env=language)
+    return subprocess.run(
+        command, cwd=HOME, capture_output=True, text=True, env=language, errors="replace"
+    )
 
 
 def _locked(file: Path) -> bool:

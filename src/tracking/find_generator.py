@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.errors import UserError
-from ..common.paths import HOME, PROJECT, generator_path
+from ..common.paths import HOME, PROJECT, generator_path, git_root
 
 MODEL_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/", "s3://")  # of MLflow's addresses
 
@@ -49,7 +49,10 @@ def _get_from_revision(label: str, revision: str, folder: Path) -> Path:
         UserError: if DVC has none.
     """
     file = folder / "generator.pt"
-    path = generator_path(label).relative_to(PROJECT).as_posix()
+    # DVC wants the path from the top of the git repository, of which the project may be a folder.
+    home = HOME.resolve()
+    within = home.relative_to(git_root(home) or home)
+    path = (within / generator_path(label).relative_to(PROJECT)).as_posix()
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "get", ".", path, f"--rev={revision}", f"--out={file}"],
         cwd=HOME,
@@ -61,6 +64,6 @@ def _get_from_revision(label: str, revision: str, folder: Path) -> Path:
         reason = " ".join(lines).removeprefix("ERROR: ") or "DVC does not say why"
         raise UserError(
             f"--rev {revision}: DVC cannot get {path} ({reason}); `dvc exp list` and `git log` "
-            "name revisions, `dvc pull` fetches what another machine made"
+            "name revisions, `dvc fetch --all-commits` brings what another machine made"
         )
     return file

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from threadpoolctl import threadpool_limits
 
-from ..common.devices import Compute, choose_compute
+from ..common.devices import Compute, choose_compute, thread_count
 from ..common.processes import end_with_parent
 from ..config.settings import ClassName, Settings, flatten
 from ..config.train import TrainSettings
@@ -80,7 +80,7 @@ def work(task: WorkerTask) -> None:
     os.sched_setaffinity(0, task.cores)
     if task.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = task.gpu
-    with threadpool_limits(len(task.cores)):
+    with threadpool_limits(thread_count()):
         _Worker(task).run()
 
 

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.workspace import compute_settings
 from src.common import processes
-from src.common.devices import Compute, choose_compute, thread_count
+from src.common.devices import Compute, choose_compute, choose_device, thread_count
 from src.common.errors import UserError
 from src.config.compute import ComputeSettings
 
@@ -104,6 +104,19 @@ def test_threads_are_the_least_of_affinity_variable_and_quota(machine: pytest.Mo
     machine.setattr(processes, "_cpu_quota", lambda root: 0.3)
     assert thread_count() == 1
     assert thread_count(6) == 6  # a number overrules them
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, 8), ("1", 1), ("3,2", 3), ("99", 8)])
+def test_torch_computes_with_as_many_threads_as_the_variable_says(
+    machine: pytest.MonkeyPatch, given: str | None, threads: int
+) -> None:
+    if given is not None:
+        machine.setenv("OMP_NUM_THREADS", given)
+    set_to: list[int] = []
+    machine.setattr(torch, "set_num_threads", set_to.append)
+    assert choose_compute(cpu_settings()).threads == threads
+    choose_device("cpu")
+    assert set_to == [threads, threads]
 
 
 def test_processes_of_a_group_share_and_torchruns_variable_does_not_count(

@@ -16,6 +16,7 @@ from src.data.preprocess import decode_image
 from src.metrics.features import extract_features
 from src.metrics.frechet import FeatureSet, frechet_distance
 from src.metrics.inception import InceptionExtractor, _average, load_inception
+from tests.common.test_weights import SAVED
 from tests.conftest import Hostile, collected
 
 
@@ -114,6 +115,26 @@ def test_a_saved_network_is_loaded_and_agrees(tmp_path: Path, cpu: torch.device)
     with torch.no_grad():
         found, expected = load_inception(path, 192, cpu)(images), network(images)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("way", SAVED)
+def test_weights_are_found_wherever_tools_put_them(
+    tmp_path: Path, cpu: torch.device, way: str
+) -> None:
+    network = InceptionExtractor(64).eval()
+    torch.save(SAVED[way](dict(network.state_dict())), tmp_path / "weights.pth")
+    images = torch.randint(0, 256, (1, 16, 16), dtype=torch.uint8)
+    with torch.no_grad():
+        found, expected = load_inception(tmp_path / "weights.pth", 64, cpu)(images), network(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_two_weights_of_one_name_are_refused(tmp_path: Path, cpu: torch.device) -> None:
+    state = dict(InceptionExtractor(64).state_dict())
+    name = "Conv2d_1a_3x3.conv.weight"
+    torch.save(state | {f"module.{name}": state[name]}, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=rf"{name} and module.{name} are both {name}; keep one"):
+        load_inception(tmp_path / "weights.pth", 64, cpu)
 
 
 @pytest.mark.parametrize("dims", [64, 192, 768])

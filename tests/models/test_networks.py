@@ -15,6 +15,7 @@ from src.models.initialization import initialize
 from src.models.io import Origin, load_generator, save_generator
 from src.models.networks import Discriminator, Generator, count_parameters
 from src.models.sampling import draw_images, draw_latents, generate
+from tests.common.test_weights import SAVED
 from tests.conftest import Hostile
 
 THESIS_G: dict[str, Any] = {
@@ -189,6 +190,23 @@ def test_a_saved_generator_draws_the_same_images(
     assert not saved.network.training
     assert saved.origin == ORIGIN
     assert saved.sha256 == hashlib.sha256((tmp_path / "a.pt").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("way", [*SAVED, "the whole file"])
+def test_a_generator_is_found_wherever_tools_put_it(
+    tmp_path: Path, cpu: torch.device, way: str
+) -> None:
+    network = Generator(generator_settings(base_channels=8, channels=[8, 4, 4]), 64)
+    initialize(network, "xavier", torch.Generator().manual_seed(1)).eval()
+    save_generator(tmp_path / "a.pt", network, ORIGIN)
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    if way in SAVED:
+        content["weights"] = SAVED[way](content["weights"])
+    else:
+        content = {"state_dict": {"model": content}, "epoch": 3}
+    torch.save(content, tmp_path / "b.pt")
+    noise = torch.randn(2, 100)
+    assert torch.equal(load_generator(tmp_path / "b.pt", cpu).network(noise), network(noise))
 
 
 @pytest.mark.parametrize(

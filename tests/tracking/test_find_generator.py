@@ -1,0 +1,45 @@
+"""Generators of a revision, wherever the project lies in its repository."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.common import paths
+from src.common.errors import UserError
+from src.tracking import find_generator as module
+from src.tracking.find_generator import find_generator
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+@pytest.mark.parametrize("git", ["folder", "file", None])
+@pytest.mark.parametrize("within", ["", "ml/gan/"])
+def test_dvc_is_asked_by_the_path_from_the_top_of_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within: str, git: str | None, is_link: bool
+) -> None:
+    top = tmp_path / "top"
+    project = top / within
+    project.mkdir(parents=True)
+    if git == "folder":
+        (top / ".git").mkdir()
+    elif git == "file":  # a worktree or a submodule
+        (top / ".git").write_text("gitdir: elsewhere")
+    (tmp_path / "link").symlink_to(project)
+    for each in (paths, module):
+        monkeypatch.setattr(each, "PROJECT", project)
+        monkeypatch.setattr(each, "HOME", tmp_path / "link" if is_link else project)
+    asked: list[str] = []
+
+    def run(command: list[str], **_: Any) -> "subprocess.CompletedProcess[str]":
+        asked.append(command[command.index("get") + 2])
+        return subprocess.CompletedProcess(command, 1, "", "ERROR: it is away")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    expected = f"{within if git else ''}models/normal/generator.pt"
+    with (
+        pytest.raises(UserError, match=rf"--rev v1: DVC cannot get {expected} \(it is away\)"),
+        find_generator("NORMAL", revision="v1"),
+    ):
+        pass
+    assert asked == [expected]
