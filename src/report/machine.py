@@ -33,7 +33,7 @@ from ..data.download import INCEPTION_NAME, cache_folder, downloaded_kermany, ka
 from ..metrics.extractors import weights_checksum, weights_path
 from ..tracking.address import has_server
 from ..tracking.outbox import count_waiting
-from ..tracking.store import check_store
+from ..tracking.store import check_store, count_moved
 
 MEMORY_GIB = 3.0
 Kind = Literal["ok", "note", "problem"]
@@ -268,11 +268,18 @@ def check_tracking(settings: Settings) -> Iterator[Finding]:
     """Check MLflow's store."""
     try:
         check_store(HOME)
+        moved = count_moved(HOME)
     except UserError as error:
         yield Finding("problem", str(error))
     else:
         answer = "the server answers" if has_server(HOME) else "the store is usable"
         yield Finding("ok", f"MLflow: {answer}")
+        if moved:
+            yield Finding(
+                "note",
+                f"MLflow: {moved} locations of artifacts are in a former folder of the project; "
+                "the next command that uses the store corrects them, such as `make ui`",
+            )
     if waiting := count_waiting(HOME):
         yield Finding("note", f"{waiting} MLflow runs wait to be delivered: `make sync`")
 
