@@ -27,6 +27,7 @@ from optuna.storages import (
 )
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from ..common.addresses import check_address
@@ -266,12 +267,14 @@ def open_store(storage: str, max_retries: int, heartbeat_timeout: int) -> Store:
     remember_address(storage)
     check_address(storage, "--storage")
     try:
-        return DatabaseStore(storage, max_retries, heartbeat_timeout)
+        make_url(storage)
     except (ArgumentError, ValueError):
         raise UserError(
             "--storage: this is not the URL of a database; give one such as "
             "postgresql+psycopg://user:password@host/name"
         ) from None
+    try:
+        return DatabaseStore(storage, max_retries, heartbeat_timeout)
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = _short_reason(error)
         raise UserError(f"--storage: {mask_address(storage)} cannot be used: {reason}") from error

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -55,7 +56,7 @@ def generator(root: Path) -> bytes:
 
 def locations(root: Path) -> set[str]:
     """All folders of artifacts that a store names, but for what follows the common folder."""
-    with sqlite3.connect(root / "mlflow.db") as store:
+    with closing(sqlite3.connect(root / "mlflow.db")) as store:
         dump = "\n".join(store.iterdump())
     return {part.rpartition("file://")[2] for part in dump.split("/mlartifacts")[:-1]}
 
