@@ -92,7 +92,7 @@ def _dvc_options() -> tuple[tuple[str, str], ...]:
     files = (user / "dvc/config", HOME / ".dvc/config", HOME / ".dvc/config.local")
     lines = chain(*(file.read_text().splitlines() for file in files if os.access(file, os.R_OK)))
     pairs = (line.partition("=") for line in lines)
-    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
+    return tuple((name.strip(), value.strip(" '\"")) for name, _, value in pairs)
 
 
 def _secrets(address: str) -> Iterator[str]:

@@ -110,6 +110,16 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
             yield Finding("ok", f"{free:.1f} GiB are free under {folder}")
 
 
+def check_folder(settings: Settings) -> Iterator[Finding]:
+    """Check the name of the project's folder, which DVC's git makes an address of."""
+    if {"?", "#"} & set(str(HOME)):
+        yield Finding(
+            "note",
+            f"{HOME}: with ? or # in its name `dvc exp run --temp` and `--queue` fail; rename the "
+            "folder if you need them",
+        )
+
+
 def check_git(settings: Settings) -> Iterator[Finding]:
     """Check the git repository, which DVC's experiments need."""
     if shutil.which("git") is None:
@@ -316,6 +326,7 @@ CHECKS: tuple[Check, ...] = (
     check_cores,
     check_memory,
     check_disk,
+    check_folder,
     check_git,
     check_data,
     check_weights,
