@@ -9,8 +9,8 @@ import base64
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
@@ -88,9 +88,12 @@ def _known() -> tuple[list[str], frozenset[str]]:
 @cache
 def _dvc_options() -> tuple[tuple[str, str], ...]:
     """Return the names and values of DVC's configuration, of this project and of the user."""
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser())
-    files = (user / "dvc/config", HOME / ".dvc/config", HOME / ".dvc/config.local")
-    lines = chain(*(file.read_text().splitlines() for file in files if os.access(file, os.R_OK)))
+    # A user may have no home; Path.expanduser would raise an error.
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))  # noqa: PTH111
+    lines: list[str] = []
+    for file in (user / "dvc/config", HOME / ".dvc/config", HOME / ".dvc/config.local"):
+        with suppress(OSError):  # there is none, or it is another user's
+            lines += file.read_text(errors="replace").splitlines()
     pairs = (line.partition("=") for line in lines)
     return tuple((name.strip(), value.strip(" '\"")) for name, _, value in pairs)
 
