@@ -127,12 +127,7 @@ sync: setup  ## deliver to MLflow what was logged while its server was away
 	@$(IN_VENV) python3 -m src.sync
 
 ui: setup  ## open the MLflow UI on this machine, http://127.0.0.1:5000
-	@test -n "$$MLFLOW_TRACKING_URI" -o -e mlflow.db || \
-	  { echo "error: no run was logged here yet: \`make demo\` logs some" >&2; exit 1; }
-	@case "$$MLFLOW_TRACKING_URI" in http*) \
-	  echo "MLFLOW_TRACKING_URI names a server, which shows its UI itself: open its address" ;; \
-	*) MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" \
-	  $(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port $(PORT) ;; esac
+	@$(IN_VENV) python3 -m src.ui --port $(PORT)
 PORT ?= 5000
 
 # Real images. NETWORKS names a preset, a file of networks/ without its ending, whose settings replace

@@ -48,6 +48,14 @@ def with_fid(settings: Settings, **changes: Any) -> Settings:
     return settings.model_copy(update={"fid": settings.fid.model_copy(update=changes)})
 
 
+@pytest.mark.parametrize(("name", "kinds"), [("a b%20", []), ("a?b", ["note"]), ("a#b", ["note"])])
+def test_a_folder_in_whose_name_experiments_fail_is_noted(
+    name: str, kinds: list[str], tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "HOME", Path("/home") / name)
+    assert [finding.kind for finding in found(machine.check_folder, tiny_settings)] == kinds
+
+
 def test_a_full_or_protected_disk_is_a_problem(
     tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

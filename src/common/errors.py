@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from .logging import configure_logging
+from .secrets import guard
 
 # The disk or its permissions fail, or a user's path goes through a file, names a folder or is too
 # long. Any other OSError is a defect of the project.
@@ -46,6 +47,8 @@ def is_out_of_memory(error: Exception) -> bool:
 def report_errors(work: Callable[[], None]) -> int:
     """Run a command's work, with logging configured, and print a user's error as one line.
 
+    What is written to stderr from now on, also by libraries, holds no secret.
+
     Returns:
         the exit status: 0, 1 after an error, 130 after Ctrl-C, 141 if nobody reads stdout.
     """
@@ -55,6 +58,7 @@ def report_errors(work: Callable[[], None]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters, as of Fréchet
             stream.reconfigure(errors="backslashreplace")
+    guard(sys.stderr)
     configure_logging()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while a command was imported
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -33,7 +33,7 @@ from ..data.download import INCEPTION_NAME, cache_folder, downloaded_kermany, ka
 from ..metrics.extractors import weights_checksum, weights_path
 from ..tracking.address import has_server
 from ..tracking.outbox import count_waiting
-from ..tracking.store import check_store
+from ..tracking.store import check_store, count_moved
 
 MEMORY_GIB = 3.0
 Kind = Literal["ok", "note", "problem"]
@@ -108,6 +108,16 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
             )
         else:
             yield Finding("ok", f"{free:.1f} GiB are free under {folder}")
+
+
+def check_folder(settings: Settings) -> Iterator[Finding]:
+    """Check the name of the project's folder, which DVC's git makes an address of."""
+    if {"?", "#"} & set(str(HOME)):
+        yield Finding(
+            "note",
+            f"{HOME}: with ? or # in its name `dvc exp run --temp` and `--queue` fail; rename the "
+            "folder if you need them",
+        )
 
 
 def check_git(settings: Settings) -> Iterator[Finding]:
@@ -268,11 +278,18 @@ def check_tracking(settings: Settings) -> Iterator[Finding]:
     """Check MLflow's store."""
     try:
         check_store(HOME)
+        moved = count_moved(HOME)
     except UserError as error:
         yield Finding("problem", str(error))
     else:
         answer = "the server answers" if has_server(HOME) else "the store is usable"
         yield Finding("ok", f"MLflow: {answer}")
+        if moved:
+            yield Finding(
+                "note",
+                f"MLflow: {moved} locations of artifacts are in a former folder of the project; "
+                "the next command that uses the store corrects them, such as `make ui`",
+            )
     if waiting := count_waiting(HOME):
         yield Finding("note", f"{waiting} MLflow runs wait to be delivered: `make sync`")
 
@@ -309,6 +326,7 @@ CHECKS: tuple[Check, ...] = (
     check_cores,
     check_memory,
     check_disk,
+    check_folder,
     check_git,
     check_data,
     check_weights,

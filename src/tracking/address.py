@@ -5,13 +5,14 @@ Nothing here imports MLflow, which takes seconds: a command that prints an addre
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from ..common.addresses import SQLITE, check_address, sqlite_address, sqlite_path
 from ..common.errors import UserError
 from ..common.files import write_json
+from ..common.secrets import mask_address
 
 EXPERIMENT = "chest-xray-gan"
 LOCAL_UI = "http://127.0.0.1:5000"  # of `make ui`
@@ -24,19 +25,28 @@ def tracking_uri(root: Path) -> str:
 
     A relative path is relative to ``root``, not to the copy of the project that DVC makes for a
     queued experiment and removes afterwards.
+
+    Raises:
+        UserError: if the address is malformed.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    for scheme in ("sqlite:///", "file:"):
+    check_address(uri, "MLFLOW_TRACKING_URI")
+    database = sqlite_address(root)
+    for scheme, folder in (
+        ("sqlite:///", database),
+        ("sqlite+pysqlite:///", database),
+        ("file:", f"file:{root}"),
+    ):
         path = uri.removeprefix(scheme)
         if path != uri and not path.startswith(("/", ":memory:")):
-            return f"{scheme}{root / path}"
+            return f"{folder}/{path}"
     is_path = ":" not in uri and uri != "databricks"
     return str(root / uri) if is_path else uri
 
 
 def is_local(uri: str) -> bool:
     """Return whether a store is a file or folder on this machine."""
-    return uri.startswith(("sqlite:", "file:")) or "://" not in uri
+    return uri.startswith(("sqlite:", "sqlite+", "file:")) or "://" not in uri
 
 
 def has_server(root: Path) -> bool:
@@ -50,14 +60,31 @@ def sqlite_file(uri: str) -> Path | None:
     Raises:
         UserError: if the address is malformed.
     """
-    if not uri.startswith("sqlite:") or uri == "sqlite://":
+    if not uri.startswith(("sqlite:", "sqlite+")) or uri == "sqlite://":
         return None
-    path = uri.removeprefix("sqlite:///").partition("?")[0]
-    if path == uri:
+    if not SQLITE.match(uri):
         raise UserError(
             f"MLFLOW_TRACKING_URI: {uri} is not the address of a store; write sqlite:///FILE"
         )
-    return Path(path) if path else None
+    return sqlite_path(uri)
+
+
+def store_key(root: Path, uri: str) -> str:
+    """Return the name by which the project's files refer to a store.
+
+    It holds no secret, and a file in the project is relative to it, so that the store is known
+    after the project was moved. The name of a name is the name, also of one that an earlier
+    version wrote.
+    """
+    file = sqlite_file(uri)
+    if file is None:
+        return mask_address(uri)
+    if not (root / file).exists():
+        # A file of this project, in its former folder.
+        former = (file.relative_to(folder) for folder in file.parents if not folder.exists())
+        file = next((path for path in former if (root / path).exists()), file)
+    file = root / file
+    return sqlite_address(file.relative_to(root) if file.is_relative_to(root) else file)
 
 
 def experiment_name() -> str:
@@ -75,14 +102,14 @@ def remembered_experiment(root: Path, name: str) -> str | None:
     file = sqlite_file(uri)
     if file is not None and not file.exists():
         return None
-    return _read_experiment_ids(root).get(hide_password(uri), {}).get(name)
+    return _read_experiment_ids(root).get(store_key(root, uri), {}).get(name)
 
 
 def remember_experiment(root: Path, name: str, experiment_id: str) -> None:
     """Write down the id of an experiment, to be known while the store is away."""
     if remembered_experiment(root, name) != experiment_id:
         ids = _read_experiment_ids(root)
-        ids.setdefault(hide_password(tracking_uri(root)), {})[name] = experiment_id
+        ids.setdefault(store_key(root, tracking_uri(root)), {})[name] = experiment_id
         write_json(root / TRACKING_FOLDER / EXPERIMENT_IDS, ids)
 
 
@@ -104,17 +131,14 @@ def runs_link(root: Path, tags: Mapping[str, str]) -> str:
     path = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
     path += f"&searchFilter={quote(condition)}" if condition else ""
     server = tracking_uri(root) if has_server(root) else LOCAL_UI
-    return hide_password(server).replace("//***@", "//").rstrip("/") + path
-
-
-def hide_password(text: str) -> str:
-    """Replace user names, passwords and tokens in the addresses within a text by ``***``."""
-    text = re.sub(r"//[^/\s]*@", "//***@", text)
-    return re.sub(r"([?&][^=&\s]*(?:pass|secret|token)[^=&\s]*=)[^&\s]*", r"\1***", text)
+    return mask_address(server).replace("//***@", "//").rstrip("/") + path
 
 
 def _read_experiment_ids(root: Path) -> dict[str, dict[str, str]]:
-    """Read the experiments' ids, by store (without password) and name."""
+    """Read the experiments' ids, by the store's key and the experiment's name."""
     file = root / TRACKING_FOLDER / EXPERIMENT_IDS
-    ids: dict[str, dict[str, str]] = json.loads(file.read_text()) if file.exists() else {}
+    stores = json.loads(file.read_text()) if file.exists() else {}
+    ids: dict[str, dict[str, str]] = {}
+    for store, known in stores.items():
+        ids.setdefault(store_key(root, store), {}).update(known)
     return ids

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from ..common.errors import UserError
 from ..common.logging import logger
-from .address import TRACKING_FOLDER, hide_password, tracking_uri
+from .address import TRACKING_FOLDER, store_key, tracking_uri
 from .outbox import Event, Outbox, idle_outboxes, prune_outboxes
 from .registry import log_model
 from .store import (
@@ -173,7 +173,7 @@ def deliver_waiting(root: Path, seconds: float) -> SyncResult:
     A run whose process was killed ends as KILLED.
     """
     deadline = time.monotonic() + seconds
-    store = hide_password(tracking_uri(root))
+    store = store_key(root, tracking_uri(root))
     delivered: list[str] = []
     undelivered: list[str] = []
     other_stores: set[str] = set()

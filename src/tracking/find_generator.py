@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..common.errors import UserError
 from ..common.paths import HOME, PROJECT, generator_path, git_root
+from ..common.secrets import hide_secrets
 
 MODEL_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/", "s3://")  # of MLflow's addresses
 
@@ -61,7 +62,7 @@ def _get_from_revision(label: str, revision: str, folder: Path) -> Path:
     )
     if done.returncode or not file.is_file():
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = " ".join(lines).removeprefix("ERROR: ") or "DVC does not say why"
+        reason = hide_secrets(" ".join(lines).removeprefix("ERROR: ")) or "DVC does not say why"
         raise UserError(
             f"--rev {revision}: DVC cannot get {path} ({reason}); `dvc exp list` and `git log` "
             "name revisions, `dvc fetch --all-commits` brings what another machine made"

@@ -18,7 +18,7 @@ from typing import IO, Any, Self
 from ..common.files import remove_folder, write_file, write_json
 from ..common.locks import lock, try_lock
 from ..common.logging import logger
-from .address import TRACKING_FOLDER
+from .address import TRACKING_FOLDER, store_key
 
 HEADER, EVENTS, DELIVERED, FILES, LOCK = "run.json", "events.jsonl", "delivered", "files", "lock"
 UNFINISHED = ".new-"  # prefix of the folder's name while an outbox is being created
@@ -70,7 +70,12 @@ class Outbox:
             shutil.rmtree(folder, ignore_errors=True)
             lock_file.close()
             return None
-        return cls(folder, lock_file)
+        outbox = cls(folder, lock_file)
+        # Earlier versions wrote another key, which may hold a part of a password.
+        key = store_key(folder.absolute().parents[1], outbox.header["store"])
+        if outbox.header["store"] != key:
+            outbox.update_header(store=key)
+        return outbox
 
     @property
     def pending(self) -> int:

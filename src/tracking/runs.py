@@ -21,9 +21,9 @@ from ..common.logging import logger
 from .address import (
     TRACKING_FOLDER,
     experiment_name,
-    hide_password,
     is_local,
     remembered_experiment,
+    store_key,
     tracking_uri,
 )
 from .delivery import Delivery, deliver_waiting, log_params, remove_if_done, warn_waiting
@@ -270,7 +270,7 @@ def _reach_store(root: Path) -> UserError | None:
 def _new_header(root: Path, name: str, tags: Mapping[str, str]) -> dict[str, Any]:
     """Return the header of a new run's outbox."""
     return {
-        "store": hide_password(tracking_uri(root)),
+        "store": store_key(root, tracking_uri(root)),
         "experiment": experiment_name(),
         "name": name,
         "tags": dict(tags),

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -16,17 +17,19 @@ from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..common.addresses import sqlite_address
 from ..common.errors import UserError
 from ..common.files import write_file
 from ..common.locks import lock
+from ..common.secrets import hide_secrets, mask_address
 from .address import (
     experiment_name,
-    hide_password,
     is_local,
     remember_experiment,
     sqlite_file,
     tracking_uri,
 )
+from .artifacts import artifact_uri, count_misplaced, relocate_artifacts
 
 # MLflow tries a database that is away ten times, over 100 seconds; what fails is repeated here.
 mlflow.store.db.utils.MAX_RETRY_COUNT = 3
@@ -34,7 +37,7 @@ mlflow.store.db.utils.MAX_RETRY_COUNT = 3
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 # What MLflow raises if a store is away, full or damaged, or needs a package that is not installed.
-STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)
+STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError)
 # Timeout in seconds of each answer without which no work begins: the server may be busy, or new.
 PATIENT_TIMEOUT = 60
 # The cause of a failed connection, which follows the address that MLflow's message names twice.
@@ -42,12 +45,15 @@ CAUSE = re.compile(r"""\(Caused by \w+\((<[^>]*>, )?["'](\w+\([^)]*\): )?(?P<cau
 
 
 @contextmanager
-def connect(root: Path, patient: bool = False) -> Iterator[mlflow.MlflowClient]:
-    """Connect to the store for a few short requests; an SQLite store is created if missing.
+def connect(
+    root: Path, patient: bool = False, prepare: bool = True
+) -> Iterator[mlflow.MlflowClient]:
+    """Connect to the store for a few short requests.
 
     Args:
         root: the project's folder.
         patient: whether to wait PATIENT_TIMEOUT for each answer, since no work begins without it.
+        prepare: whether to create a missing SQLite store, and to correct one that was moved.
 
     Raises:
         UserError: if the store cannot be reached.
@@ -57,21 +63,36 @@ def connect(root: Path, patient: bool = False) -> Iterator[mlflow.MlflowClient]:
     waiting = _patient_requests(uri, timeout) if patient else nullcontext()
     try:
         with _store_lock(root), quiet_mlflow(), waiting:
-            _create_sqlite(uri)
+            if prepare:
+                _prepare_sqlite(uri, root)
             yield mlflow.MlflowClient(uri)
     except STORE_ERRORS as error:
         raise store_error(uri, error) from error
 
 
 def check_store(root: Path) -> None:
-    """Reach the store; an SQLite store that does not exist yet counts as reached.
+    """Reach the store and change nothing; an SQLite store that is missing counts as reached.
 
     Raises:
         UserError: if it cannot be reached.
     """
     if not _is_missing(tracking_uri(root)):
-        with connect(root) as client:
+        with connect(root, prepare=False) as client:
             client.search_experiments(max_results=1)
+
+
+def count_moved(root: Path) -> int:
+    """Count the artifacts that a store lists in a former folder of the project.
+
+    Raises:
+        UserError: if the store cannot be read.
+    """
+    uri = tracking_uri(root)
+    file = sqlite_file(uri)
+    try:
+        return count_misplaced(file, root) if file is not None and file.exists() else 0
+    except sqlite3.Error as error:
+        raise store_error(uri, error) from error
 
 
 def is_reachable(root: Path) -> bool:
@@ -126,18 +147,18 @@ def ensure_experiment(client: mlflow.MlflowClient, root: Path, name: str) -> str
     if experiment is not None:
         experiment_id = str(experiment.experiment_id)
     else:
-        is_sqlite = tracking_uri(root).startswith("sqlite:")
-        experiment_id = _create_experiment(client, name, _artifact_uri(root) if is_sqlite else None)
+        is_sqlite = sqlite_file(tracking_uri(root)) is not None
+        experiment_id = _create_experiment(client, name, artifact_uri(root) if is_sqlite else None)
     remember_experiment(root, name, experiment_id)
     return experiment_id
 
 
 def ensure_sqlite(root: Path) -> None:
-    """Create the store if it is an SQLite file that does not exist, as one process of several."""
+    """Create a missing SQLite store, and correct one that was moved, as one process of several."""
     uri = tracking_uri(root)
-    if _is_missing(uri):
+    if _is_missing(uri) or count_moved(root):
         with _store_lock(root):
-            _create_sqlite(uri)
+            _prepare_sqlite(uri, root)
 
 
 def store_error(uri: str, error: Exception) -> UserError:
@@ -149,16 +170,16 @@ def store_error(uri: str, error: Exception) -> UserError:
     else:
         way_out = "start its server, or unset MLFLOW_TRACKING_URI for a local store"
     return UserError(
-        f"the MLflow store {hide_password(uri)} cannot be used ({short_reason(error)}); {way_out}"
+        f"the MLflow store {mask_address(uri)} cannot be used ({short_reason(error)}); {way_out}"
     )
 
 
 def short_reason(error: BaseException) -> str:
     """Return an error's text on one line, without passwords and SQL statements."""
-    text = " ".join(str(error).partition("[SQL:")[0].split())
+    text = " ".join(hide_secrets(str(error).partition("[SQL:")[0]).split())
     if cause := CAUSE.search(text):
         text = cause["cause"]
-    return hide_password(text)[:300]
+    return text[:300]
 
 
 @contextmanager
@@ -189,7 +210,7 @@ def _request_timeout() -> int:
 @contextmanager
 def _patient_requests(uri: str, timeout: int) -> Iterator[None]:
     """Wait PATIENT_TIMEOUT for each answer; say so after ``timeout`` seconds, the usual wait."""
-    line = f"the MLflow store {hide_password(uri)} is slow to answer: waiting"
+    line = f"the MLflow store {mask_address(uri)} is slow to answer: waiting"
     timer = threading.Timer(timeout, print, (line,), {"file": sys.stderr})
     timer.daemon = True
     timer.start()
@@ -215,19 +236,28 @@ def _is_missing(uri: str) -> bool:
     return file is not None and not file.exists()
 
 
-def _create_sqlite(uri: str) -> None:
+def _prepare_sqlite(uri: str, root: Path) -> None:
+    """Create an SQLite store that is missing, or correct one that was moved with the project."""
+    file = sqlite_file(uri)
+    if file is None:
+        return
+    if not file.exists():
+        _create_sqlite(file)
+    elif moved := relocate_artifacts(file, root):
+        line = f"the project was moved: {moved} locations of artifacts in {file} follow it"
+        print(line, file=sys.stderr)
+
+
+def _create_sqlite(file: Path) -> None:
     """Create an SQLite store that does not exist yet, whole or not at all.
 
     MLflow creates its tables in hundreds of steps, and cannot use a store that has only some.
     """
-    file = sqlite_file(uri)
-    if file is None or file.exists():
-        return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # it takes a second
 
     with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
         new = Path(folder, file.name)
-        store = SqlAlchemyStore(f"sqlite:///{new}", _artifact_uri(file.parent))
+        store = SqlAlchemyStore(sqlite_address(new), artifact_uri(file.parent))
         store.engine.dispose()
         write_file(file, new.read_bytes())
 
@@ -243,8 +273,3 @@ def _create_experiment(client: mlflow.MlflowClient, name: str, artifacts: str | 
         if experiment is None:
             raise
         return str(experiment.experiment_id)
-
-
-def _artifact_uri(folder: Path) -> str:
-    """Return the address of the folder that holds the artifacts of a local store."""
-    return (folder / "mlartifacts").as_uri()

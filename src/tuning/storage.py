@@ -30,10 +30,12 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
+from ..common.addresses import check_address
 from ..common.errors import UserError
 from ..common.locks import lock, try_lock
 from ..common.logging import logger
 from ..common.paths import HOME
+from ..common.secrets import hide_secrets, mask_address, remember_address
 
 STORAGE = "TUNE_STORAGE"  # environment variable, since a URL may hold a password
 LEASE_GRACE = timedelta(seconds=10)  # a trial that has just begun may take so long for its lease
@@ -262,9 +264,11 @@ def open_store(storage: str, max_retries: int, heartbeat_timeout: int) -> Store:
     """
     if "://" not in storage:
         return JournalStore(Path(storage), max_retries)
+    remember_address(storage)
+    check_address(storage, "--storage")
     try:
-        shown = make_url(storage).render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):  # whose message may hold a part of the password
+        make_url(storage)
+    except (ArgumentError, ValueError):
         raise UserError(
             "--storage: this is not the URL of a database; give one such as "
             "postgresql+psycopg://user:password@host/name"
@@ -272,8 +276,8 @@ def open_store(storage: str, max_retries: int, heartbeat_timeout: int) -> Store:
     try:
         return DatabaseStore(storage, max_retries, heartbeat_timeout)
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--storage: {shown} cannot be used: {reason}") from error
+        reason = _short_reason(error)
+        raise UserError(f"--storage: {mask_address(storage)} cannot be used: {reason}") from error
 
 
 @contextmanager
@@ -286,11 +290,15 @@ def lost_storage_reported() -> Iterator[None]:
     try:
         yield
     except LOST_STORAGE as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"the storage of the search cannot be reached any more ({reason}); start the same "
-            "command again when it can be reached"
+            f"the storage of the search cannot be reached any more ({_short_reason(error)}); start "
+            "the same command again when it can be reached"
         ) from error
+
+
+def _short_reason(error: Exception) -> str:
+    """Return an error's text on one line, without secrets."""
+    return " ".join(hide_secrets(str(error)).split())[:200]
 
 
 def original_number(trial: FrozenTrial) -> int:

@@ -1,12 +1,30 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from src.common.errors import UserError
-from src.tracking import store
-from src.tracking.address import hide_password, remember_experiment, runs_link, tracking_uri
+from src.tracking import address, store
+from src.tracking.address import (
+    EXPERIMENT,
+    is_local,
+    remember_experiment,
+    remembered_experiment,
+    runs_link,
+    sqlite_file,
+    store_key,
+    tracking_uri,
+)
+from src.tracking.delivery import sync
+from src.tracking.outbox import Outbox
+from src.tracking.registered_model import CHAMPION
+from src.tracking.registry import download_generator, model_version
+from src.tracking.runs import start_run
+from src.tracking.store import check_store
+from src.ui import open_ui
 from tests.conftest import ROOT
 
 
@@ -31,20 +49,87 @@ def test_a_relative_address_is_relative_to_the_project(
     assert tracking_uri(Path("/home/project")) == kept
 
 
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b", "a%b", "a b", "é"])
 @pytest.mark.parametrize(
-    "address",
+    ("given", "file"), [("", "mlflow.db"), ("sqlite:///runs/a%3Fb.db", "runs/a?b.db")]
+)
+def test_the_store_is_in_the_project_whatever_its_folder_is_called(
+    name: str, given: str, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    root = Path("/home") / name
+    uri = tracking_uri(root)
+    assert sqlite_file(uri) == root / file
+    assert make_url(uri).database == str(root / file)
+    assert is_local(uri)
+    assert sqlite_file(store_key(root, uri)) == Path(file)
+
+
+@pytest.mark.parametrize("mark", ["/", " ", "#", "?", "\n"])
+def test_a_password_that_is_not_encoded_is_refused_by_all_that_use_the_store(
+    mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter{mark}moon@127.0.0.1:9/x")
+    for use in (
+        lambda: start_run("a", tmp_path, {}, {}).__enter__(),
+        lambda: check_store(tmp_path),
+        lambda: sync(tmp_path),
+        lambda: model_version(tmp_path, "a", CHAMPION),
+        lambda: download_generator(tmp_path, "models:/a/1", tmp_path),
+        lambda: runs_link(tmp_path, {}),
+        lambda: open_ui(5000),
+    ):
+        with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI: .* percent-encode") as caught:
+            use()
+        assert not any(word in str(caught.value) for word in ("hunter", "moon"))
+    assert not (tmp_path / ".tracking").exists()
+
+
+@pytest.mark.parametrize(
+    ("now", "then"),
     [
-        "http://me:secret@host/x",
-        "postgresql://me:se@secret@host/x",
-        "postgresql://host/x?user=me&password=secret&a=1",
-        "sqlite:///x.db?sslpassword=secret",
+        # The address, and how earlier versions masked it.
+        ("http://me:secret@host/x", "http://***@host/x"),
+        ("http://me:hunter%2Fmoon@host/x", "http://***@host/x"),
+        ("http://host/x", "http://host/x"),
+        ("postgresql://h/x?password=hunter&a=1", "postgresql://h/x?password=***&a=1"),
+        ("http://me:hunter/moon@host/x", "http://me:hunter/moon@host/x"),  # it did not
     ],
 )
-def test_no_address_shows_a_password(address: str) -> None:
-    shown = hide_password(f"cannot reach {address} (because)")
-    assert "secret" not in shown
-    assert shown.startswith("cannot reach ")
-    assert shown.endswith(" (because)")
+def test_stores_of_earlier_versions_are_known_and_lose_their_secrets(
+    now: str, then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(address, "tracking_uri", lambda root: now)
+    stores = tmp_path / ".tracking" / "stores.json"
+    stores.parent.mkdir()
+    stores.write_text(json.dumps({then: {EXPERIMENT: "7"}}))
+    assert remembered_experiment(tmp_path, EXPERIMENT) == "7"
+    folder = tmp_path / ".tracking" / "work"
+    Outbox.create(folder, {"store": then}).close()
+    outbox = Outbox.open(folder, wait=True)
+    assert outbox is not None
+    assert outbox.header["store"] == store_key(tmp_path, now)
+    outbox.close()
+    remember_experiment(tmp_path, "other", "8")
+    assert remembered_experiment(tmp_path, EXPERIMENT) == "7"
+    for file in (stores, folder / "run.json"):
+        assert not any(word in file.read_text() for word in ("hunter", "moon", "secret"))
+
+
+@pytest.mark.parametrize("former", ["/gone/project", "/gone/a%b"])
+def test_the_store_of_a_moved_project_is_known(former: str, tmp_path: Path) -> None:
+    stores = tmp_path / ".tracking" / "stores.json"
+    stores.parent.mkdir()
+    stores.write_text(json.dumps({f"sqlite:///{former}/mlflow.db": {EXPERIMENT: "7"}}))
+    assert remembered_experiment(tmp_path, EXPERIMENT) == "7"
+
+
+def test_a_store_that_is_elsewhere_is_not_taken_for_the_own_one(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in (other / "mlflow.db", other / "away.db"):
+        assert store_key(tmp_path / "project", f"sqlite:///{file}") == f"sqlite:///{file}"
+    assert store_key(tmp_path, f"sqlite:///{tmp_path}/mlflow.db") == "sqlite:///mlflow.db"
 
 
 def test_the_link_to_runs_names_no_password(
@@ -94,7 +179,7 @@ def test_what_needs_no_store_imports_nothing_that_takes_seconds(tmp_path: Path) 
     assert done.stdout == "\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "promote", "sync"])
+@pytest.mark.parametrize("command", ["serve", "promote", "sync", "ui"])
 @pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--unknown", 2)])
 def test_a_command_reads_its_arguments_before_it_imports_what_takes_seconds(
     command: str, argument: str, status: int

@@ -43,3 +43,20 @@ def test_dvc_is_asked_by_the_path_from_the_top_of_the_repository(
     ):
         pass
     assert asked == [expected]
+
+
+def test_what_dvc_says_of_a_remote_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC quotes a remote's address, whose password a driver may have cut out of it."""
+    monkeypatch.setenv("SOME_REMOTE", "https://me:hunter%2Fmoon@host/x")
+    error = "ERROR: https://me:hunter%2Fmoon@host/x: login with 'hunter/moon' failed\n"
+
+    def refuse(*command: Any, **options: Any) -> "subprocess.CompletedProcess[str]":
+        return subprocess.CompletedProcess([], 1, "", error)
+
+    monkeypatch.setattr(module.subprocess, "run", refuse)
+    with (
+        pytest.raises(UserError, match="DVC cannot get") as caught,
+        find_generator("NORMAL", revision="main"),
+    ):
+        pytest.fail("there is none")
+    assert r"(https://***@host/x: login with '***' failed)" in str(caught.value)

@@ -75,7 +75,7 @@ def test_an_entry_for_which_the_disk_has_no_room_spoils_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "spool"
-    with closing(Outbox.create(folder, {"name": "a"})) as made:
+    with closing(Outbox.create(folder, {"name": "a", "store": "http://host"})) as made:
         made.append({"kind": "tag", "key": "a", "value": "1"})
         opened = Path.open
 
@@ -99,7 +99,7 @@ def test_an_entry_for_which_the_disk_has_no_room_spoils_no_other(
 def test_after_a_power_cut_no_more_counts_as_delivered_than_there_is(
     tmp_path: Path, told: str, delivered: int
 ) -> None:
-    with closing(Outbox.create(tmp_path / "spool", {"name": "a"})) as made:
+    with closing(Outbox.create(tmp_path / "spool", {"name": "a", "store": "http://host"})) as made:
         for key in ("a", "b"):
             made.append({"kind": "tag", "key": key, "value": "1"})
     (tmp_path / "spool" / "delivered").write_text(told)

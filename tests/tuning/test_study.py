@@ -15,6 +15,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from src.common.addresses import sqlite_address
 from src.common.errors import UserError
 from src.tuning import storage
 from src.tuning.objective import TrialError
@@ -363,10 +364,35 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
         assert (tmp_path / "notes").read_bytes() == content
     with pytest.raises(UserError, match="not the journal of a study"):
         open_store(str(tmp_path), 2, 8)
-    for url in ("postgresql://me:se/cret@host:port/x", "://"):
-        with pytest.raises(UserError, match="not the URL of a database") as caught:
-            open_store(url, 2, 8)
-        assert "cret" not in str(caught.value)
+    with pytest.raises(UserError, match="not the URL of a database"):
+        open_store("://", 2, 8)
+
+
+@pytest.mark.parametrize("mark", ["/", " ", "@", "#", "?", "\n", "%2F", "%20", "&", "'"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://me:hunter{}moon@127.0.0.1:1/none",
+        "postgresql+psycopg://me:hunter{}moon@127.0.0.1:port/none",
+        "postgresql+psycopg://127.0.0.1:1/none?user=me&password=hunter{}moon",
+        "nothing://me:hunter{}moon@host/x",
+    ],
+)
+def test_no_message_shows_a_part_of_a_database_s_password(url: str, mark: str) -> None:
+    with pytest.raises(UserError, match=r"^--storage: ") as caught:
+        open_store(url.format(mark), 2, 8)
+    assert "hunter" not in str(caught.value)
+    assert "moon" not in str(caught.value)
+
+
+def test_a_database_s_file_is_the_one_that_its_url_names(tmp_path: Path) -> None:
+    folder = tmp_path / "a?b #%20"
+    folder.mkdir()
+    with pytest.raises(UserError, match="write %3F for"):
+        open_store(f"sqlite:///{folder}/study.db", 2, 8)
+    open_store(sqlite_address(folder / "study.db"), 2, 8).close()
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert (folder / "study.db").is_file()
 
 
 def test_other_content_means_another_study() -> None:
