@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .common.errors import UserError, report_errors
-from .config.registry import EXTRACTORS, INPUT_SCALINGS, RESIZES
+from .config.registry import EXTRACTORS, FITS, INPUT_SCALINGS, RESIZES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.resize,
             arguments.input_scaling,
             arguments.size,
+            arguments.fit,
             arguments.batch,
             arguments.device,
         )
@@ -71,6 +72,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--resize", choices=tuple(RESIZES), default="pytorch-fid", help="as this package does")
     add("--input-scaling", choices=tuple(INPUT_SCALINGS), default="standard")
     add("--size", type=int, help="pixels a side that all images are resized to")
+    add(
+        "--fit",
+        choices=tuple(FITS),
+        default="stretch",
+        help="with --size, of images that are not square",
+    )
     add("--neighbours", type=int, default=5, help="k of precision, recall, ...")
     add("--draws", type=int, default=64, help="halves that an interval rests on")
     add("--batch", type=int, default=50, help="images in the network at once")

@@ -76,7 +76,7 @@ def test_images_lie_in_kaggles_layout_beside_their_table(project: Path) -> None:
     assert set(table["data"].str.contains("Kermany")) == {True}
     described = json.loads((out / "synthetic_pneumonia.json").read_text())
     assert described["seed"] == 3
-    assert described["training"] == {"batch_size": 8}
+    assert described["training"] == {"batch_size": 8, "augmentation_strength": 1.0}
     assert described["learnt_from"]["images"] == 40
     # The classes of a second call go beside them.
     run("--class", "normal", "--count", 2, "--out", out)

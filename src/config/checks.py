@@ -11,6 +11,7 @@ from .registry import (
     ARCHITECTURES,
     AUGMENTATIONS,
     EXTRACTORS,
+    FITS,
     INITIALIZATIONS,
     INPUT_SCALINGS,
     LOSSES,
@@ -32,6 +33,16 @@ def check_source(source: str) -> None:
         ValueError: its message begins with the key.
     """
     for fault in _unknown([("source", source, SOURCES)]):
+        raise ValueError(fault)
+
+
+def check_fit(fit: str) -> None:
+    """Refuse a way to make images square that does not exist.
+
+    Raises:
+        ValueError: its message begins with the key.
+    """
+    for fault in _unknown([("fit", fit, FITS)]):
         raise ValueError(fault)
 
 

@@ -181,6 +181,12 @@ EXTRACTORS: Mapping[str, Extractor] = {
     ),
 }
 
+# What becomes of an image that is not square.
+FITS: Mapping[str, Entry] = {
+    "stretch": Entry("data.decode:stretch", "stretched, as in the thesis"),
+    "crop": Entry("data.decode:crop", "cut about its centre"),
+    "pad": Entry("data.decode:pad", "laid on black"),
+}
 RESIZES: Mapping[str, Entry] = {
     "pytorch-fid": Entry("metrics.resizing:pytorch_fid", "bilinear between pixel centres"),
     "torch-fidelity": Entry("metrics.resizing:torch_fidelity", "bilinear as TensorFlow 1 does"),

@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 from ..common.conflicts import describe_conflicts, has_conflict
 from ..common.errors import UserError
 from .base import Count, Section
-from .checks import check_evaluation, check_source, check_training
+from .checks import check_evaluation, check_fit, check_source, check_training
 from .compute import ComputeSettings
 from .data import DataSettings, PreprocessSettings
 from .fid import FidSettings
@@ -77,6 +77,10 @@ class Settings(Section):
             check_source(self.data.source)
         except ValueError as error:
             raise ValueError(f"data.{error}") from error
+        try:
+            check_fit(self.preprocess.fit)
+        except ValueError as error:
+            raise ValueError(f"preprocess.{error}") from error
         try:
             check_evaluation(self.fid)
         except ValueError as error:

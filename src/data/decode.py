@@ -9,11 +9,12 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ..common.errors import DISK_ERRORS, UserError
+from ..config.registry import FITS, load
 
 MAX_PIXELS = 100_000_000  # of one image; more counts as a decompression bomb
 # Pillow warns above its limit and refuses twice as much; ``open_image`` refuses all above it.
@@ -84,7 +85,8 @@ def decode_grey(
     source: Path | IO[bytes],
     min_side: int = 1,
     size: int | None = None,
-    resampling: Image.Resampling | None = None,
+    resampling: Image.Resampling = Image.Resampling.BICUBIC,
+    fit: str = "stretch",
 ) -> NDArray[np.uint8]:
     """Decode an image as grey uint8, (h, w) or resized to (size, size).
 
@@ -95,7 +97,8 @@ def decode_grey(
         source: an image file or its stream.
         min_side: minimum width and height, in pixels.
         size: width and height of the result; None keeps those of the image.
-        resampling: filter for the resize; Pillow's default is bicubic.
+        resampling: filter for the resize.
+        fit: what becomes of an image that is not square, a name in ``FITS``.
 
     Raises:
         ValueError: if the image cannot be decoded, is too small or large, has signed values, or has
@@ -118,10 +121,25 @@ def decode_grey(
             if method is not None:
                 grey = grey.transpose(method)
             if size is not None:
-                grey = grey.resize((size, size), resampling)
+                grey = load(FITS[fit])(grey, size, resampling)
             return np.asarray(grey, dtype=np.uint8)
     except FileNotFoundError as error:
         raise UserError(f"{source} is missing; `dvc repro` fetches the images again") from error
+
+
+def stretch(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
+    """Resize an image to (size, size), whatever its shape."""
+    return image.resize((size, size), resampling)
+
+
+def crop(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
+    """Cut an image about its centre to a square, and resize it to (size, size)."""
+    return ImageOps.fit(image, (size, size), resampling)
+
+
+def pad(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
+    """Resize an image to fit into (size, size), and fill the rest with black."""
+    return ImageOps.pad(image, (size, size), resampling)
 
 
 def _orientation(image: Image.Image) -> object:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..common.errors import UserError
 from ..common.progress import progress
+from ..config.registry import FITS, load
 from .archive import list_entries, read_entry
 from .decode import SUFFIXES, decode_grey
 from .patients import patient_of
@@ -31,7 +32,7 @@ class LoadedImages:
     skipped_files: int  # number of files without an image's suffix
 
 
-def read_images(path: Path, size: int | None = None) -> LoadedImages:
+def read_images(path: Path, size: int | None = None, fit: str = "stretch") -> LoadedImages:
     """Read the images of a folder and its subfolders, a zip archive, or an array file as grey.
 
     Files are sorted by name. An array is uint8 of shape (n, h, w), (n, h, w, 1), (n, h, w, 3) or
@@ -40,12 +41,13 @@ def read_images(path: Path, size: int | None = None) -> LoadedImages:
     Args:
         path: the folder, zip archive or array file.
         size: width and height in pixels to resize to (Lanczos, antialiased); None keeps them.
+        fit: what becomes of an image that is not square, a name in ``FITS``.
 
     Raises:
         UserError: if a file cannot be read, which the message names, or if there is no image.
     """
     if path.suffix.lower() in (".npy", ".npz") and path.is_file():
-        return _read_array_file(path, size)
+        return _read_array_file(path, size, fit)
     if path.is_file() and not zipfile.is_zipfile(path):
         raise UserError(f"{path}: it is no folder, zip archive, .npy or .npz file")
     entries = list_entries(path, MAX_UNPACKED_BYTES)
@@ -56,7 +58,9 @@ def read_images(path: Path, size: int | None = None) -> LoadedImages:
     for entry in progress(files, f"reading {path.name}", len(files), "images"):
         stream = io.BytesIO(read_entry(entry))
         try:
-            images.append(decode_grey(stream, size=size, resampling=Image.Resampling.LANCZOS))
+            images.append(
+                decode_grey(stream, size=size, resampling=Image.Resampling.LANCZOS, fit=fit)
+            )
         except ValueError as error:
             raise UserError(f"{path}: {entry.path} is no usable image: {error}") from error
     patient_ids = [patient_of(entry.path.as_posix()) for entry in files]
@@ -86,7 +90,7 @@ def _load_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def _read_array_file(path: Path, size: int | None) -> LoadedImages:
+def _read_array_file(path: Path, size: int | None, fit: str) -> LoadedImages:
     """Read the images of an array file; each counts as a patient of its own."""
     try:
         array = _load_array(path)
@@ -106,7 +110,7 @@ def _read_array_file(path: Path, size: int | None) -> LoadedImages:
     images = list(array.reshape(array.shape[:3]))
     if size is not None:
         images = [
-            np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
+            np.asarray(load(FITS[fit])(Image.fromarray(image), size, Image.Resampling.LANCZOS))
             for image in images
         ]
     return LoadedImages(images, [str(number) for number in range(len(images))], 0)

@@ -124,7 +124,7 @@ def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
         ValueError: if the image cannot be decoded, is too small or large, or is constant.
     """
     resampling = Image.Resampling[settings.resampling.upper()]
-    array = decode_grey(path, settings.min_side, settings.image_size, resampling)
+    array = decode_grey(path, settings.min_side, settings.image_size, resampling, settings.fit)
     if array.min() == array.max():
         raise ValueError("every pixel has the same value")
     return array

@@ -43,6 +43,7 @@ class FeatureSettings:
     resize: str = "pytorch-fid"  # one of ``RESIZES``
     input_scaling: str = "standard"  # one of ``INPUT_SCALINGS``
     image_size: int | None = None  # pixels a side that images are resized to first
+    fit: str = "stretch"  # of images that are not square, one of ``FITS``
     batch_size: int = 50
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -246,7 +247,7 @@ class _SideReader:
                     "compare by the same features"
                 )
             return Side(path, None, saved.moments, saved.images)
-        loaded = read_images(path, self._features.image_size)
+        loaded = read_images(path, self._features.image_size, self._features.fit)
         if len(loaded.images) < 2:
             raise UserError(f"{path}: one image has no distribution; give two or more")
         if loaded.skipped_files:

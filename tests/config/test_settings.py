@@ -64,6 +64,7 @@ def test_each_committed_parameter_or_the_section_it_stands_in_has_a_comment() ->
         ("data.phantom.seed", -1, "data.phantom.seed"),
         ("preprocess.image_size", "64", "preprocess.image_size"),
         ("preprocess.resampling", "sinc", "preprocess.resampling"),
+        ("preprocess.fit", "bend", "preprocess.fit: it must be one of stretch, crop, pad"),
         ("preprocess.on_bad_image", "ignore", "preprocess.on_bad_image"),
         ("train.normal.batch_size", None, "train.normal.batch_size"),
         ("train.normal.epochs", 0, "train.normal.epochs"),

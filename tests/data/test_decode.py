@@ -179,3 +179,31 @@ def test_several_channels_of_16_bits_are_read_and_of_12_refused(kind: str) -> No
     assert np.abs(decoded(coloured(kind, 257)) - GREY).max() <= 1
     with pytest.raises(ValueError, match=r"its values are 0 to .*, where white would be 65535"):
         decoded(coloured(kind, 16))
+
+
+WIDE = np.pad(np.full((12, 12), 200, dtype=np.uint8), ((0, 0), (2, 2)), constant_values=100)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_image_that_is_not_square_is_made_square_as_asked(turned: bool) -> None:
+    """4:3, with a square in the middle; upright it is the same the other way round."""
+    content = encoded(Image.fromarray(WIDE.T if turned else WIDE), "PNG")
+    found = {
+        fit: decode_grey(io.BytesIO(content), 1, 8, Image.Resampling.NEAREST, fit)
+        for fit in ("stretch", "crop", "pad")
+    }
+    found = {fit: image.T if turned else image for fit, image in found.items()}
+    np.testing.assert_array_equal(found["crop"], np.full((8, 8), 200))
+    np.testing.assert_array_equal(found["stretch"], np.tile([100, *[200] * 6, 100], (8, 1)))
+    row = np.array([100, *[200] * 6, 100])
+    np.testing.assert_array_equal(found["pad"], [[0] * 8, *[row] * 6, [0] * 8])
+
+
+def test_a_square_image_is_the_same_by_any_fit() -> None:
+    content = encoded(Image.effect_noise((48, 48), 80), "PNG")
+    lanczos = Image.Resampling.LANCZOS
+    stretched, cropped, padded = (
+        decode_grey(io.BytesIO(content), 1, 16, lanczos, fit) for fit in ("stretch", "crop", "pad")
+    )
+    np.testing.assert_array_equal(cropped, stretched)
+    np.testing.assert_array_equal(padded, stretched)

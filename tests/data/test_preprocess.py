@@ -25,7 +25,13 @@ from tests.conftest import png_bytes, prepared_from
 
 
 def settings(**changes: Any) -> PreprocessSettings:
-    values = {"image_size": 16, "resampling": "lanczos", "min_side": 32, "on_bad_image": "refuse"}
+    values = {
+        "image_size": 16,
+        "resampling": "lanczos",
+        "fit": "stretch",
+        "min_side": 32,
+        "on_bad_image": "refuse",
+    }
     return PreprocessSettings(**values | changes)
 
 
