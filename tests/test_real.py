@@ -57,7 +57,7 @@ def test_an_experiment_gets_a_free_name_the_checksum_and_settings_for_real_image
     assert found["data.source"] == "kermany"
     assert found["data.path"] == quote_for_dvc(str(tmp_path / "it's an archive.zip"))
     assert found["data.sha256"] == hashlib.sha256(b"content").hexdigest()
-    assert (found["train.normal.epochs"], found["train.pneumonia.epochs"]) == ("320", "110")
+    assert (found["train.normal.epochs"], found["train.pneumonia.epochs"]) == ("200", "70")
     assert found["train.normal.optimizer.learning_rate_half_life"] == "200000"
     assert found["preprocess.image_size"] == "64"
     shown, verdict = capsys.readouterr().out.splitlines()
@@ -86,7 +86,7 @@ def test_the_preset_gives_its_name_and_epochs_unless_others_are_given(
 
 
 def test_a_preset_without_epochs_gets_those_of_real_images() -> None:
-    assert "train.normal.epochs=320" in real_overrides("spectral", {}, [])
+    assert "train.normal.epochs=200" in real_overrides("spectral", {}, [])
     assert "train.pneumonia.epochs=5" in real_overrides("spectral", {"pneumonia": 5}, [])
 
 
