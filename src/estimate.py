@@ -5,7 +5,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .common.errors import report_errors
@@ -72,7 +72,7 @@ def estimate(settings: "Settings") -> None:
     logger.info(f"in all about {duration(total)}, and some minutes for the other stages")
 
 
-def _count_judged_images(settings: "Settings", train: Mapping[str, int]) -> int:
+def _count_judged_images(settings: "Settings", train: dict[str, int]) -> int:
     """Count the images that get features, but for the few of the test split."""
     from .privacy.perturbations import PERTURBATIONS
 

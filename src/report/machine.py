@@ -29,8 +29,7 @@ from ..common.processes import available_cores
 from ..config.registry import SOURCES
 from ..config.settings import Settings, load_settings
 from ..data.archive import GIB
-from ..data.download import INCEPTION_NAME, cache_folder
-from ..data.sources import reader_of
+from ..data.download import INCEPTION_NAME, cache_folder, downloaded_kermany, kaggle_token
 from ..metrics.extractors import weights_checksum, weights_path
 from ..tracking.address import has_server
 from ..tracking.outbox import count_waiting
