@@ -282,7 +282,8 @@ def refusal(error: Exception, event: Event, folder: Path | None, artifacts: str)
             f"write ({reason}): files are left out; `mlflow server --serve-artifacts` would take "
             "them"
         )
-    if event["kind"] == "generator" and status == NOT_FOUND:
+    is_absent = getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"  # says MLflow
+    if event["kind"] == "generator" and status == NOT_FOUND and not is_absent:
         return f"this server is older than MLflow 3, so no model is registered ({reason})"
     if folder is None:
         return f"MLflow refuses some {event['kind']}: {reason}"
