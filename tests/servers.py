@@ -125,8 +125,9 @@ def postgres() -> Iterator[PostgresServer]:
 class MlflowServer:
     """An MLflow server on a store, which may be stopped, hang and come back at its address."""
 
-    def __init__(self, store: str, folder: Path) -> None:
+    def __init__(self, store: str, folder: Path, *options: str) -> None:
         self.folder = folder
+        self._options = options or ("--artifacts-destination", str(folder / "artifacts"))
         self._store, self._port = store, free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.address = f"http://127.0.0.1:{self._port}"
@@ -135,8 +136,7 @@ class MlflowServer:
         """Until it answers."""
         port = str(self._port)
         command = ["server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
-        artifacts = str(self.folder / "artifacts")
-        place = ["--backend-store-uri", self._store, "--artifacts-destination", artifacts]
+        place = ["--backend-store-uri", self._store, *self._options]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *command, *place],
             cwd=self.folder,
@@ -163,9 +163,9 @@ class MlflowServer:
 
 
 @contextmanager
-def mlflow_server(store: str, folder: Path) -> Iterator[MlflowServer]:
+def mlflow_server(store: str, folder: Path, *options: str) -> Iterator[MlflowServer]:
     """A running MLflow server."""
-    server = MlflowServer(store, folder)
+    server = MlflowServer(store, folder, *options)
     server.start()
     try:
         yield server
@@ -174,13 +174,18 @@ def mlflow_server(store: str, folder: Path) -> Iterator[MlflowServer]:
 
 
 class Relay(ThreadingHTTPServer):
-    """Between clients and a server; while it ``stalls`` it brings half of an upload and waits."""
+    """Between clients and a server, if there is one.
+
+    While it ``stalls`` it brings half of an upload and waits. A request in whose method and path a
+    key of ``answers`` occurs gets that status and content, and is not passed on.
+    """
 
     daemon_threads = True
 
-    def __init__(self, server: MlflowServer) -> None:
+    def __init__(self, server: MlflowServer | None) -> None:
         super().__init__(("127.0.0.1", 0), _Passed)
-        self.behind = server.address.removeprefix("http://")
+        self.behind = server.address.removeprefix("http://") if server else ""
+        self.answers: dict[str, tuple[int, str]] = {}
         self.address = f"http://127.0.0.1:{self.server_port}"
         self.stalls = threading.Event()
         self.stalled = 0
@@ -193,6 +198,10 @@ class _Passed(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        for key, (status, text) in self.server.answers.items():
+            if key in f"{self.command} {self.path}":
+                self._answer(status, "text/html", text.encode())
+                return
         behind = http.client.HTTPConnection(self.server.behind, timeout=60)
         with closing(behind):
             behind.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -209,8 +218,11 @@ class _Passed(BaseHTTPRequestHandler):
             behind.send(body)
             answer = behind.getresponse()
             content = answer.read()
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
+        self._answer(answer.status, answer.headers.get("Content-Type", "text/plain"), content)
+
+    def _answer(self, status: int, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         with suppress(OSError):  # the client has given up
@@ -223,8 +235,8 @@ class _Passed(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def relay(server: MlflowServer) -> Iterator[Relay]:
-    """A relay in front of a server."""
+def relay(server: MlflowServer | None) -> Iterator[Relay]:
+    """A relay in front of a server, or one that answers by itself."""
     with Relay(server) as found:
         threading.Thread(target=found.serve_forever, daemon=True).start()
         try:

@@ -35,6 +35,7 @@ HARNESS = {
     "src/config/settings.py",
     "src/tracking/address.py",
     "src/tracking/delivery.py",
+    "src/tracking/failures.py",
     "src/tracking/outbox.py",
     "src/tracking/registered_model.py",
     "src/tracking/registry.py",

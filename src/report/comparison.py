@@ -12,8 +12,9 @@ from typing import Any
 
 from ..common.errors import UserError
 from ..common.files import write_file
+from ..common.git import foreign_owner
 from ..common.logging import logger
-from ..common.paths import PROJECT
+from ..common.paths import HOME, PROJECT
 from ..config.renames import with_new_names
 from .experiments import REVISION_LETTERS, Experiment, compare, render_experiments
 
@@ -97,5 +98,6 @@ def _output(name: str, command: list[str]) -> str:
     except FileNotFoundError:
         raise UserError(f"{name}: {command[0]} is not installed") from None
     if completed.returncode:
-        raise UserError(f"{name}: {completed.stderr.strip() or 'it failed without a word'}")
+        reason = foreign_owner(HOME, completed.stderr) or completed.stderr.strip()
+        raise UserError(f"{name}: {reason or 'it failed without a word'}")
     return completed.stdout

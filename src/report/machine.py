@@ -6,7 +6,6 @@ it, or makes a part of it impossible, is a note.
 
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from ..common.conflicts import describe_conflicts, has_conflict
 from ..common.devices import computes_in_bf16
 from ..common.errors import UserError
 from ..common.files import expand_user
+from ..common.git import foreign_owner
 from ..common.locks import try_lock
 from ..common.paths import HOME, PARAMS, PROJECT, git_root
 from ..common.processes import available_cores
@@ -128,12 +128,8 @@ def check_git(settings: Settings) -> Iterator[Finding]:
     # Find the repository, of which the project may be a folder.
     top = git_root(HOME.resolve())
     prefix = _run("git", "rev-parse", "--show-prefix")
-    if "dubious ownership" in prefix.stderr:
-        yield Finding(
-            "problem",
-            f"{top} is another user's, so git does not touch it: `git config --global --add "
-            f"safe.directory {shlex.quote(str(top))}` if you trust it",
-        )
+    if hint := foreign_owner(HOME, prefix.stderr):
+        yield Finding("problem", hint)
         return
     within = prefix.stdout.rstrip("\n")
     is_held = not within or _output("git", "ls-files", "--error-unmatch", "dvc.yaml") is not None

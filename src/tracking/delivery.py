@@ -8,29 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from ..common.errors import UserError
 from ..common.logging import logger
 from .address import TRACKING_FOLDER, store_key, tracking_uri
+from .failures import STORE_ERRORS, is_refusal, refusal, short_reason, store_error, uploading
 from .outbox import Event, Outbox, idle_outboxes, prune_outboxes
 from .registry import log_model
-from .store import (
-    STORE_ERRORS,
-    check_store,
-    ensure_experiment,
-    ensure_sqlite,
-    is_reachable,
-    quiet_mlflow,
-    short_reason,
-    store_error,
-)
+from .store import check_store, ensure_experiment, ensure_sqlite, is_reachable, quiet_mlflow
 
 METRICS_PER_CALL = 1000  # MLflow's limit for one log_batch
 PARAMS_PER_CALL = 100
 KEY_TAG = "run.key"  # identifies a run before MLflow gives it an id
-REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")  # error codes of what MLflow never accepts
 
 
 @dataclass(frozen=True)
@@ -54,6 +45,7 @@ class Delivery:
         self._outbox, self._root = outbox, root
         # Whether the first pending event may have arrived: by a call whose answer was lost.
         self._may_have_arrived = True
+        self._refusals: set[str] = set()  # those of which a warning told
 
     def deliver(self, seconds: float) -> None:
         """Deliver events in order, for about ``seconds``; after a failure the rest stays pending.
@@ -89,7 +81,7 @@ class Delivery:
         header = self._outbox.header
         # The run that the header names.
         if header["run_id"] is not None:
-            if not self._may_have_arrived or _run_exists(client, header["run_id"]):
+            if not self._may_have_arrived or _find_run(client, header["run_id"]):
                 return str(header["run_id"])
             # Somebody deleted it: deliver everything again, to a new run.
             self._outbox.update_header(run_id=None, asked=False, key=uuid.uuid4().hex)
@@ -126,16 +118,33 @@ class Delivery:
             else:
                 self._deliver_event(client, run_id, events[0])
             return max(count, 1)
-        except MlflowException as error:
-            if error.error_code not in REFUSALS:
+        except STORE_ERRORS as error:
+            if not is_refusal(error, events[0]["kind"], tracking_uri(self._root)):
                 raise
-            refusal = error
-        if not _run_exists(client, run_id):
+            failure = error
+        run = _find_run(client, run_id)
+        if run is None:
             return 0
         if count > 1:  # each by itself: only some are unacceptable
             return sum(self._deliver_batch(client, run_id, [event]) for event in events[:count])
-        logger.warning(f"MLflow refuses some {events[0]['kind']}: {short_reason(refusal)}")
+        self._warn_refusal(failure, events[0], run.info.artifact_uri)
         return 1
+
+    def _warn_refusal(self, error: Exception, event: Event, artifacts: str) -> None:
+        """Warn of an event that the store refuses, for each reason once.
+
+        Raises:
+            Exception: ``error``, if it is no refusal.
+        """
+        reason = short_reason(error)
+        text = refusal(
+            error, event, self._outbox.attachment(event) if "file" in event else None, artifacts
+        )
+        if text is None:
+            raise error
+        if reason not in self._refusals:
+            self._refusals.add(reason)
+            logger.warning(text)
 
     def _deliver_event(self, client: mlflow.MlflowClient, run_id: str, event: Event) -> None:
         """Deliver one event that is no metric."""
@@ -149,10 +158,12 @@ class Delivery:
         elif kind == "end":
             client.set_terminated(run_id, event["status"], event["time"])
         elif kind == "files":
-            client.log_artifacts(run_id, str(self._outbox.attachment(event)), event["to"])
+            with uploading():
+                client.log_artifacts(run_id, str(self._outbox.attachment(event)), event["to"])
         elif kind == "generator":
             folder = self._outbox.attachment(event)
-            log_model(client, self._root, run_id, event, folder, self._may_have_arrived)
+            with uploading():
+                log_model(client, self._root, run_id, event, folder, self._may_have_arrived)
         else:
             raise ValueError(f"{kind}: no such kind of event")
 
@@ -218,14 +229,15 @@ def warn_waiting(error: UserError, root: Path) -> None:
     logger.warning(f"{error}; what is logged waits in {root / TRACKING_FOLDER}")
 
 
-def _run_exists(client: mlflow.MlflowClient, run_id: str) -> bool:
-    """Return whether the store has a run that is not deleted."""
+def _find_run(client: mlflow.MlflowClient, run_id: str) -> Run | None:
+    """Return a run of the store, or None if it has none or somebody deleted it."""
     try:
-        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+        run = client.get_run(run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
+            return None
         raise
+    return run if run.info.lifecycle_stage == "active" else None
 
 
 def _first_metrics(events: Sequence[Event]) -> tuple[int, list[Metric]]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.errors import UserError
+from ..common.git import foreign_owner
 from ..common.paths import HOME, PROJECT, generator_path, git_root
 from ..common.secrets import hide_secrets
 
@@ -61,6 +62,8 @@ def _get_from_revision(label: str, revision: str, folder: Path) -> Path:
         text=True,
     )
     if done.returncode or not file.is_file():
+        if hint := foreign_owner(HOME, done.stderr):
+            raise UserError(f"--rev {revision}: {hint}")
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         reason = hide_secrets(" ".join(lines).removeprefix("ERROR: ")) or "DVC does not say why"
         raise UserError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from ..common.errors import UserError
+from ..common.logging import logger
 from .address import tracking_uri
+from .failures import STORE_ERRORS, http_status, short_reason, store_error
 from .outbox import Event
 from .registered_model import CANDIDATE, ModelVersion
-from .store import STORE_ERRORS, connect, ensure_sqlite, quiet_mlflow, short_reason
+from .store import connect, ensure_sqlite, quiet_mlflow
 
 LOGGED_TAG = "logged"  # of a version: when its run logged it, in milliseconds since 1970
 MODEL_FOLDER = "generator"  # folder within a logged model that its loader reads
@@ -47,8 +50,15 @@ def log_model(
     client.set_model_version_tag(name, number, LOGGED_TAG, str(event["time"]))
     # A version that waited while the store was away may be older than the present candidate.
     candidate = _version_by_alias(client, name, CANDIDATE)
-    if candidate is None or int(candidate.tags.get(LOGGED_TAG, 0)) <= event["time"]:
+    since = int(candidate.tags.get(LOGGED_TAG, 0)) if candidate else 0
+    if candidate is None or since <= event["time"]:
         client.set_registered_model_alias(name, CANDIDATE, number)
+    else:
+        logger.warning(
+            f"{name}: version {number} was logged at {_time(event['time'])}, before version "
+            f"{candidate.number} at {_time(since)}, which stays the candidate; if a clock was "
+            "wrong, move the alias in MLflow's UI"
+        )
 
 
 def model_version(root: Path, name: str, alias: str) -> ModelVersion | None:
@@ -116,6 +126,11 @@ def _version_by_alias(client: mlflow.MlflowClient, name: str, alias: str) -> Mod
     return ModelVersion(int(version.version), version.tags)
 
 
+def _time(milliseconds: int) -> str:
+    """Return a time since 1970 in words."""
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _register(root: Path, run_id: str, event: Event, folder: Path) -> str:
     """Log a generator without pickles as a new version, and return the version's number.
 
@@ -161,6 +176,8 @@ def _model_errors(root: Path, address: str) -> Iterator[None]:
             mlflow.set_tracking_uri(tracking_uri(root))
             yield
     except STORE_ERRORS as error:
+        if "API request" in str(error) and http_status(error) not in (400, 404):
+            raise UserError(f"{address}: {store_error(tracking_uri(root), error)}") from error
         raise UserError(
             f"{address}: MLflow cannot give this model ({short_reason(error)}); `make ui` shows "
             "the registered ones"

@@ -27,10 +27,11 @@ from .address import (
     tracking_uri,
 )
 from .delivery import Delivery, deliver_waiting, log_params, remove_if_done, warn_waiting
+from .failures import STORE_ERRORS, short_reason
 from .outbox import Event, Outbox, now_ms
 from .registered_model import ModelPackage
 from .registry import MODEL_FOLDER
-from .store import STORE_ERRORS, connect, ensure_experiment, find_experiment, short_reason
+from .store import connect, ensure_experiment, find_experiment
 
 PARENT_TAG = "mlflow.parentRunId"
 # While work goes on, a delivery ends with the first call that fails or when its time is over; after

@@ -1,7 +1,6 @@
-"""The MLflow store: connections, its experiment, and what its failures mean."""
+"""The MLflow store: connections and its experiment."""
 
 import logging
-import re
 import sqlite3
 import sys
 import tempfile
@@ -15,33 +14,28 @@ import mlflow
 import mlflow.store.db.utils
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from ..common.addresses import sqlite_address
 from ..common.errors import UserError
 from ..common.files import write_file
 from ..common.locks import lock
-from ..common.secrets import hide_secrets, mask_address
+from ..common.secrets import mask_address
 from .address import (
     experiment_name,
-    is_local,
     remember_experiment,
     sqlite_file,
     tracking_uri,
 )
 from .artifacts import artifact_uri, count_misplaced, relocate_artifacts
+from .failures import STORE_ERRORS, store_error
 
 # MLflow tries a database that is away ten times, over 100 seconds; what fails is repeated here.
 mlflow.store.db.utils.MAX_RETRY_COUNT = 3
 # It prints a traceback of each refusal of a database, which is reported here in one line.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
-# What MLflow raises if a store is away, full or damaged, or needs a package that is not installed.
-STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError)
 # Timeout in seconds of each answer without which no work begins: the server may be busy, or new.
 PATIENT_TIMEOUT = 60
-# The cause of a failed connection, which follows the address that MLflow's message names twice.
-CAUSE = re.compile(r"""\(Caused by \w+\((<[^>]*>, )?["'](\w+\([^)]*\): )?(?P<cause>.*?)["']\)\)""")
 
 
 @contextmanager
@@ -159,27 +153,6 @@ def ensure_sqlite(root: Path) -> None:
     if _is_missing(uri) or count_moved(root):
         with _store_lock(root):
             _prepare_sqlite(uri, root)
-
-
-def store_error(uri: str, error: Exception) -> UserError:
-    """Describe why the store cannot be used, and what to do."""
-    if isinstance(error, ImportError):
-        way_out = "install the package that it names"
-    elif is_local(uri):
-        way_out = "repair it, or move it away: the next run creates a new one"
-    else:
-        way_out = "start its server, or unset MLFLOW_TRACKING_URI for a local store"
-    return UserError(
-        f"the MLflow store {mask_address(uri)} cannot be used ({short_reason(error)}); {way_out}"
-    )
-
-
-def short_reason(error: BaseException) -> str:
-    """Return an error's text on one line, without passwords and SQL statements."""
-    text = " ".join(hide_secrets(str(error).partition("[SQL:")[0]).split())
-    if cause := CAUSE.search(text):
-        text = cause["cause"]
-    return text[:300]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from src.models import sampling
 from src.models.export import export_generator
-from src.tracking import address, delivery, registry, runs, store
+from src.tracking import address, delivery, failures, registry, runs, store
 from src.tracking.registered_model import ModelPackage
 from src.tracking.runs import Run, start_run
 from tests.models.test_sampling import saved
@@ -61,6 +61,12 @@ def outboxes(root: Path) -> list[Path]:
 
 def steps(root: Path, run: Entity, name: str = "g") -> list[int]:
     return [metric.step for metric in client(root).get_metric_history(run.info.run_id, name)]
+
+
+def models() -> Any:
+    """The module by which models are logged, which is imported for seconds and with warnings."""
+    with store.quiet_mlflow():
+        return importlib.import_module("mlflow.pyfunc")
 
 
 def log_some(run: Run, epochs: int) -> None:
@@ -107,9 +113,7 @@ class Away:
         ):
             call = getattr(mlflow.MlflowClient, name)
             monkeypatch.setattr(mlflow.MlflowClient, name, self._answered(call))
-        with store.quiet_mlflow():
-            models = importlib.import_module("mlflow.pyfunc")
-        monkeypatch.setattr(models, "log_model", self._answered(models.log_model))
+        monkeypatch.setattr(models(), "log_model", self._answered(models().log_model))
 
     def _answered(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def answered(*args: Any, **options: Any) -> Any:
@@ -133,7 +137,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Away:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a project that has reached its store, which counts as one of another host."""
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    for module in (address, delivery, registry, runs, store):
+    for module in (address, delivery, failures, registry, runs, store):
         for name, value in (("tracking_uri", lambda root: uri), ("is_local", lambda uri: False)):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)

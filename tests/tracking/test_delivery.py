@@ -1,4 +1,7 @@
+import errno
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,10 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
+from mlflow.utils.request_utils import augmented_raise_for_status
 
 from src.common.errors import UserError
 from src.tracking import delivery, runs
@@ -15,12 +22,14 @@ from src.tracking.outbox import count_waiting
 from src.tracking.registered_model import CANDIDATE
 from src.tracking.registry import model_version
 from src.tracking.runs import Run, start_run
+from tests.servers import empty_store, mlflow_server, relay
 from tests.tracking.conftest import (
     Away,
     client,
     killed,
     log_four,
     log_some,
+    models,
     only_run,
     outboxes,
     package,
@@ -226,6 +235,193 @@ def test_of_numbers_that_are_refused_together_only_the_bad_one_is_left_out(
             run.log_metrics({"wrong: !" if step == 3 else "g": 1.0}, step)
     assert steps(tmp_path, only_run(tmp_path)) == [1, 2, 4]
     assert capsys.readouterr().err.count("MLflow refuses some metrics") == 1
+
+
+def answer(status: int, text: str) -> Callable[..., None]:
+    """An upload to a server that answers so."""
+    response = requests.Response()
+    response.status_code = status
+    response.url = "http://host/api/2.0/mlflow-artifacts/artifacts/1/x"
+    response._content = text.encode()
+
+    def upload(*_: Any, **__: Any) -> None:
+        augmented_raise_for_status(response)
+
+    return upload
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def upload(*_: Any, **__: Any) -> None:
+        raise error
+
+    return upload
+
+
+class DriversError(Exception):
+    """As botocore's, which no package of the project knows."""
+
+
+TOO_LARGE = answer(413, "<html><title>413 Request Entity Too Large</title><hr>nginx</html>")
+NO_FOLDER = failing(FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/srv"))
+
+
+@pytest.mark.parametrize(
+    ("upload", "told"),
+    [
+        (TOO_LARGE, "refuses samples, .*the answer is a page, '413 Request .*client_max_body"),
+        (
+            answer(403, "blocked"),
+            "refuses samples, .*403 Client Error: None Response text: blocked",
+        ),
+        (NO_FOLDER, r"keeps artifacts at \S+, which .*'/proc/srv'.*`mlflow server --serve-art"),
+        (failing(PermissionError(errno.EACCES, "Permission denied", "/srv")), "write .*'/srv'"),
+        (failing(ModuleNotFoundError("No module named 'boto3'")), "write .*'boto3'.*left out"),
+    ],
+)
+def test_files_that_a_server_does_not_take_are_left_out_with_one_warning(
+    server: Path,
+    upload: Callable[..., None],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifacts", upload)
+    monkeypatch.setattr(models(), "log_model", upload)
+    with start_run("a", server, {"a": "1"}, {}) as run:
+        log_four(run)
+        run.log_generator(package(server))
+        run.log_metrics({"g": 5.0}, 5)
+    found = only_run(server)
+    assert found.info.status == "FINISHED"
+    assert steps(server, found) == [1, 2, 3, 4, 5]
+    assert outboxes(server) == []
+    warnings = capsys.readouterr().err
+    assert re.search(f"^warning: .*{told}", warnings)
+    assert warnings.count("warning:") == 1
+    assert "<" not in warnings
+
+
+def test_a_server_without_models_of_mlflow_3_registers_none_and_all_else_arrives(
+    server: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "API request to endpoint /api/2.0/mlflow/logged-models failed with error code 404 != 200"
+    error = MlflowException(f"{text}. Response body: ''", error_code=ENDPOINT_NOT_FOUND)
+    monkeypatch.setattr(models(), "log_model", failing(error))
+    with start_run("a", server, {}, {}) as run:
+        run.log_generator(package(server))
+        run.log_metrics({"g": 1.0}, 1)
+    assert only_run(server).info.status == "FINISHED"
+    assert steps(server, only_run(server)) == [1]
+    told = capsys.readouterr().err
+    assert told.count("warning: this server is older than MLflow 3, so no model is registered") == 1
+    assert sync(server) == SyncResult([], [], [])
+
+
+@pytest.mark.parametrize(
+    "upload",
+    [
+        answer(401, "who are you?"),
+        answer(429, "later"),
+        answer(503, "later"),
+        failing(MlflowException("API request to http://x failed with exception Connection reset")),
+        failing(OSError(errno.ENOSPC, "No space left on device", "/mnt/artifacts/x")),
+        failing(DriversError("Unable to locate credentials")),
+    ],
+)
+def test_files_that_a_server_may_take_later_wait(
+    server: Path, upload: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as now:
+        now.setattr(mlflow.MlflowClient, "log_artifacts", upload)
+        with start_run("a", server, {"a": "1"}, {}) as run:
+            log_one_of_each(run, server)
+        assert sync(server).undelivered == ["a"]
+    assert sync(server).delivered == ["a"]
+    assert_one_of_each(server)
+
+
+def test_a_folder_of_this_machine_that_cannot_be_written_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "mlartifacts"))
+    with monkeypatch.context() as now:
+        now.setattr(mlflow.MlflowClient, "log_artifacts", failing(error))
+        with start_run("a", tmp_path, {"a": "1"}, {}) as run:
+            log_one_of_each(run, tmp_path)
+    assert f"{tmp_path / 'mlartifacts'} and its folder must exist" in capsys.readouterr().err
+    assert sync(tmp_path).delivered == ["a"]
+    assert_one_of_each(tmp_path)
+
+
+def test_a_defect_of_the_project_is_no_fault_of_the_store(
+    server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifacts", failing(ValueError("a defect")))
+    with pytest.raises(ValueError, match="a defect"), start_run("a", server, {}, {}) as run:
+        log_four(run)
+
+
+def write_report(run: Run, folder: Path) -> None:
+    log_one_of_each(run, folder)
+    run.log_image("samples", np.ones((4, 4), dtype=np.uint8), 2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("key", "status", "page", "told"),
+    [
+        ("POST /api/2.0/mlflow/logged-models", 404, "<title>404 Not Found</title>", "older than"),
+        ("POST /api/2.0/mlflow/logged-models", 404, "", "older than MLflow 3"),
+        ("PUT ", 413, "<html><title>413 Request Entity Too Large</title></html>", "'413 Request"),
+    ],
+)
+def test_of_what_a_real_server_refuses_all_else_arrives(
+    tmp_path: Path,
+    key: str,
+    status: int,
+    page: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "server").mkdir()
+    shutil.copy(empty_store(), tmp_path / "server")
+    store = f"sqlite:///{tmp_path}/server/mlflow.db"
+    with mlflow_server(store, tmp_path / "server") as behind, relay(behind) as between:
+        between.answers = {key: (status, page)}
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", between.address)
+        with start_run("a", tmp_path, {"a": "1"}, {}) as run:
+            write_report(run, tmp_path)
+        assert sync(tmp_path) == SyncResult([], [], [])
+    warnings = capsys.readouterr().err
+    assert told in warnings
+    assert warnings.count("warning:") == 1
+    assert "<" not in warnings
+    found = only_run(tmp_path / "server")
+    assert found.info.status == "FINISHED"
+    assert steps(tmp_path / "server", found) == [1, 2]
+
+
+@pytest.mark.long
+def test_files_that_a_real_server_would_have_this_machine_write_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "server").mkdir()
+    shutil.copy(empty_store(), tmp_path / "server")
+    store = f"sqlite:///{tmp_path}/server/mlflow.db"
+    options = ("--no-serve-artifacts", "--default-artifact-root", "/proc/srv/artifacts")
+    with mlflow_server(store, tmp_path / "server", *options) as there:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", there.address)
+        with start_run("a", tmp_path, {"a": "1"}, {}) as run:
+            write_report(run, tmp_path)
+        assert sync(tmp_path) == SyncResult([], [], [])
+    warnings = capsys.readouterr().err
+    assert "keeps artifacts at /proc/srv/artifacts/" in warnings
+    assert warnings.count("warning:") == 1
+    found = only_run(tmp_path / "server")
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["data.sha256"] == "abc"
+    assert steps(tmp_path / "server", found) == [1, 2]
 
 
 def test_a_run_that_somebody_deletes_while_it_works_is_made_anew_with_all_of_it(

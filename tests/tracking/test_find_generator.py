@@ -60,3 +60,16 @@ def test_what_dvc_says_of_a_remote_shows_no_secret(monkeypatch: pytest.MonkeyPat
     ):
         pytest.fail("there is none")
     assert r"(https://***@host/x: login with '***' failed)" in str(caught.value)
+
+
+def test_of_a_checkout_of_another_owner_the_way_out_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = "ERROR: unexpected error - /x/.git/: repository path '/x' is not owned by current user"
+    done = subprocess.CompletedProcess([], 255, "", error)
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: done)
+    with (
+        pytest.raises(UserError, match=r"^--rev main: .* another user's.* safe\.directory"),
+        find_generator("NORMAL", revision="main"),
+    ):
+        pytest.fail("there is none")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from src.common.errors import UserError
 from src.models.sampling import draw_images, draw_latents
+from src.tracking import outbox
 from src.tracking.delivery import sync
 from src.tracking.registered_model import CANDIDATE, CHAMPION
 from src.tracking.registry import download_generator, model_version, set_alias
@@ -81,3 +82,21 @@ def test_a_generator_that_waited_is_not_the_candidate_before_a_newer_one(
     assert found is not None
     assert found.tags["frechet"] == "2"
     assert len(client(server).search_model_versions("name = 'chest-xray-gan-normal'")) == 2
+
+
+def test_a_clock_that_jumped_back_leaves_the_candidate_and_both_versions_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "chest-xray-gan-normal"
+    for time, number in ((7_200_000, "1"), (3_600_000, "2"), (9_000_000, "3")):
+        monkeypatch.setattr(outbox, "now_ms", lambda time=time: time)
+        with start_run("report", tmp_path, {}, {}) as run:
+            run.log_generator(package(tmp_path, frechet=number))
+        found = model_version(tmp_path, name, CANDIDATE)
+        assert found is not None
+        assert found.tags["frechet"] == {"1": "1", "2": "1", "3": "3"}[number]
+        told = capsys.readouterr().err
+        assert told.count("warning:") == (number == "2")
+        if number == "2":
+            assert f"{name}: version 2 was logged at 1970-01-01 01:00:00 UTC" in told
+            assert "before version 1 at 1970-01-01 02:00:00 UTC, which stays the candidate" in told

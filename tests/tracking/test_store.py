@@ -105,7 +105,9 @@ def test_a_damaged_store_is_refused_in_one_line(tmp_path: Path) -> None:
         lambda: model_version(tmp_path, "a", CHAMPION),
         lambda: runs_link(tmp_path, {}),
     ):
-        with pytest.raises(UserError, match="not a database"):
+        with pytest.raises(
+            UserError, match=r"not a database.*; the file is damaged: restore it, or move it away"
+        ):
             use()
 
 
@@ -171,10 +173,6 @@ def test_a_time_to_wait_that_is_none_is_refused(
             "ConnectTimeoutError(<HTTPConnection(host='10.0.0.1', port=80) at 0x7f34d335f240>, "
             "'Connection to 10.0.0.1 timed out. (connect timeout=10)')",
             "Connection to 10.0.0.1 timed out. (connect timeout=10)",
-        ),
-        (
-            "SSLError(SSLCertVerificationError(1, 'self-signed certificate'))",
-            "failed (Caused by SSLError(SSLCertVerificationError(1, 'self-signed certificate')))",
         ),
     ],
 )
