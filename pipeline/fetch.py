@@ -9,7 +9,6 @@ from src.common.files import atomic_folder, sha256_of_file
 from src.common.logging import logger
 from src.common.paths import HOME, PROJECT
 from src.data.classes import CLASSES, SPLITS
-from src.data.patients import names_a_patient
 from src.data.sources import ImageRecord, collect_images
 from src.data.tables import Fingerprints, atomic_table
 
@@ -21,7 +20,7 @@ def fetch(stage: Stage) -> None:
     columns = [field.name for field in fields(ImageRecord)]
     images: Counter[tuple[str, str]] = Counter()
     patients: defaultdict[tuple[str, str], Fingerprints] = defaultdict(Fingerprints)
-    unnamed = 0  # images whose names state no patient
+    unknown = 0  # images whose patient is not known
     with (
         atomic_folder(PROJECT / "data" / "images") as folder,
         atomic_table(path, columns) as table,
@@ -30,7 +29,7 @@ def fetch(stage: Stage) -> None:
             table.writerow(asdict(record))
             images[record.split, record.label] += 1
             patients[record.split, record.label].add(record.patient)
-            unnamed += not names_a_patient(record.file)
+            unknown += not record.has_patient
     checksum = sha256_of_file(path)
     stage.run.set_tag("data.sha256", checksum)
     stage.write_metrics(
@@ -40,13 +39,13 @@ def fetch(stage: Stage) -> None:
             "data_sha256": checksum,
             "images": {s: {c: images[s, c] for c in CLASSES} for s in SPLITS},
             "patients": {s: {c: patients[s, c].count_distinct() for c in CLASSES} for s in SPLITS},
-            "images_without_patient": unnamed,
+            "images_without_patient": unknown,
         },
     )
-    if unnamed:
+    if unknown:
         logger.warning(
-            f"{unnamed} images have names that state no patient; each counts as a patient of its "
-            "own. Where that is wrong, intervals are too narrow and splits may share patients"
+            f"the patients of {unknown} images are not known; each image counts as a patient of "
+            "its own. Where that is wrong, intervals are too narrow and splits may share patients"
         )
     stage.run.log_file(path)
     logger.info(f"{images.total()} images of {len(CLASSES)} classes in data/images")

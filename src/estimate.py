@@ -5,7 +5,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .common.errors import report_errors
@@ -72,7 +72,7 @@ def estimate(settings: "Settings") -> None:
     logger.info(f"in all about {duration(total)}, and some minutes for the other stages")
 
 
-def _count_judged_images(settings: "Settings", train: dict[str, int]) -> int:
+def _count_judged_images(settings: "Settings", train: Mapping[str, int]) -> int:
     """Count the images that get features, but for the few of the test split."""
     from .privacy.perturbations import PERTURBATIONS
 
@@ -82,20 +82,11 @@ def _count_judged_images(settings: "Settings", train: dict[str, int]) -> int:
     return len(CLASSES) * (generated + perturbed) + sum(train.values())
 
 
-def _count_train_images(settings: "Settings") -> dict[str, int]:
+def _count_train_images(settings: "Settings") -> Mapping[str, int]:
     """Count the images of the train split of each class."""
-    from .data.archive import GIB
-    from .data.download import downloaded_kermany
-    from .data.sources import PUBLISHED, list_archive_images, resolve_archive
+    from .data.sources import reader_of
 
-    data = settings.data
-    if data.source == "phantom":
-        return dict.fromkeys(CLASSES, data.phantom.train_per_class)
-    if not data.path and downloaded_kermany() is None:
-        logger.info("the archive is not here yet: counting with Kaggle's published numbers")
-        return PUBLISHED["Kaggle"]["train"]
-    archive = resolve_archive(data, HOME)
-    return list_archive_images(archive, round(data.max_unpacked_gib * GIB)).counts()["train"]
+    return reader_of(settings.data).count_train(settings.data, HOME)
 
 
 if __name__ == "__main__":

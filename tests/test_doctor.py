@@ -237,6 +237,10 @@ def test_the_data_and_tokens_are_looked_for(
     (home / "cache").mkdir()
     (home / "cache" / MENDELEY_NAME).touch()
     assert one(check, asked).kind == "ok"
+    arrays = with_data(tiny_settings, source="medmnist", path="")
+    assert "PneumoniaMNIST of 64 pixels will be downloaded" in one(check, arrays).text
+    (home / "cache" / "pneumoniamnist_64.npz").touch()
+    assert one(check, arrays).kind == "ok"
 
 
 def test_the_weights_are_looked_for(tiny_settings: Settings, home: Path) -> None:

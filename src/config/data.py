@@ -17,6 +17,12 @@ class PhantomSettings(Section):
     seed: Seed
 
 
+class MedMnistSettings(Section):
+    """Choice of the PneumoniaMNIST file."""
+
+    image_size: Literal[64, 128, 224]
+
+
 class DataSettings(Section):
     """Source of the images."""
 
@@ -25,6 +31,7 @@ class DataSettings(Section):
     sha256: Sha256
     max_unpacked_gib: Annotated[float, Field(gt=0)]
     phantom: PhantomSettings
+    medmnist: MedMnistSettings
 
 
 class PreprocessSettings(Section):

@@ -27,7 +27,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Source(Entry):
-    """A data set; its code takes (DataSettings, root, folder) and yields ``ImageRecord``s."""
+    """A data set; its code is a ``data.sources.SourceReader``."""
 
     credit: str  # attribution that images, and models trained on them, must carry
     licence: str
@@ -79,9 +79,13 @@ class VarietyMeasure(Entry):
     is_ratio: bool = True  # to that of real images, so that 1 is best; else it stands beside theirs
 
 
+OF_CHILDREN = (
+    "The generators were trained on chest X-rays of children. Read the result of the test for "
+    "copies before you publish generated images. They are not for diagnosis."
+)
 SOURCES: Mapping[str, Source] = {
     "phantom": Source(
-        "data.sources:collect_phantoms",
+        "data.phantoms:PHANTOM",
         "procedural chest phantoms; nothing is downloaded",
         credit="procedural chest phantoms, not patients",
         licence="MIT",
@@ -91,14 +95,23 @@ SOURCES: Mapping[str, Source] = {
         disk_gib=1.0,
     ),
     "kermany": Source(
-        "data.sources:collect_kermany",
+        "data.kermany:KERMANY",
         "paediatric chest X-rays of Kermany, Zhang and Goldbaum",
         credit="Kermany, Zhang and Goldbaum, Mendeley Data, doi:10.17632/rscbjbr9sj",
         licence="CC BY 4.0",
         is_real=True,
-        notice="The generators were trained on chest X-rays of children. Read the result of the "
-        "test for copies before you publish generated images. They are not for diagnosis.",
+        notice=OF_CHILDREN,
         disk_gib=6.0,
+    ),
+    "medmnist": Source(
+        "data.medmnist:MEDMNIST",
+        "PneumoniaMNIST, Kermany's images as arrays of 64, 128 or 224 pixels, without patients",
+        credit="Yang et al., MedMNIST v2, doi:10.1038/s41597-022-01721-8, from Kermany, Zhang and "
+        "Goldbaum, doi:10.17632/rscbjbr9sj",
+        licence="CC BY 4.0",
+        is_real=True,
+        notice=OF_CHILDREN,
+        disk_gib=3.0,
     ),
 }
 

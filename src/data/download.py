@@ -33,6 +33,12 @@ KAGGLE_NAME, MENDELEY_NAME = "kaggle-chest-xray-pneumonia.zip", "mendeley-chest-
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 TIMEOUT = 60.0  # seconds without a byte after which a connection counts as stalled
 RETRIES = 4
+MEDMNIST_URL = "https://zenodo.org/records/10519652/files/pneumoniamnist_{size}.npz?download=1"
+MEDMNIST_MD5 = {  # by pixels a side; MedMNIST publishes no other checksum
+    64: "8f4eceb4ccffa70c672198ea285246c6",
+    128: "05b46931834c231683c68f40c47b2971",
+    224: "d6a3c71de1b945ea11211b03746c1fe1",
+}
 POLL_SECONDS = 1.0  # between checks of another process's download
 MB = 1_000_000
 
@@ -50,6 +56,7 @@ def download(
     timeout: float = TIMEOUT,
     retries: int = RETRIES,
     folder: Path | None = None,
+    md5: str = "",
 ) -> Path:
     """Download ``url`` as ``name`` into the cache folder, unless it is there already.
 
@@ -59,20 +66,22 @@ def download(
     Args:
         url: address of the file.
         name: file name in the cache folder.
-        sha256: expected checksum; empty if none was published.
+        sha256: expected checksum; empty if there is none.
         auth: user name and key for HTTP basic authentication.
         timeout: seconds without a byte after which a connection is given up.
         retries: attempts after the first one.
         folder: folder to use instead of the cache folder.
+        md5: expected checksum where no SHA-256 was published.
 
     Raises:
         UserError: if the download fails or has another checksum.
     """
     folder = folder or cache_folder()
+    kind, checksum = ("MD5", md5) if md5 else ("SHA-256", sha256)
     source = pooch.create(
         path=folder,
         base_url="",
-        registry={name: f"sha256:{sha256}" if sha256 else None},
+        registry={name: f"{kind.replace('-', '').lower()}:{checksum}" if checksum else None},
         urls={name: url},
         retry_if_failed=retries,
     )
@@ -94,7 +103,7 @@ def download(
             "check the connection, or get the file elsewhere and give its path"
         ) from error
     except ValueError as error:
-        raise UserError(f"{name} from {_host(url)} has another SHA-256 than {sha256}") from error
+        raise UserError(f"{name} from {_host(url)} has another {kind} than {checksum}") from error
     except OSError as error:
         raise UserError(f"{folder / name} cannot be written: {error}") from error
 
@@ -171,6 +180,18 @@ def download_kermany() -> Path:
 def download_inception() -> Path:
     """Download the FID network's weights (95,628,359 bytes) and check their published SHA-256."""
     return download(INCEPTION_URL, INCEPTION_NAME, INCEPTION_SHA256)
+
+
+def downloaded_medmnist(size: int) -> Path | None:
+    """Return the PneumoniaMNIST file of so many pixels in the cache folder, or None."""
+    file = cache_folder() / f"pneumoniamnist_{size}.npz"
+    return file if file.is_file() else None
+
+
+def download_medmnist(size: int) -> Path:
+    """Download the PneumoniaMNIST file of 64, 128 or 224 pixels and check its published MD5."""
+    name = f"pneumoniamnist_{size}.npz"
+    return download(MEDMNIST_URL.format(size=size), name, md5=MEDMNIST_MD5[size])
 
 
 class _ProgressBar:

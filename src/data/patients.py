@@ -37,23 +37,13 @@ def patient_of(file: str) -> str:
     >>> patient_of("train/PNEUMONIA/person123_bacteria_456.jpeg"), patient_of("train/NORMAL/1.png")
     ('bacteria-123', 'train/NORMAL/1.png')
     """
-    stem = _stem(file)
+    name = file.rpartition("/")[2]
+    stem = name.rpartition(".")[0] or name
     if match := _PERSON.match(stem):
         return f"{match['cause'].lower()}-{int(match['number'])}"
     if match := _DASHED.match(stem):
         return f"{match['prefix'].upper()}{int(match['number'])}"
     return file
-
-
-def names_a_patient(file: str) -> bool:
-    """Return whether an image file's name, the last part of its path, states a patient."""
-    return bool(_PERSON.match(_stem(file)) or _DASHED.match(_stem(file)))
-
-
-def _stem(file: str) -> str:
-    """Return a file's name without its folders and suffix."""
-    name = file.rpartition("/")[2]
-    return name.rpartition(".")[0] or name
 
 
 def check_test_sizes(patients: Mapping[str, Patients], sample_size: int) -> None:

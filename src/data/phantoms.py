@@ -22,6 +22,7 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,12 @@ from PIL import Image
 from scipy import ndimage
 
 from ..common.processes import available_cores, chunks, init_worker, map_in_order, process_pool
+from ..common.progress import progress
 from ..common.rng import Stream, numpy_stream
-from ..config.data import PhantomSettings
+from ..config.data import DataSettings, PhantomSettings
 from .classes import CLASSES, SPLITS
+from .patients import patient_of
+from .sources import ImageRecord, SourceReader, write_image
 
 Map = NDArray[np.floating[Any]]  # (size, size), float32 throughout; NumPy's types cannot state it
 # Linear attenuation at some 60 keV per unit of length (15 cm). The ratios are those of tissue:
@@ -95,6 +99,16 @@ class Exposure:
     photons: float
     scatter: float  # fraction of the signal that is scattered
     blur: float  # of the focal spot, in pixels
+
+
+def collect_phantoms(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
+    """Draw the phantoms and write them below ``folder``."""
+    phantom = settings.phantom
+    total = len(CLASSES) * (phantom.train_per_class + phantom.test_per_class)
+    for file in progress(draw_phantoms(phantom), "drawing phantoms", total, "images"):
+        split, label, name, content = file
+        patient = patient_of(f"{split}/{label}/{name}")
+        yield write_image(folder, split, label, name, content, patient)
 
 
 def draw_phantoms(settings: PhantomSettings) -> Iterator[tuple[str, str, str, bytes]]:
@@ -449,3 +463,9 @@ def _png(image: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()
+
+
+PHANTOM = SourceReader(
+    collect_phantoms,
+    lambda settings, root: dict.fromkeys(CLASSES, settings.phantom.train_per_class),
+)

@@ -1,47 +1,34 @@
-"""Sources of images (phantoms, Kermany's archive), collected into one folder layout.
+"""Sources of images: what each of them provides, and how they write images and records.
 
 Whatever the source, the result is ``images/{train,test}/{NORMAL,PNEUMONIA}/<file>`` and a table
-of those files. The rest of the pipeline does not depend on the source.
+of those files. The rest of the pipeline does not depend on the source. A source is a module with a
+``SourceReader``, and an entry of ``SOURCES`` in the registry that names it.
 """
 
 import hashlib
 import io
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from PIL import Image
 
 from ..common.errors import UserError
 from ..common.files import expand_user
-from ..common.logging import logger
-from ..common.progress import progress
 from ..config.data import DataSettings
 from ..config.registry import SOURCES, load
-from .archive import GIB, ArchiveEntry, list_entries, read_entry
 from .checksum import check_source
-from .classes import CLASSES, SPLITS
-from .decode import SUFFIXES, open_image
-from .download import download_kermany
-from .patients import patient_of
-from .phantoms import draw_phantoms
-
-UNUSED_SPLIT = "val"  # Kaggle's 8 + 8 images, which the thesis does not use
-# Images in each split and class of the two published archives, without val.
-PUBLISHED = {
-    "Kaggle": {
-        "train": {"NORMAL": 1341, "PNEUMONIA": 3875},
-        "test": {"NORMAL": 234, "PNEUMONIA": 390},
-    },
-    "Mendeley": {
-        "train": {"NORMAL": 1349, "PNEUMONIA": 3883},
-        "test": {"NORMAL": 234, "PNEUMONIA": 390},
-    },
-}
+from .decode import open_image
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One row of the images' table; an unreadable image has width and height 0 and mode ""."""
+    """One row of the images' table; an unreadable image has width and height 0 and mode "".
+
+    An image whose patient is not known is a patient of its own, which has the file's name.
+    """
 
     file: str
     split: str
@@ -52,21 +39,33 @@ class ImageRecord:
     height: int
     mode: str
 
+    @property
+    def has_patient(self) -> bool:
+        """Whether the patient is known."""
+        return self.patient != self.file
+
 
 @dataclass(frozen=True)
-class ArchiveListing:
-    """Images of an archive, and the number of files that are skipped, by reason."""
+class SourceReader:
+    """What a source provides; each function takes the data section first.
 
-    images: dict[tuple[str, str, str], ArchiveEntry]  # by split, class and file name
-    repeated: int  # images of the same name and content as another one
-    unused_split: int  # images of ``UNUSED_SPLIT``
-    other_files: int  # outside the folders of the classes
-    unknown: Counter[str]  # other files within them, by suffix
+    A root is the folder that a relative ``data.path`` starts from.
+    """
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Count the images in each split and class, zeros included."""
-        counter = Counter((split, label) for split, label, _ in self.images)
-        return {split: {label: counter[split, label] for label in CLASSES} for split in SPLITS}
+    # Writes the images below an existing empty folder: (settings, root, folder).
+    collect: Callable[[DataSettings, Path, Path], Iterator[ImageRecord]]
+    # Counts the train images of each class without decoding them: (settings, root).
+    count_train: Callable[[DataSettings, Path], Mapping[str, int]]
+    # Finds what an earlier run downloaded.
+    downloaded: Callable[[DataSettings], Path | None] = lambda settings: None
+    # Describes what an empty ``data.path`` will download, as a sentence.
+    describe_download: Callable[[DataSettings], str] = lambda settings: ""
+
+
+def reader_of(settings: DataSettings) -> SourceReader:
+    """Return the reader of the source that the settings name."""
+    reader: SourceReader = load(SOURCES[settings.source])
+    return reader
 
 
 def collect_images(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
@@ -80,95 +79,31 @@ def collect_images(settings: DataSettings, root: Path, folder: Path) -> Iterator
     Raises:
         UserError: if the source cannot be reached or used; no other source is tried.
     """
-    yield from load(SOURCES[settings.source])(settings, root, folder)
+    yield from reader_of(settings).collect(settings, root, folder)
 
 
-def list_archive_images(path: Path, max_bytes: int) -> ArchiveListing:
-    """List the images of a zip archive or a folder, in any of the published layouts.
-
-    The split and class are an image's two parent folders, in any letter case and at any depth.
-    An image that occurs twice (Kaggle's doubled ``chest_xray/chest_xray``) counts once.
+def resolve_path(
+    settings: DataSettings, root: Path, download: Callable[[], Path] | None = None
+) -> Path:
+    """Return the file or folder of ``data.path``, or the downloaded one; check its checksum.
 
     Raises:
-        UserError: for an unsafe or broken archive, a layout without these folders, a class
-            without images, or two images of one name.
+        UserError: if it is missing or has another checksum than ``data.sha256``.
     """
-    images: dict[tuple[str, str, str], ArchiveEntry] = {}
-    repeated = unused_split = other_files = 0
-    unknown: Counter[str] = Counter()
-    for entry in list_entries(path, max_bytes):
-        name = entry.path.name
-        split, label = _split_and_class(entry)
-        if not label:
-            other_files += 1
-        elif entry.path.suffix.lower() not in SUFFIXES:
-            unknown[entry.path.suffix.lower() or "no suffix"] += 1
-        elif split == UNUSED_SPLIT:
-            unused_split += 1
-        elif (split, label, name) not in images:
-            images[split, label, name] = entry
-        elif read_entry(images[split, label, name]) == read_entry(entry):
-            repeated += 1
-        else:
-            raise UserError(
-                f"data.path: {path} holds two different images named {split}/{label}/{name}"
-            )
-    listing = ArchiveListing(images, repeated, unused_split, other_files, unknown)
-    _check_counts(listing.counts(), path)
-    return listing
-
-
-def resolve_archive(settings: DataSettings, root: Path) -> Path:
-    """Return the archive or folder of ``data.path``, or the downloaded one; check its checksum."""
-    if settings.path:
+    if settings.path or download is None:
         path = root / expand_user(settings.path)
         if not path.exists():
             raise UserError(f"data.path: {path}: there is no such file or folder")
     else:
-        path = download_kermany()
+        path = download()
     if settings.sha256:
         check_source(path, settings.sha256)
     return path
 
 
-def count_table(counts: dict[str, dict[str, int]]) -> str:
-    """Format the images in each split and class beside the published counts, as text lines."""
-    lines = [f"{'split':<8}{'class':<12}{'here':>8}" + "".join(f"{name:>10}" for name in PUBLISHED)]
-    for split in SPLITS:
-        for label in CLASSES:
-            published = "".join(f"{table[split][label]:>10}" for table in PUBLISHED.values())
-            lines.append(f"{split:<8}{label:<12}{counts[split][label]:>8}{published}")
-    return "\n".join(lines)
-
-
-def collect_kermany(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
-    """Copy the archive's images."""
-    path = resolve_archive(settings, root)
-    listing = list_archive_images(path, round(settings.max_unpacked_gib * GIB))
-    logger.info(count_table(listing.counts()))
-    logger.info(
-        f"left aside: {listing.unused_split} images of the {UNUSED_SPLIT} split, "
-        f"{listing.repeated} repeated images, {listing.other_files} other files"
-    )
-    if listing.unknown:
-        found = ", ".join(f"{count} {suffix}" for suffix, count in listing.unknown.most_common())
-        logger.warning(
-            f"left aside in the classes' folders: {found}; images end in {', '.join(SUFFIXES)}"
-        )
-    items = progress(listing.images.items(), "reading images", len(listing.images), "images")
-    for (split, label, name), entry in items:
-        yield _write_image(folder, split, label, name, read_entry(entry))
-
-
-def collect_phantoms(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
-    """Draw the phantoms and write them."""
-    phantom = settings.phantom
-    total = len(CLASSES) * (phantom.train_per_class + phantom.test_per_class)
-    for file in progress(draw_phantoms(phantom), "drawing phantoms", total, "images"):
-        yield _write_image(folder, *file)
-
-
-def _write_image(folder: Path, split: str, label: str, name: str, content: bytes) -> ImageRecord:
+def write_image(
+    folder: Path, split: str, label: str, name: str, content: bytes, patient: str
+) -> ImageRecord:
     """Write one image file and return its record; only the header is decoded."""
     inner = f"{split}/{label}/{name}"
     file = folder / inner
@@ -183,7 +118,7 @@ def _write_image(folder: Path, split: str, label: str, name: str, content: bytes
         file=inner,
         split=split,
         label=label,
-        patient=patient_of(inner),
+        patient=patient,
         sha256=hashlib.sha256(content).hexdigest(),
         width=width,
         height=height,
@@ -191,25 +126,27 @@ def _write_image(folder: Path, split: str, label: str, name: str, content: bytes
     )
 
 
-def _split_and_class(entry: ArchiveEntry) -> tuple[str, str]:
-    """Return the split and class in an entry's path, or two empty strings."""
-    folders = entry.path.parts[:-1]
-    if len(folders) < 2:
-        return "", ""
-    split, label = folders[-2].lower(), folders[-1].upper()
-    known = split in (*SPLITS, UNUSED_SPLIT) and label in CLASSES
-    return (split, label) if known else ("", "")
+def write_pixels(
+    folder: Path,
+    split: str,
+    label: str,
+    number: int,
+    pixels: NDArray[Any] | None,
+    patient: str = "",
+) -> ImageRecord:
+    """Write an image as PNG, which has a number for a name and holds nothing but pixels.
 
-
-def _check_counts(counts: dict[str, dict[str, int]], path: Path) -> None:
-    """Refuse an archive without images in some split and class."""
-    empty = [
-        f"{split}/{label}" for split in SPLITS for label in CLASSES if not counts[split][label]
-    ]
-    if len(empty) == len(SPLITS) * len(CLASSES):
-        raise UserError(
-            f"data.path: {path} has no images in folders such as train/NORMAL and test/PNEUMONIA; "
-            "give Kaggle's or Mendeley's archive, or the folder that it unpacks to"
-        )
-    if empty:
-        raise UserError(f"data.path: {path} has no image in {', '.join(empty)}")
+    Args:
+        folder: the folder of all images.
+        split: its split.
+        label: its class.
+        number: its number, different from that of any other image of the split and class.
+        pixels: grey values (h, w), uint8 or uint16; None for an image that cannot be decoded, which
+            becomes an empty file, so that the stage preprocess applies ``on_bad_image`` to it.
+        patient: the patient's name in the table; empty if it is not known.
+    """
+    name, stream = f"{number:06d}.png", io.BytesIO()
+    if pixels is not None:
+        Image.fromarray(pixels).save(stream, format="PNG")
+    patient = patient or f"{split}/{label}/{name}"
+    return write_image(folder, split, label, name, stream.getvalue(), patient)

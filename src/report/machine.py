@@ -29,7 +29,8 @@ from ..common.processes import available_cores
 from ..config.registry import SOURCES
 from ..config.settings import Settings, load_settings
 from ..data.archive import GIB
-from ..data.download import INCEPTION_NAME, cache_folder, downloaded_kermany, kaggle_token
+from ..data.download import INCEPTION_NAME, cache_folder
+from ..data.sources import reader_of
 from ..metrics.extractors import weights_checksum, weights_path
 from ..tracking.address import has_server
 from ..tracking.outbox import count_waiting
@@ -231,20 +232,16 @@ def check_data(settings: Settings) -> Iterator[Finding]:
         else:
             yield Finding("problem", f"data.path: there is no {path}")
         return
-    if (archive := downloaded_kermany()) is not None:
+    reader = reader_of(data)
+    if (archive := reader.downloaded(data)) is not None:
         yield Finding("ok", f"data: {archive}, from an earlier download")
         return
     try:
-        token = kaggle_token()
+        download = reader.describe_download(data)
     except UserError as error:
         yield Finding("problem", str(error))
         return
-    source = "Kaggle's archive with your token" if token else "Mendeley's public archive"
-    yield Finding(
-        "note",
-        f"data: {source} will be downloaded (1.2 GB or more); `make real DATA=FILE` takes one that "
-        "you have",
-    )
+    yield Finding("note", f"data: {download}; `make real DATA=FILE` takes one that you have")
 
 
 def check_weights(settings: Settings) -> Iterator[Finding]:

@@ -57,6 +57,11 @@ def test_each_committed_parameter_or_the_section_it_stands_in_has_a_comment() ->
         ("trian", {}, "trian: there is no such parameter"),
         ("data.source", "nih", "data.source"),
         ("data.sha256", "abc", "data.sha256"),
+        (
+            "data.medmnist.image_size",
+            28,
+            "data.medmnist.image_size: Input should be 64, 128 or 224",
+        ),
         ("data.max_unpacked_gib", 0, "data.max_unpacked_gib"),
         ("data.phantom.train_per_class", 0, "data.phantom.train_per_class"),
         ("data.phantom.train_per_class", 1.5, "data.phantom.train_per_class"),

@@ -123,6 +123,16 @@ def test_a_download_that_fails_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_published_md5_is_checked_where_there_is_no_sha256(
+    server: Server, tmp_path: Path
+) -> None:
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    server.faults = ["wrong"]
+    with pytest.raises(UserError, match=f"has another MD5 than {md5}"):
+        download(server.url, "file.bin", folder=tmp_path, retries=0, md5=md5)
+    assert download(server.url, "file.bin", folder=tmp_path, md5=md5).read_bytes() == CONTENT
+
+
 def test_nobody_at_the_other_end(tmp_path: Path, server: Server) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data.patients import Patients, names_a_patient, patient_of
-from src.data.sources import list_archive_images
+from src.data.kermany import list_archive_images
+from src.data.patients import Patients, patient_of
 
 
 @pytest.mark.parametrize(
@@ -31,20 +31,6 @@ from src.data.sources import list_archive_images
 )
 def test_the_name_tells_the_patient(name: str, patient: str) -> None:
     assert patient_of(name) == patient
-
-
-@pytest.mark.parametrize(
-    ("name", "known"),
-    [
-        ("person123_bacteria_456.jpeg", True),
-        ("VIRUS-7-0001.PNG", True),
-        ("p12_view2.png", False),
-        ("sample-0-0001.png", False),
-        ("noextension", False),
-    ],
-)
-def test_a_name_in_no_known_form_is_told_apart(name: str, known: bool) -> None:
-    assert names_a_patient(name) == known
 
 
 def test_the_real_archive_has_the_published_patients_and_none_crosses(archive: Path) -> None:

@@ -13,8 +13,8 @@ from src.config.data import DataSettings
 from src.config.settings import parse_settings
 from src.data.checksum import source_checksum
 from src.data.classes import CLASSES, SPLITS
+from src.data.kermany import count_table, list_archive_images
 from src.data.patients import patient_of
-from src.data.sources import count_table, list_archive_images
 from tests.conftest import collected, kaggle_files, png_bytes, write_folder, write_zip
 
 LIMIT = 1 << 30

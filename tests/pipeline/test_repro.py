@@ -262,7 +262,7 @@ def test_another_source_is_the_same_road(edited: Project, tmp_path: Path) -> Non
 
     edited.change(edit)
     output = edited.repro()
-    assert "1 images have names that state no patient" in output
+    assert "the patients of 1 images are not known" in output
     assert "utility.training_steps: 2 batches show 8 images of a class that has " in output
     assert "phantoms" not in (edited.path / "reports/index.html").read_text().partition("<h2")[0]
     counts = json.loads((edited.path / "reports/metrics/fetch.json").read_text())["images"]

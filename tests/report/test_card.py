@@ -42,7 +42,7 @@ def test_real_data_are_credited_and_a_copying_generator_is_called_so() -> None:
 
 
 def test_both_say_whose_images_nobody_knows() -> None:
-    told = "7 images have names that state no patient"
+    told = "The patients of 7 images are not known"
     assert told not in card() + page()
     quality = {**findings().quality, "images_without_patient": 7}
     assert told in card(quality=quality)
