@@ -23,6 +23,9 @@ class Stream(Enum):
     PHANTOM_PATIENTS = (1, ("split", "class"))
     PHANTOM_IMAGES = (2, ("split", "class", "patient"))
 
+    SOURCE_SPLIT = (3, ("classes",))
+    SOURCE_NUMBERS = (4, ())
+
     TRAIN_WEIGHTS = (10, ())
     TRAIN_SHUFFLE = (11, ())
     TRAIN_NOISE = (12, ())

@@ -3,9 +3,11 @@
 The possible choices are in the tables of ``registry``, so a new entry needs no change here.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 
+from .data import DataSettings
 from .fid import FidSettings
 from .registry import (
     ARCHITECTURES,
@@ -26,14 +28,30 @@ from .train import TrainSettings
 Choices = Iterable[tuple[str, str, Collection[str]]]  # key, given name, known names
 
 
-def check_source(source: str) -> None:
-    """Refuse a data set that does not exist.
+def check_source(data: DataSettings) -> None:
+    """Refuse a data set that does not exist, or whose path, classes or patients make no sense.
 
     Raises:
         ValueError: its message begins with the key.
     """
-    for fault in _unknown([("source", source, SOURCES)]):
+    for fault in chain(_unknown([("source", data.source, SOURCES)]), _data_faults(data)):
         raise ValueError(fault)
+
+
+def _data_faults(data: DataSettings) -> Iterator[str]:
+    """Yield a message for each parameter of the images that makes no sense."""
+    if SOURCES[data.source].needs_path and not data.path:
+        yield f"path: the {data.source} source needs one; name your folder or archive"
+    normal, pneumonia = (
+        {name.casefold() for name in names}
+        for names in (data.classes.normal, data.classes.pneumonia)
+    )
+    for name in normal & pneumonia:
+        yield f"classes: {name!r} cannot stand for both classes"
+    try:
+        re.compile(data.patient_pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        yield f"patient_pattern: it is no regular expression: {error}"
 
 
 def check_fit(fit: str) -> None:

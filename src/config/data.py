@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import Count, Section, Seed, Sha256
+from .base import Count, Probability, Section, Seed, Sha256
 
 
 class PhantomSettings(Section):
@@ -15,6 +15,13 @@ class PhantomSettings(Section):
     images_per_patient: Annotated[int, Field(ge=1, le=99)]
     image_size: Annotated[int, Field(ge=32, le=1024)]
     seed: Seed
+
+
+class ClassPatterns(Section):
+    """Names, with wildcards, by which folders or labels belong to a class."""
+
+    normal: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    pneumonia: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 
 
 class MedMnistSettings(Section):
@@ -30,6 +37,10 @@ class DataSettings(Section):
     path: str
     sha256: Sha256
     max_unpacked_gib: Annotated[float, Field(gt=0)]
+    classes: ClassPatterns
+    patient_pattern: str
+    test_share: Probability
+    seed: Seed
     phantom: PhantomSettings
     medmnist: MedMnistSettings
 

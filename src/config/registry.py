@@ -34,6 +34,7 @@ class Source(Entry):
     is_real: bool  # of patients
     notice: str  # first lines of the report and the model card
     disk_gib: float  # that a run needs
+    needs_path: bool = False  # since nothing can be downloaded
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,17 @@ SOURCES: Mapping[str, Source] = {
         is_real=True,
         notice=OF_CHILDREN,
         disk_gib=3.0,
+    ),
+    "folder": Source(
+        "data.folder:FOLDER",
+        "a folder or zip archive of your own, in any nesting",
+        credit="chest X-rays of a private collection",
+        licence="as its owner states",
+        is_real=True,
+        notice="The generators were trained on chest X-rays of patients. Read the result of the "
+        "test for copies before you publish generated images. They are not for diagnosis.",
+        disk_gib=6.0,
+        needs_path=True,
     ),
 }
 

@@ -74,7 +74,7 @@ class Settings(Section):
         except ValueError as error:
             raise ValueError(f"tune.space.{error}") from error
         try:
-            check_source(self.data.source)
+            check_source(self.data)
         except ValueError as error:
             raise ValueError(f"data.{error}") from error
         try:

@@ -76,16 +76,17 @@ def train_sets() -> dict[str, ImageSet]:
 def test_sets() -> dict[str, ImageSet]:
     """Return the prepared test images of each class that show other patients than train images.
 
-    Images of patients who have train images of the class as well are left out, and those whose
-    files are among the train images under another name.
+    Images of patients who have train images as well, also of the other class, are left out, and
+    those whose files are among the train images of the class under another name.
 
     Raises:
         UserError: as ``train_sets``.
     """
     sets = {}
+    patients = {patient for label in CLASSES for patient, _ in _rows(label, "train")}
     for label in CLASSES:
-        train, test = _rows(label, "train"), _rows(label, "test")
-        patients, checksums = {patient for patient, _ in train}, {checksum for _, checksum in train}
+        checksums = {checksum for _, checksum in _rows(label, "train")}
+        test = _rows(label, "test")
         kept = [
             index
             for index, (patient, checksum) in enumerate(test)

@@ -12,8 +12,9 @@ from ..common.progress import progress
 from ..config.data import DataSettings
 from .archive import GIB, list_entries
 from .classes import CLASSES
+from .decode import encode_png
 from .download import MEDMNIST_MD5, download_medmnist, downloaded_medmnist
-from .sources import ImageRecord, SourceReader, resolve_path, write_pixels
+from .sources import ImageRecord, SourceReader, resolve_path, write_numbered
 
 PARTS = {"train": ("train", "val"), "test": ("test",)}  # of the file, by split
 # Published images of each class, val in train.
@@ -35,7 +36,7 @@ def collect_medmnist(settings: DataSettings, root: Path, folder: Path) -> Iterat
             _check(path, images, labels)
             rows = enumerate(zip(images, labels, strict=True))
             for number, (image, label) in progress(rows, f"writing {split}", len(images), "images"):
-                yield write_pixels(folder, split, CLASSES[label], number, image)
+                yield write_numbered(folder, split, CLASSES[label], number, encode_png(image))
 
 
 def count_medmnist_train_images(settings: DataSettings, root: Path) -> Mapping[str, int]:

@@ -33,7 +33,7 @@ class PreprocessResult:
     bad: dict[str, str]  # by file, the reason
     identical_within: int  # files whose bytes an earlier file of the same split has
     identical_across: int  # files of the test split whose bytes the train split has
-    patients_across: int  # patients with images in both splits of one class
+    patients_across: int  # patients with images in both splits
 
 
 def preprocess_images(
@@ -59,7 +59,7 @@ def preprocess_images(
     parts = [(split, label) for split in SPLITS for label in CLASSES]
     totals = dict.fromkeys(parts, 0)
     contents = {split: Fingerprints() for split in SPLITS}
-    patients = {part: Fingerprints() for part in parts}
+    patients = {split: Fingerprints() for split in SPLITS}
     bad: dict[str, str] = {}
     with table.open(encoding="utf-8", newline="") as stream:
         columns = [*next(csv.reader(stream)), "row"]
@@ -81,7 +81,7 @@ def preprocess_images(
             arrays[part].append(image)
             totals[part] += int(image.sum())
             contents[row["split"]].add(row["sha256"])
-            patients[part].add(row["patient"])
+            patients[row["split"]].add(row["patient"])
         _refuse_faults(bad, arrays, settings)
     # Summarise the counts.
     counts = {part: array.rows for part, array in arrays.items()}
@@ -92,9 +92,7 @@ def preprocess_images(
         bad=bad,
         identical_within=sum(files.count_repeated() for files in contents.values()),
         identical_across=contents[test].count_in(contents[train]),
-        patients_across=sum(
-            patients[test, label].count_distinct_in(patients[train, label]) for label in CLASSES
-        ),
+        patients_across=patients[test].count_distinct_in(patients[train]),
     )
 
 

@@ -10,10 +10,6 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
-from PIL import Image
 
 from ..common.errors import UserError
 from ..common.files import expand_user
@@ -126,27 +122,19 @@ def write_image(
     )
 
 
-def write_pixels(
-    folder: Path,
-    split: str,
-    label: str,
-    number: int,
-    pixels: NDArray[Any] | None,
-    patient: str = "",
+def write_numbered(
+    folder: Path, split: str, label: str, number: int, content: bytes, patient: str = ""
 ) -> ImageRecord:
-    """Write an image as PNG, which has a number for a name and holds nothing but pixels.
+    """Write an image under a number, as sources do whose names are no one else's business.
 
     Args:
         folder: the folder of all images.
         split: its split.
         label: its class.
         number: its number, different from that of any other image of the split and class.
-        pixels: grey values (h, w), uint8 or uint16; None for an image that cannot be decoded, which
-            becomes an empty file, so that the stage preprocess applies ``on_bad_image`` to it.
+        content: a PNG file with nothing but pixels; empty if the image cannot be decoded, so that
+            the stage preprocess applies ``on_bad_image`` to it.
         patient: the patient's name in the table; empty if it is not known.
     """
-    name, stream = f"{number:06d}.png", io.BytesIO()
-    if pixels is not None:
-        Image.fromarray(pixels).save(stream, format="PNG")
-    patient = patient or f"{split}/{label}/{name}"
-    return write_image(folder, split, label, name, stream.getvalue(), patient)
+    name = f"{number:06d}.png"
+    return write_image(folder, split, label, name, content, patient or f"{split}/{label}/{name}")

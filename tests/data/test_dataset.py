@@ -76,6 +76,25 @@ def test_test_images_of_patients_or_files_of_the_train_split_are_not_judged_by(
     assert len(found.patients) == 0
 
 
+def test_a_patient_with_train_images_of_the_other_class_is_not_judged_by(
+    arrays: pd.DataFrame, tmp_path: Path
+) -> None:
+    arrays.loc[arrays["label"] == "PNEUMONIA", "patient"] = ["a", "b", "c"]
+    images = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+    rows = []
+    for label, patients in (("NORMAL", ["a", "q", "p0"]), ("PNEUMONIA", ["q", "p1", "d"])):
+        np.save(array_path(label, "test"), images)
+        rows += [
+            {"split": "test", "label": label, "patient": patient, "sha256": f"{label}{patient}"}
+            for patient in patients
+        ]
+    table = tmp_path / "data" / "arrays" / "table.csv"
+    pd.concat([arrays, pd.DataFrame(rows)]).to_csv(table, index=False)
+    found = sets_to_judge_by()
+    np.testing.assert_array_equal(found["NORMAL"].images, images[[1]])
+    np.testing.assert_array_equal(found["PNEUMONIA"].images, images[[0, 2]])
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [

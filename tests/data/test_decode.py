@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decode import decode_grey
+from src.data.decode import decode_grey, decode_pixels, encode_png
 
 GREY = np.arange(48).reshape(6, 8) * 5  # 0 to 235
 
@@ -207,3 +207,19 @@ def test_a_square_image_is_the_same_by_any_fit() -> None:
     )
     np.testing.assert_array_equal(cropped, stretched)
     np.testing.assert_array_equal(padded, stretched)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_pixels_keep_their_depth_and_stand_upright(kind: type, orientation: int) -> None:
+    values = np.random.default_rng(1).integers(0, np.iinfo(kind).max, (6, 9)).astype(kind)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, "PNG", exif=exif)
+    turns = {1: 0, 3: 2, 6: 3}[orientation]  # by 90 degrees, to the left
+    pixels = decode_pixels(stream.getvalue())
+    assert pixels.dtype == kind
+    np.testing.assert_array_equal(pixels, np.rot90(values, turns))
+    np.testing.assert_array_equal(decode_pixels(encode_png(pixels)), pixels)
+    np.testing.assert_array_equal(decode_grey(io.BytesIO(encode_png(pixels))), decode_grey(stream))

@@ -278,6 +278,15 @@ def test_identical_images_and_crossing_patients_are_counted(tmp_path: Path) -> N
     assert quality.patients_across == 1
 
 
+def test_a_patient_of_different_classes_in_both_splits_is_counted(tmp_path: Path) -> None:
+    table = table_of(tmp_path, good_files())
+    for split, label in (("train", "NORMAL"), ("test", "PNEUMONIA"), ("test", "NORMAL")):
+        first = table.index[(table["split"] == split) & (table["label"] == label)][0]
+        table.loc[first, "patient"] = "somebody"
+    _, _, quality = prepared_from(table, tmp_path, settings())
+    assert quality.patients_across == 1
+
+
 def test_the_order_of_the_images_is_that_of_the_table(tmp_path: Path) -> None:
     table = table_of(tmp_path, good_files())
     first, _, _ = prepared_from(table, tmp_path, settings())
