@@ -62,7 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="change parameters, as `dvc exp run -S` does",
     )
     add("--checksum", type=Path, metavar="PATH", help="print the value of data.sha256 for PATH")
+    add(
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="of --checksum: data.table.path, if beside PATH",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.table is not None and arguments.checksum is None:
+        parser.error("--table: it goes with --checksum")
     if (arguments.data is None) == (arguments.checksum is None):
         parser.error("name the real images, DATA, or a PATH for --checksum")
     epochs = {name: getattr(arguments, f"epochs_{name}") or arguments.epochs for name in LABELS}
@@ -70,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if value is not None and value < 1:
             parser.error(f"--epochs: it must be 1 or more, not {value}")
     if arguments.checksum is not None:
-        return report_errors(lambda: print(source_checksum(expand_user(str(arguments.checksum)))))
+        paths = [expand_user(str(path)) for path in (arguments.checksum, arguments.table) if path]
+        return report_errors(lambda: print(source_checksum(*paths)))
     return report_errors(
         lambda: run_real(
             arguments.data, arguments.preset, epochs, arguments.name, tuple(arguments.set)

@@ -109,6 +109,7 @@ def test_dvc_takes_every_path_as_it_is(path: str, tmp_path: Path) -> None:
         (["x.zip", "--epochs-normal", "-1"], "--epochs: it must be 1 or more, not -1"),
         ([], "name the real images"),
         (["x.zip", "--checksum", "x.zip"], "name the real images"),
+        (["x.zip", "--table", "t.csv"], "--table: it goes with --checksum"),
     ],
 )
 def test_wrong_arguments_are_refused(
@@ -184,3 +185,16 @@ def test_the_checksum_of_an_archive_is_that_of_its_bytes(
 def test_the_checksum_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--checksum", str(ROOT / "no such file")]) == 1
     assert "there is no such file or folder" in capsys.readouterr().err
+
+
+def test_a_checksum_covers_a_table_beside_the_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.zip").write_bytes(b"x")
+    (tmp_path / "t.csv").write_bytes(b"t")
+    path, table = str(tmp_path / "x.zip"), str(tmp_path / "t.csv")
+    assert main(["--checksum", path]) == main(["--checksum", path, "--table", table]) == 0
+    first, second = capsys.readouterr().out.split()
+    assert first == hashlib.sha256(b"x").hexdigest()
+    parts = "".join(f"{hashlib.sha256(part).hexdigest()}\n" for part in (b"x", b"t"))
+    assert second == hashlib.sha256(parts.encode()).hexdigest()

@@ -46,6 +46,12 @@ def _data_faults(data: DataSettings) -> Iterator[str]:
         {name.casefold() for name in names}
         for names in (data.classes.normal, data.classes.pneumonia)
     )
+    if data.table.path and data.table.patient and data.patient_pattern:
+        yield "patient_pattern: data.table.patient names a column of patients; empty one of them"
+    if data.table.path and data.table.split and data.test_share:
+        yield "test_share: data.table.split names a column of splits; empty that, or set this to 0"
+    if not re.search(r"\{[^{}]+\}", data.table.image):
+        yield "table.image: it needs a column in braces, such as {patientId}.png"
     for name in normal & pneumonia:
         yield f"classes: {name!r} cannot stand for both classes"
     try:

@@ -17,11 +17,29 @@ class PhantomSettings(Section):
     seed: Seed
 
 
+Patterns = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+
+
 class ClassPatterns(Section):
     """Names, with wildcards, by which folders or labels belong to a class."""
 
-    normal: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-    pneumonia: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    normal: Patterns
+    pneumonia: Patterns
+
+    def of(self, label: str) -> tuple[str, ...]:
+        """Return the names of a class of ``data.classes.CLASSES``."""
+        return self.normal if label == "NORMAL" else self.pneumonia
+
+
+class TableSettings(Section):
+    """A table of the images, and the names of its columns."""
+
+    path: str
+    image: str
+    label: Annotated[str, Field(min_length=1)]
+    label_separator: str
+    patient: str
+    split: str
 
 
 class MedMnistSettings(Section):
@@ -38,6 +56,7 @@ class DataSettings(Section):
     sha256: Sha256
     max_unpacked_gib: Annotated[float, Field(gt=0)]
     classes: ClassPatterns
+    table: TableSettings
     patient_pattern: str
     test_share: Probability
     seed: Seed

@@ -9,48 +9,28 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from ..common.errors import UserError
+from ..common.files import expand_user
 from ..common.logging import logger
 from ..common.processes import available_cores, map_in_order
 from ..common.progress import progress
 from ..common.rng import Stream, numpy_stream
-from ..config.data import ClassPatterns, DataSettings
+from ..config.data import DataSettings
 from .archive import GIB, ArchiveEntry, list_entries, read_entry
 from .classes import CLASSES, SPLITS
 from .decode import SUFFIXES, decode_pixels, encode_png
+from .label_table import read_table
+from .labels import UNUSED_SPLIT, SourceImage, format_counts, label_by_folder, label_by_table
 from .patients import Patients
 from .sources import ImageRecord, SourceReader, resolve_path, write_numbered
 
-UNUSED_SPLIT = "val"
-SPLIT_OF_FOLDER = {  # in lower case
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("val", "valid", "validation"), UNUSED_SPLIT),
-}
-MAX_NAMED = 10  # labels that a warning names
 IMAGES_AHEAD = 4  # for each thread, images that are being decoded or wait to be written
-
-
-@dataclass(frozen=True)
-class SourceImage:
-    """An image of one of the two classes, before it is read."""
-
-    entry: ArchiveEntry
-    label: str
-    split: str  # empty if it is not known
-    patient: str  # as in the source; empty if it is not known
-
-    @property
-    def unit(self) -> tuple[bool, str]:
-        """Key of the patient, or of an image without one, which is a patient of its own."""
-        return (True, self.patient) if self.patient else (False, self.entry.path.as_posix())
 
 
 def collect_folder(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
@@ -87,12 +67,20 @@ def select_images(settings: DataSettings, root: Path) -> list[SourceImage]:
         UserError: if the source is missing, unsafe or broken, an image fits both classes, there is
             no split or more than one, or a split and class has no image.
     """
-    path = resolve_path(settings, root)
+    table = table_beside(settings, root)
+    path = resolve_path(settings, root, table=table)
     entries = list_entries(path, round(settings.max_unpacked_gib * GIB))
     others = Counter(
         entry.path.suffix.lower() or "no suffix" for entry in entries if not _is_image(entry)
     )
-    labelled = _labelled([entry for entry in entries if _is_image(entry)], settings.classes)
+    files = [entry for entry in entries if _is_image(entry)]
+    if settings.table.path:
+        rows = read_table(
+            _table_content(table, entries, settings), settings.table.path, settings.table
+        )
+        labelled = label_by_table(files, rows, settings.classes)
+    else:
+        labelled = label_by_folder(files, settings.classes)
     images = [image for image in labelled if image.split != UNUSED_SPLIT]
     images = _with_patients(images, settings.patient_pattern)
     if settings.test_share:
@@ -103,8 +91,14 @@ def select_images(settings: DataSettings, root: Path) -> list[SourceImage]:
     if unused := len(labelled) - len(images):
         logger.info(f"left aside: {unused} images of the {UNUSED_SPLIT} split")
     if others:
-        logger.warning(f"left aside: {_named(others)}; images end in {', '.join(SUFFIXES)}")
+        logger.warning(f"left aside: {format_counts(others)}; images end in {', '.join(SUFFIXES)}")
     return images
+
+
+def table_beside(settings: DataSettings, root: Path) -> Path | None:
+    """Return the table of ``data.table.path``, or None if there is none outside ``data.path``."""
+    table = root / expand_user(settings.table.path)
+    return table if settings.table.path and table.is_file() else None
 
 
 def number_patients(images: Sequence[SourceImage], seed: int) -> Mapping[tuple[bool, str], int]:
@@ -127,54 +121,18 @@ def _encode(content: bytes) -> bytes | str:
         return str(error)
 
 
-def _labelled(entries: Sequence[ArchiveEntry], patterns: ClassPatterns) -> list[SourceImage]:
-    """Return the images in folders of one class, with the split that their folders name."""
-    images, depths = [], Counter[int]()
-    others: list[tuple[str, ...]] = []  # folders of images of neither class
+def _table_content(
+    table: Path | None, entries: Sequence[ArchiveEntry], settings: DataSettings
+) -> bytes:
+    """Read the table, which is a file of its own or one of the source's."""
+    if table is not None:
+        return table.read_bytes()
     for entry in entries:
-        folders = entry.path.parts[:-1]
-        ends = {label: _match(folders, getattr(patterns, label.lower())) for label in CLASSES}
-        labels = [label for label, end in ends.items() if end is not None]
-        if len(labels) > 1:
-            raise UserError(
-                f"data.classes: the folders of {entry.path} fit {' and '.join(labels)}; name the "
-                "folders of each class more closely"
-            )
-        if not labels:
-            others.append(folders)
-            continue
-        depths[ends[labels[0]] or 0] += 1
-        named = [name.lower() for name in folders if name.lower() in SPLIT_OF_FOLDER]
-        split = SPLIT_OF_FOLDER[named[-1]] if named else ""
-        images.append(SourceImage(entry, labels[0], split, ""))
-    # Other labels are at the depth at which those of the classes are.
-    depth = max(depths, key=lambda depth: depths[depth], default=0)
-    names = Counter(
-        folders[min(depth, len(folders) - 1)] if folders else "no folder" for folders in others
+        if entry.path.as_posix() == settings.table.path:
+            return read_entry(entry)
+    raise UserError(
+        f"data.table.path: {settings.table.path}: there is no such file, also not in data.path"
     )
-    if names:
-        logger.warning(f"left aside, images of neither class: {_named(names, 'in ')}")
-    return images
-
-
-def _match(folders: Sequence[str], patterns: Sequence[str]) -> int | None:
-    """Return the index of the last folder that a pattern fits, or None.
-
-    A pattern with slashes fits as many folders, one in the other.
-    """
-    for pattern, end in product(patterns, reversed(range(len(folders)))):
-        start = end - pattern.count("/")
-        name = "/".join(folders[max(start, 0) : end + 1])
-        if start >= 0 and fnmatchcase(name.casefold(), pattern.casefold()):
-            return end
-    return None
-
-
-def _named(counts: Counter[str], preposition: str = "") -> str:
-    """Format counts by name, the most frequent first."""
-    named = [f"{count} {preposition}{name}" for name, count in counts.most_common(MAX_NAMED)]
-    rest = len(counts) - len(named)
-    return ", ".join(named) + (f", and {rest} more names" if rest else "")
 
 
 def _with_patients(images: Sequence[SourceImage], pattern: str) -> list[SourceImage]:
@@ -206,8 +164,8 @@ def _check_split(images: Sequence[SourceImage], path: Path) -> None:
     for image in images:
         if not image.split:
             raise UserError(
-                f"data.path: {image.entry.path} is in no folder called train, test or val, as "
-                "others are; move it there, or set data.test_share for a set without these folders"
+                f"data.path: {image.entry.path} has no split, as others have: it is in no folder "
+                "called train, test or val, and no table states it"
             )
 
 
@@ -247,12 +205,12 @@ def _check_counts(images: Sequence[SourceImage], settings: DataSettings, path: P
     """Refuse a split and class without images."""
     counts = Counter((image.split, image.label) for image in images)
     empty = [part for part in product(SPLITS, CLASSES) if not counts[part]]
+    where = "with a label" if settings.table.path else "in a folder called"
     for label in CLASSES:
-        names = getattr(settings.classes, label.lower())
         if all((split, label) in empty for split in SPLITS):
             raise UserError(
-                f"data.classes.{label.lower()}: {path} has no image in a folder called "
-                f"{' or '.join(names)}"
+                f"data.classes.{label.lower()}: {path} has no image {where} "
+                f"{' or '.join(settings.classes.of(label))}"
             )
     if empty:
         raise UserError(f"data.path: {path} has no image in {', '.join(map('/'.join, empty))}")

@@ -79,9 +79,14 @@ def collect_images(settings: DataSettings, root: Path, folder: Path) -> Iterator
 
 
 def resolve_path(
-    settings: DataSettings, root: Path, download: Callable[[], Path] | None = None
+    settings: DataSettings,
+    root: Path,
+    download: Callable[[], Path] | None = None,
+    table: Path | None = None,
 ) -> Path:
-    """Return the file or folder of ``data.path``, or the downloaded one; check its checksum.
+    """Return the file or folder of ``data.path``, or the downloaded one.
+
+    Its checksum is checked, with that of a table beside it.
 
     Raises:
         UserError: if it is missing or has another checksum than ``data.sha256``.
@@ -93,7 +98,7 @@ def resolve_path(
     else:
         path = download()
     if settings.sha256:
-        check_source(path, settings.sha256)
+        check_source(path, settings.sha256, table)
     return path
 
 

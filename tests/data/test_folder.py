@@ -124,7 +124,7 @@ REFUSED: dict[str, tuple[Files, dict[str, Any], str]] = {
         {},
         r"data\.test_share: .*has no train and test folders; set the share",
     ),
-    "half a split": (PLAIN | split_files("NORMAL"), {}, r"NORMAL/0\.png is in no folder called"),
+    "half a split": (PLAIN | split_files("NORMAL"), {}, r"NORMAL/0\.png has no split, as others"),
     "a pattern for nothing": (
         PLAIN,
         {"patient_pattern": "x([0-9]+)"},

@@ -1,0 +1,308 @@
+"""Tables of labels as people have them: RSNA's, NIH's, from Excel, in old encodings."""
+
+import codecs
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from src.common.errors import UserError
+from src.config.data import DataSettings, TableSettings
+from src.config.settings import parse_settings
+from src.data.archive import ArchiveEntry, list_entries
+from src.data.checksum import source_checksum
+from src.data.folder import select_images
+from src.data.label_table import TableRow, match_files, read_table
+from tests.conftest import collected, png_bytes, write_folder, write_zip
+
+COLUMNS = {
+    "path": "t.csv", "image": "{image}", "label": "label", "label_separator": "", "patient": "",
+    "split": "",
+}  # fmt: skip
+
+
+def read(content: bytes | str, **changes: str) -> dict[str, TableRow]:
+    data = content.encode() if isinstance(content, str) else content
+    return read_table(data, "t.csv", TableSettings(**COLUMNS | changes))
+
+
+def row(*labels: str, patient: str = "", split: str = "") -> TableRow:
+    return TableRow(tuple(sorted(labels)), patient, split)
+
+
+PLAIN = "image,label\nÀ 1.png,Normal\nb.png,Grippe à vérifier\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PLAIN.encode(),
+        codecs.BOM_UTF8 + PLAIN.encode(),
+        PLAIN.encode("cp1252"),
+        PLAIN.encode("utf-16"),
+        codecs.BOM_UTF16_BE + PLAIN.encode("utf-16-be"),
+        PLAIN.replace("\n", "\r\n").encode(),
+        PLAIN.replace(",", ";").encode(),
+        PLAIN.replace(",", "\t").encode(),
+        PLAIN.replace(",", " , ").encode(),
+        b'"image","label"\n"\xc0 1.png","Normal"\n\n"b.png","Grippe \xe0 v\xe9rifier"',
+    ],
+)
+def test_a_table_of_any_usual_form_is_read(content: bytes) -> None:
+    expected = {"À 1.png": row("Normal"), "b.png": row("Grippe à vérifier")}
+    assert read(content) == expected
+
+
+def test_rsnas_rows_are_joined_if_they_agree() -> None:
+    """One row a box, and an id that becomes a file's name."""
+    table = "patientId,x,y,width,height,Target\np1,,,,,0\np2,1,2,3,4,1\np2,5,6,7,8,1\n"
+    columns = {"image": "{patientId}.dcm", "label": "Target", "patient": "patientId"}
+    expected = {"p1.dcm": row("0", patient="p1"), "p2.dcm": row("1", patient="p2")}
+    assert read(table, **columns) == expected
+    with pytest.raises(UserError, match=r"line 5: .* of p2\.dcm is not what .* \(0, p2; 1, p2\)"):
+        read(table + "p2,,,,,0\n", **columns)
+
+
+def test_nihs_labels_are_separate() -> None:
+    table = "Image Index,Finding Labels,Patient ID\n1_0.png,Pneumonia|Infiltration,1\n2.png,,2\n"
+    found = read(
+        table,
+        image="{Image Index}",
+        label="Finding Labels",
+        label_separator="|",
+        patient="Patient ID",
+    )
+    assert found == {
+        "1_0.png": row("Infiltration", "Pneumonia", patient="1"),
+        "2.png": row(patient="2"),
+    }
+
+
+def test_a_template_may_have_several_columns() -> None:
+    table = "study,view,label,set\ns1,ap,Normal,Train\n"
+    found = read(table, image="files/{study}/{view}.png", split="set")
+    assert found == {"files/s1/ap.png": row("Normal", split="Train")}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("file,label\na,b\n", r"has no column image; it has \['file', 'label'\]"),
+        ("", "has no column image, label"),
+        ("image,label,label\na,b,c\n", "has several columns label"),
+        ("image,label\na,b\nc\n", "line 3: 1 values in 2 columns"),
+        ("image,label\na,b,c\n", "line 2: 3 values in 2 columns"),
+        ('image,label\n"a,b\n', "cannot be read as CSV"),
+        (b"PK\x03\x04\0\0\0", "is no CSV file"),
+        (b"\xff\xfea", "is no CSV file"),
+    ],
+)
+def test_another_table_is_refused(content: bytes | str, reason: str) -> None:
+    with pytest.raises(UserError, match=rf"data\.table.*t\.csv.*{reason}"):
+        read(content)
+
+
+def entries(*paths: str) -> list[ArchiveEntry]:
+    return [ArchiveEntry(PurePosixPath(path), 0, lambda: None) for path in paths]  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize(
+    ("image", "file"),
+    [
+        ("1.png", "images_01/images/1.png"),
+        ("images/1.png", "images_01/images/1.png"),
+        (r".\images\1.png", "images_01/images/1.png"),
+        ("/data/set/images_01/images/1.png", "images_01/images/1.png"),
+        ("set/a/2.png", "a/2.png"),
+        ("2.png", None),  # of a and of b
+        ("b/2.png", "b/2.png"),
+        ("ages/1.png", None),
+        ("mages_01/images/1.png", None),
+        ("e\u0301.png", "\u00e9.png"),
+    ],
+)
+def test_a_path_is_that_of_the_file_at_one_of_whose_ends_it_is(
+    image: str, file: str | None
+) -> None:
+    files = entries("images_01/images/1.png", "a/2.png", "b/2.png", "\u00e9.png")
+    if image == "2.png":
+        with pytest.raises(UserError, match=r"2\.png fits a/2\.png and b/2\.png"):
+            match_files([image], files)
+        return
+    found = match_files([image], files)
+    assert {key: entry.path.as_posix() for key, entry in found.items()} == (
+        {image: file} if file else {}
+    )
+
+
+def test_two_paths_of_one_file_are_refused() -> None:
+    with pytest.raises(UserError, match=r"1\.png and a/1\.png both mean a/1\.png"):
+        match_files(["a/1.png", "1.png"], entries("a/1.png"))
+
+
+# By the source
+
+
+def settings_for(params: dict[str, Any], path: Path, table: str, **changes: Any) -> DataSettings:
+    columns = {key: changes.pop(key) for key in tuple(changes) if key in COLUMNS}
+    params["data"]["table"].update(path=table, **columns)
+    params["data"].update(source="folder", path=str(path), **changes)
+    return parse_settings(params).data
+
+
+IMAGES = {f"images/{number}.png": png_bytes(number) for number in range(12)}
+ROWS = [
+    f"{number}.png,{label},p{number // 2},{'test' if number > 7 else 'train'}"
+    for number in range(12)
+    for label in (["No Finding", "Pneumonia|Mass", "Edema"][number % 3],)
+]
+TABLE = "\n".join(["image,label,who,set", *ROWS]) + "\n"
+CHOICES: dict[str, Any] = {
+    "classes": {"normal": ["no finding"], "pneumonia": ["pneumonia"]},
+    "label_separator": "|",
+}
+
+
+@pytest.mark.parametrize("where", ["beside", "in a folder", "in a zip"])
+def test_a_table_gives_labels_patients_and_splits(
+    where: str, tmp_path: Path, params: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = IMAGES | {"images/extra.png": png_bytes(99)}
+    if where == "beside":
+        (tmp_path / "t.csv").write_text(TABLE + "13.png,Pneumonia,p9,train\n")
+    else:
+        files["t.csv"] = (TABLE + "13.png,Pneumonia,p9,train\n").encode()
+    write = write_zip if where == "in a zip" else write_folder
+    settings = settings_for(
+        params, write(tmp_path / "in", files), "t.csv", patient="who", split="set", **CHOICES
+    )
+    images = {image.entry.path.stem: image for image in select_images(settings, tmp_path)}
+    assert {name: (image.label, image.patient, image.split) for name, image in images.items()} == {
+        str(number): (
+            "NORMAL" if number % 3 == 0 else "PNEUMONIA",
+            f"p{number // 2}",
+            "test" if number > 7 else "train",
+        )
+        for number in range(12)
+        if number % 3 < 2
+    }
+    said = capsys.readouterr().err
+    assert "left aside, images of neither class: 4 Edema" in said
+    assert "1 images of the table are not in data.path, such as 13.png" in said
+    assert "left aside: 1 images that the table does not name" in said
+
+
+def test_a_label_with_a_slash_is_one_label(tmp_path: Path, params: dict[str, Any]) -> None:
+    path = write_folder(tmp_path / "in", IMAGES)
+    lines = [f"{n}.png,{'Normal' if n % 2 else 'No Lung Opacity / Not Normal'}" for n in range(12)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,label", *lines]))
+    classes = {"normal": ["normal"], "pneumonia": ["No Lung Opacity / *"]}
+    settings = settings_for(params, path, "t.csv", classes=classes, test_share=0.5)
+    found = [
+        (image.label, int(image.entry.path.stem) % 2) for image in select_images(settings, tmp_path)
+    ]
+    assert sorted(set(found)) == [("NORMAL", 1), ("PNEUMONIA", 0)]
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "no file": ("", {"path": "absent.csv"}, r"data\.table\.path: absent\.csv: there is no such"),
+    "no image": (
+        TABLE.replace(".png", ".dcm"),
+        {"split": "set"},
+        r"data\.table\.image: 12 images of the table are not in data\.path, such as 0\.dcm; images",
+    ),
+    "both classes": (
+        TABLE.replace("Mass", "No Finding"),
+        {"split": "set"},
+        r"data\.classes: the labels of 1\.png fit NORMAL and PNEUMONIA",
+    ),
+    "an empty class": (
+        TABLE,
+        {"split": "set", "classes": {"normal": ["Healthy"], "pneumonia": ["Pneumonia"]}},
+        r"data\.classes\.normal: .* has no image with a label Healthy",
+    ),
+    "another split": (
+        TABLE.replace("p5,test", "p5,dev"),
+        {"split": "set"},
+        r"data\.table\.split: images/10\.png is of split 'dev', none of train, training, test",
+    ),
+    "a row without a split": (
+        TABLE.replace("p5,test", "p5,"),
+        {"split": "set"},
+        r"images/10\.png has no split, as others have",
+    ),
+    "no split": (TABLE, {}, r"data\.test_share: .*has no train and test folders; set the share"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_table_that_cannot_be_used_is_refused_by_name(
+    case: str, tmp_path: Path, params: dict[str, Any]
+) -> None:
+    table, changes, reason = REFUSED[case]
+    (tmp_path / "t.csv").write_text(table)
+    path = write_folder(tmp_path / "in", IMAGES)
+    choices = CHOICES | changes
+    settings = settings_for(params, path, choices.pop("path", "t.csv"), **choices)
+    with pytest.raises(UserError, match=reason):
+        select_images(settings, tmp_path)
+
+
+def test_a_split_by_the_table_and_another_by_folders_are_refused(
+    tmp_path: Path, params: dict[str, Any]
+) -> None:
+    files = {name.replace("images", "test"): content for name, content in IMAGES.items()}
+    (tmp_path / "t.csv").write_text(TABLE)
+    path = write_folder(tmp_path / "in", files)
+    settings = settings_for(params, path, "t.csv", split="set", **CHOICES)
+    with pytest.raises(UserError, match=r"0\.png is of split train by the table and in a folder"):
+        select_images(settings, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"patient": "who", "patient_pattern": "p"}, "patient_pattern: data.table.patient names"),
+        ({"split": "set", "test_share": 0.2}, "test_share: data.table.split names a column"),
+        ({"image": "patientId"}, "table.image: it needs a column in braces"),
+        ({"label": ""}, "table.label: "),
+    ],
+)
+def test_choices_that_exclude_each_other_are_refused(
+    changes: dict[str, Any], reason: str, params: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=rf"data\.{reason}"):
+        settings_for(params, tmp_path, "t.csv", **changes)
+
+
+def test_the_checksum_covers_images_and_table(tmp_path: Path, params: dict[str, Any]) -> None:
+    path, table = write_folder(tmp_path / "in", IMAGES), tmp_path / "t.csv"
+    table.write_text(TABLE)
+    checksum = source_checksum(path, table)
+    assert checksum not in (source_checksum(path), source_checksum(table))
+    settings = settings_for(params, path, "t.csv", split="set", sha256=checksum, **CHOICES)
+    assert len(select_images(settings, tmp_path)) == 8
+    table.write_text(TABLE + "\n")
+    with pytest.raises(UserError, match=r"data\.sha256: .*in with .*t\.csv has the checksum"):
+        select_images(settings, tmp_path)
+    table.write_text(TABLE)
+    (path / "images/0.png").write_bytes(png_bytes(50))
+    with pytest.raises(UserError, match=r"data\.sha256: .*in with .*t\.csv has the checksum"):
+        select_images(settings, tmp_path)
+    with pytest.raises(UserError, match="there is no such file"):
+        source_checksum(path, tmp_path / "absent.csv")
+
+
+def test_nothing_of_the_table_leaves_it(
+    tmp_path: Path, params: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = write_folder(tmp_path / "in", IMAGES), tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "t.csv").write_text(TABLE.replace(",p", ",Mustermann "))
+    settings = settings_for(params, path, "t.csv", patient="who", split="set", **CHOICES)
+    table = collected(settings, tmp_path, out)
+    patients = {image.patient for image in select_images(settings, tmp_path)}
+    assert len(patients) == table["patient"].nunique() == 6
+    assert all(len(name) == 6 and name.isdigit() for name in table["patient"])
+    assert "Mustermann" not in table.to_csv() + capsys.readouterr().out
+    assert not [e for e in list_entries(out) if "Mustermann" in e.path.as_posix()]
