@@ -1,7 +1,8 @@
 """Train on real images: `python -m src.real chest_xray.zip`, or `make real DATA=chest_xray.zip`.
 
-DATA is an archive, or a folder, of chest X-rays in Kaggle's layout. An estimate of the duration
-comes first, then a DVC experiment with a name that no other one has, then its verdict.
+DATA is Kermany's archive, a PneumoniaMNIST file, or a folder or archive of your own. The command
+says what it takes DATA for; `--set data.source=NAME` says it in its place. An estimate of the
+duration comes first, then a DVC experiment with a name that no other one has, then its verdict.
 `--checksum PATH` prints data.sha256 of an archive or folder instead.
 """
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from .common.errors import UserError, report_errors
 from .common.files import expand_user
 from .common.logging import logger
+from .common.paths import HOME, PARAMS
 from .common.processes import stop_requests
 from .config.presets import preset_names, preset_overrides
 from .data.checksum import source_checksum
@@ -107,13 +109,13 @@ def run_real(
         UserError: if the images cannot be used, an override is refused, or the experiment fails.
     """
     data = expand_user(str(data)).resolve()
+    path = f"data.path={json.dumps(str(data), ensure_ascii=False)}"
     overrides = [
-        "data.source=kermany",
-        f"data.sha256={source_checksum(data)}",
+        *_data_overrides(data, path, changes),
         *real_overrides(preset, epochs or {}, changes),
     ]
     # Estimate the duration, which refuses what the stages would refuse.
-    _print_estimate([f"data.path={json.dumps(str(data), ensure_ascii=False)}", *overrides])
+    _print_estimate([path, *overrides])
     # Run the experiment under a name of its own.
     overrides.insert(0, f"data.path={quote_for_dvc(str(data))}")
     dvc, environment = _find_dvc()
@@ -126,6 +128,20 @@ def run_real(
     from .report.summary import summarize  # only here, since nothing else of the command needs it
 
     summarize()
+
+
+def _data_overrides(data: Path, path: str, changes: Sequence[str]) -> list[str]:
+    """Return the overrides of a source and its checksum, which covers a table beside the images."""
+    # Only here, since `--checksum` needs neither parameters nor sources.
+    from .config.settings import load_settings
+    from .data.folder import table_beside
+    from .data.sources import recognise_source
+
+    given = [change.partition("=")[2] for change in changes if change.startswith("data.source=")]
+    source = given[-1] if given else recognise_source(data)
+    settings = load_settings(PARAMS, [path, *changes, f"data.source={source}"])
+    table = table_beside(settings.data, HOME) if source == "folder" else None
+    return [f"data.source={source}", f"data.sha256={source_checksum(data, table)}"]
 
 
 def real_overrides(
@@ -160,7 +176,10 @@ def _print_estimate(overrides: Sequence[str]) -> None:
     command = [sys.executable, "-m", "src.estimate", *overrides]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        *_, last = done.stderr.strip().splitlines() or ["src.estimate failed"]
+        *others, last = done.stderr.strip().splitlines() or ["src.estimate failed"]
+        for line in others:
+            if line.startswith("warning: "):  # what was left aside may be what is missing
+                print(line, file=sys.stderr)
         raise UserError(last.removeprefix("error: "))
     print(done.stderr, end="", file=sys.stderr)
 

@@ -6,17 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from ruamel.yaml import YAML
 
 from src import real
 from src.common.errors import UserError
+from src.data.checksum import source_checksum
 from src.real import main, quote_for_dvc, real_overrides
 from src.report import summary
-from tests.conftest import ROOT
+from tests.conftest import ROOT, kaggle_files, png_bytes, write_folder, write_zip
 
 RECORDS = """#!/bin/sh
 [ "$1 $2" = "exp list" ] && printf 'thesis\\nreal\\nreal-2\\n' && exit
@@ -50,25 +53,103 @@ def settings_of(call: Path) -> dict[str, str]:
 def test_an_experiment_gets_a_free_name_the_checksum_and_settings_for_real_images(
     calls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "it's an archive.zip").write_bytes(b"content")
+    archive = write_zip(tmp_path / "it's an archive.zip", kaggle_files())
     assert main(["it's an archive.zip"]) == 0
     assert calls.read_text().splitlines()[:4] == ["exp", "run", "-n", "real-3"]
     found = settings_of(calls)
     assert found["data.source"] == "kermany"
     assert found["data.path"] == quote_for_dvc(str(tmp_path / "it's an archive.zip"))
-    assert found["data.sha256"] == hashlib.sha256(b"content").hexdigest()
+    assert found["data.sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
     assert (found["train.normal.epochs"], found["train.pneumonia.epochs"]) == ("200", "70")
     assert found["train.normal.optimizer.learning_rate_half_life"] == "200000"
     assert found["preprocess.image_size"] == "64"
-    shown, verdict = capsys.readouterr().out.splitlines()
+    taken, shown, verdict = capsys.readouterr().out.splitlines()
+    assert taken.endswith(
+        "is read as data.source=kermany: 8 of 8 images have the names and folders of Kermany's"
+    )
     assert shown.startswith("+ dvc exp run -n real-3 -S ")
     assert verdict == "the verdict"
+
+
+def own_files(*folders: str) -> dict[str, bytes]:
+    return {f"{folder}/{number}.png": png_bytes(number) for folder in folders for number in (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("files", "source", "why"),
+    [
+        (kaggle_files(), "kermany", "8 of 8 images"),
+        (own_files("train/NORMAL", "test/PNEUMONIA"), "folder", "4 images, whose classes"),
+        (own_files("a/Healthy", "a/Covid") | {"labels.csv": b""}, "folder", "4 images, whose"),
+        # Kermany's names, but not the folders
+        (
+            {Path(name).name: content for name, content in kaggle_files().items()},
+            "folder",
+            "8 images, whose",
+        ),
+        (kaggle_files(1) | own_files("train/NORMAL", "b", "c"), "folder", "10 images, whose"),
+        (kaggle_files(1) | own_files("train/NORMAL"), "kermany", "4 of 6 images"),
+    ],
+)
+@pytest.mark.parametrize("write", [write_zip, write_folder])
+def test_what_was_given_is_found_out_and_said(
+    files: dict[str, bytes],
+    source: str,
+    why: str,
+    write: Callable[[Path, dict[str, bytes]], Path],
+    calls: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(tmp_path / "given", files)
+    assert main(["given"]) == 0
+    assert settings_of(calls)["data.source"] == source
+    assert f"given is read as data.source={source}: {why}" in capsys.readouterr().out
+
+
+def test_an_array_file_is_pneumoniamnist(calls: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    assert main(["x.npz"]) == 0
+    assert settings_of(calls)["data.source"] == "medmnist"
+
+
+def test_a_named_source_is_not_found_out(
+    calls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the checksum covers the table that the settings name."""
+    path = write_zip(tmp_path / "x.zip", kaggle_files())
+    table = tmp_path / "t.csv"
+    table.write_text("image,label\n")
+    changes = ["data.source=folder", f"data.table.path={table}"]
+    assert main(["x.zip", "--set", *changes]) == 0
+    assert "is read as" not in capsys.readouterr().out
+    found = settings_of(calls)
+    assert found["data.source"] == "folder"
+    assert found["data.sha256"] == source_checksum(path, table)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [({"a.txt": b"x"}, "holds no images of a kind that is read; give a folder"), (None, "no such")],
+)
+def test_what_holds_no_images_is_refused(
+    content: dict[str, bytes] | None,
+    reason: str,
+    calls: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if content:
+        write_folder(tmp_path / "given", content)
+    assert main(["given"]) == 1
+    assert reason in capsys.readouterr().err
+    assert not calls.exists()
 
 
 def test_the_preset_gives_its_name_and_epochs_unless_others_are_given(
     calls: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "x.zip").write_bytes(b"x")
+    write_zip(tmp_path / "x.zip", kaggle_files())
     assert main(["x.zip", "--preset", "thesis"]) == 0
     found = settings_of(calls)
     assert calls.read_text().splitlines()[3] == "thesis-2"
@@ -125,7 +206,7 @@ def test_what_fails_is_told_in_one_line(
 ) -> None:
     assert main(["absent.zip"]) == 1
     assert "absent.zip: there is no such file or folder\n" in capsys.readouterr().err
-    (tmp_path / "x.zip").write_bytes(b"x")
+    write_zip(tmp_path / "x.zip", kaggle_files())
     monkeypatch.setenv("STATUS", "3")
     assert main(["x.zip"]) == 1
     shown = capsys.readouterr()

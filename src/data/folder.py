@@ -216,4 +216,10 @@ def _check_counts(images: Sequence[SourceImage], settings: DataSettings, path: P
         raise UserError(f"data.path: {path} has no image in {', '.join(map('/'.join, empty))}")
 
 
-FOLDER = SourceReader(collect_folder, count_folder_train_images)
+def _recognise(path: Path) -> str:
+    """Describe how many images there are."""
+    images = sum(_is_image(entry) for entry in list_entries(path))
+    return f"{images} images, whose classes, patients and split data.* describes" if images else ""
+
+
+FOLDER = SourceReader(collect_folder, count_folder_train_images, _recognise)

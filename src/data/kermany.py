@@ -120,6 +120,18 @@ def count_kermany_train_images(settings: DataSettings, root: Path) -> Mapping[st
     return list_archive_images(path, round(settings.max_unpacked_gib * GIB)).counts()["train"]
 
 
+def recognise_kermany(path: Path) -> str:
+    """Describe how many images have Kermany's names and folders, if half of all have."""
+    images = [entry for entry in list_entries(path) if entry.path.suffix.lower() in SUFFIXES]
+    named = sum(
+        bool(_split_and_class(entry)[1]) and patient_of(entry.path.name) != entry.path.name
+        for entry in images
+    )
+    if not images or 2 * named < len(images):
+        return ""
+    return f"{named} of {len(images)} images have the names and folders of Kermany's"
+
+
 def describe_kermany_download(settings: DataSettings) -> str:
     """Describe which archive an empty ``data.path`` downloads.
 
@@ -157,6 +169,7 @@ def _check_counts(counts: dict[str, dict[str, int]], path: Path) -> None:
 KERMANY = SourceReader(
     collect_kermany,
     count_kermany_train_images,
+    recognise_kermany,
     lambda settings: downloaded_kermany(),
     describe_kermany_download,
 )

@@ -124,6 +124,7 @@ def _describe_download(settings: DataSettings) -> str:
 MEDMNIST = SourceReader(
     collect_medmnist,
     count_medmnist_train_images,
+    lambda path: "a file of arrays" if path.suffix.lower() == ".npz" and path.is_file() else "",
     lambda settings: downloaded_medmnist(settings.medmnist.image_size),
     _describe_download,
 )

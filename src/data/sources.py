@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..common.errors import UserError
 from ..common.files import expand_user
+from ..common.logging import logger
 from ..config.data import DataSettings
 from ..config.registry import SOURCES, load
 from .checksum import check_source
@@ -52,6 +53,8 @@ class SourceReader:
     collect: Callable[[DataSettings, Path, Path], Iterator[ImageRecord]]
     # Counts the train images of each class without decoding them: (settings, root).
     count_train: Callable[[DataSettings, Path], Mapping[str, int]]
+    # Describes what shows that a file or folder is of this source; empty if it is not.
+    recognise: Callable[[Path], str] = lambda path: ""
     # Finds what an earlier run downloaded.
     downloaded: Callable[[DataSettings], Path | None] = lambda settings: None
     # Describes what an empty ``data.path`` will download, as a sentence.
@@ -62,6 +65,22 @@ def reader_of(settings: DataSettings) -> SourceReader:
     """Return the reader of the source that the settings name."""
     reader: SourceReader = load(SOURCES[settings.source])
     return reader
+
+
+def recognise_source(path: Path) -> str:
+    """Return the name of the first source that recognises a file or folder, and log why.
+
+    Raises:
+        UserError: if none does, or the file or folder is missing or unsafe.
+    """
+    for name, entry in SOURCES.items():
+        if why := load(entry).recognise(path):
+            logger.info(f"{path} is read as data.source={name}: {why}")
+            return name
+    raise UserError(
+        f"{path} holds no images of a kind that is read; give a folder or zip archive of images, "
+        "or a PneumoniaMNIST file (.npz)"
+    )
 
 
 def collect_images(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:

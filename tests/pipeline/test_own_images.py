@@ -1,13 +1,16 @@
 """Somebody's own images by the stages: what reaches DVC, MLflow and what is printed."""
 
+import json
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from src.data.classes import CLASSES, SPLITS
-from tests.conftest import write_folder
+from tests.conftest import png_bytes, write_folder, write_zip
 from tests.data.test_folder import SECRET, tagged
 from tests.pipeline.project import Project
 
@@ -50,3 +53,58 @@ def test_no_name_of_a_patient_leaves_the_source(tmp_path: Path) -> None:
     assert (project.path / "mlflow.db").is_file()
     assert not holding(project.path, NAME.encode())
     assert not holding(project.path, NAME.partition(" ")[0].encode())
+
+
+def of_table(folder: Path) -> dict[str, Any]:
+    """Images in one folder, of which a table tells labels and patients."""
+    files = {f"{number}.png": png_bytes(number) for number in range(160)}
+    files["labels.csv"] = "\n".join(
+        ["id,finding,who"]
+        + [f"{n},{'Pneumonia' if n % 2 else 'No Finding'}|Mass,{n // 2}" for n in range(160)]
+    ).encode()
+    columns = {"path": "labels.csv", "image": "{id}.png", "label": "finding", "patient": "who"}
+    return {
+        "source": "folder",
+        "path": str(write_zip(folder / "own.zip", files)),
+        "classes": {"normal": ["no finding"], "pneumonia": ["pneumonia"]},
+        "table": columns | {"label_separator": "|", "split": ""},
+        "test_share": 0.4,
+    }
+
+
+def of_arrays(folder: Path) -> dict[str, Any]:
+    """A file in the form of PneumoniaMNIST."""
+    rng = np.random.default_rng(1)
+    arrays: dict[str, Any] = {}
+    for part, count in (("train", 60), ("val", 12), ("test", 48)):
+        arrays[f"{part}_images"] = rng.integers(0, 256, (count, 64, 64), dtype=np.uint8)
+        arrays[f"{part}_labels"] = np.arange(count)[:, None] % 2
+    np.savez(folder / "own.npz", **arrays)
+    return {"source": "medmnist", "path": str(folder / "own.npz")}
+
+
+@pytest.mark.parametrize(
+    ("make", "known", "licence"),
+    [(of_table, True, "as its owner states"), (of_arrays, False, "CC BY 4.0")],
+)
+def test_a_source_goes_all_the_way_to_the_report(
+    make: Callable[[Path], dict[str, Any]], known: bool, licence: str, tmp_path: Path
+) -> None:
+    project = Project.cloned(tmp_path / "project")
+    data = make(tmp_path)
+
+    def edit(params: Any) -> None:
+        for key, value in data.items():
+            params["data"][key] = value
+
+    project.change(edit)
+    output = project.repro()
+    assert ("each image counts as a patient of its own" in output) != known
+    card = (project.path / "reports" / "model-card.md").read_text()
+    assert f"({licence})" in card
+    assert ("Each counts as a patient of its own" in card) != known
+    fetched = json.loads((project.path / "reports/metrics/fetch.json").read_text())
+    assert fetched["images"] == {
+        "train": {"NORMAL": 48, "PNEUMONIA": 48} if known else {"NORMAL": 36, "PNEUMONIA": 36},
+        "test": {"NORMAL": 32, "PNEUMONIA": 32} if known else {"NORMAL": 24, "PNEUMONIA": 24},
+    }
