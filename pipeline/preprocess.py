@@ -19,6 +19,11 @@ def preprocess(stage: Stage) -> None:
         raise unusable_file_error(table, FileNotFoundError())
     with atomic_folder(data / "arrays") as folder:
         result = preprocess_images(table, data / "images", stage.settings.preprocess, folder)
+    if result.patients_across:
+        logger.warning(
+            f"{result.patients_across} patients have images in both splits; their test images are "
+            "left out of all scores"
+        )
     check_counts(stage.settings)
     stage.write_metrics(
         "preprocess",

@@ -3,7 +3,8 @@
 DATA is Kermany's archive, a PneumoniaMNIST file, or a folder or archive of your own. The command
 says what it takes DATA for; `--set data.source=NAME` says it in its place. An estimate of the
 duration comes first, then a DVC experiment with a name that no other one has, then its verdict.
-`--checksum PATH` prints data.sha256 of an archive or folder instead.
+`--checksum PATH` prints data.sha256 of an archive or folder instead. `--original NUMBER` prints
+which file of your own folder, as params.yaml names it, is the image of that number.
 """
 
 import argparse
@@ -70,7 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="of --checksum: data.table.path, if beside PATH",
     )
+    add(
+        "--original", type=int, metavar="NUMBER", help="print which file became NUMBER.png (folder)"
+    )
     arguments = parser.parse_args(argv)
+    if arguments.original is not None:
+        return report_errors(lambda: _print_original(arguments.original))
     if arguments.table is not None and arguments.checksum is None:
         parser.error("--table: it goes with --checksum")
     if (arguments.data is None) == (arguments.checksum is None):
@@ -128,6 +134,17 @@ def run_real(
     from .report.summary import summarize  # only here, since nothing else of the command needs it
 
     summarize()
+
+
+def _print_original(number: int) -> None:
+    """Print the path within ``data.path`` of an image of the folder source."""
+    from .config.settings import load_settings
+    from .data.folder import original_path
+
+    settings = load_settings(PARAMS).data
+    if settings.source != "folder":
+        raise UserError(f"data.source: images of {settings.source} keep their names or their order")
+    print(original_path(settings, HOME, number))
 
 
 def _data_overrides(data: Path, path: str, changes: Sequence[str]) -> list[str]:

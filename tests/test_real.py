@@ -279,3 +279,20 @@ def test_a_checksum_covers_a_table_beside_the_images(
     assert first == hashlib.sha256(b"x").hexdigest()
     parts = "".join(f"{hashlib.sha256(part).hexdigest()}\n" for part in (b"x", b"t"))
     assert second == hashlib.sha256(parts.encode()).hexdigest()
+
+
+def test_the_original_of_an_image_is_asked_for_by_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["--original", "1"]) == 1
+    assert "images of phantom keep their names" in capsys.readouterr().err
+    files = {f"{split}/{label}/{split}{label}.png": png_bytes(1)
+             for split in ("train", "test") for label in ("NORMAL", "PNEUMONIA")}  # fmt: skip
+    path = write_folder(tmp_path / "own", files)
+    text = (ROOT / "params.yaml").read_text().replace("source: phantom", "source: folder", 1)
+    params = tmp_path / "params.yaml"
+    params.write_text(text.replace('path: ""', f'path: "{path}"', 1))
+    monkeypatch.setattr(real, "PARAMS", params)
+    for number in range(4):
+        assert main(["--original", str(number)]) == 0
+    assert set(capsys.readouterr().out.split()) == set(files)

@@ -22,7 +22,7 @@ from ..common.processes import available_cores, map_in_order
 from ..common.progress import progress
 from ..common.rng import Stream, numpy_stream
 from ..config.data import DataSettings
-from .archive import GIB, ArchiveEntry, list_entries, read_entry
+from .archive import GIB, MAX_FILE_BYTES, ArchiveEntry, list_entries, read_entry
 from .classes import CLASSES, SPLITS
 from .decode import SUFFIXES, decode_pixels, encode_png
 from .label_table import read_table
@@ -35,9 +35,7 @@ IMAGES_AHEAD = 4  # for each thread, images that are being decoded or wait to be
 
 def collect_folder(settings: DataSettings, root: Path, folder: Path) -> Iterator[ImageRecord]:
     """Write the pixels of the images as PNG, numbered by patient in a random order."""
-    images = select_images(settings, root)
-    numbers = number_patients(images, settings.seed)
-    images.sort(key=lambda image: (numbers[image.unit], image.entry.path.as_posix()))
+    images, numbers = _numbered_images(settings, root)
     threads = available_cores()
     with ThreadPoolExecutor(threads) as pool:
         contents = (read_entry(image.entry) for image in images)
@@ -50,6 +48,18 @@ def collect_folder(settings: DataSettings, root: Path, folder: Path) -> Iterator
             if isinstance(content, str):
                 logger.warning(f"{image.entry.path} is a bad image, {record.file}: {content}")
             yield record
+
+
+def original_path(settings: DataSettings, root: Path, number: int) -> str:
+    """Return the path within the source of the image that became ``<number>.png``.
+
+    Raises:
+        UserError: if there is no such number, or as ``select_images``.
+    """
+    images, _ = _numbered_images(settings, root)
+    if not 0 <= number < len(images):
+        raise UserError(f"there is no image {number}; the last one is {len(images) - 1}")
+    return images[number].entry.path.as_posix()
 
 
 def count_folder_train_images(settings: DataSettings, root: Path) -> Mapping[str, int]:
@@ -108,6 +118,16 @@ def number_patients(images: Sequence[SourceImage], seed: int) -> Mapping[tuple[b
     return dict(zip(units, order.tolist(), strict=True))
 
 
+def _numbered_images(
+    settings: DataSettings, root: Path
+) -> tuple[list[SourceImage], Mapping[tuple[bool, str], int]]:
+    """Return the images, each at the index that is its number, and the numbers of patients."""
+    images = select_images(settings, root)
+    numbers = number_patients(images, settings.seed)
+    images.sort(key=lambda image: (numbers[image.unit], image.entry.path.as_posix()))
+    return images, numbers
+
+
 def _is_image(entry: ArchiveEntry) -> bool:
     """Return whether an entry is taken for an image, by its name."""
     return entry.path.suffix.lower() in SUFFIXES
@@ -126,6 +146,8 @@ def _table_content(
 ) -> bytes:
     """Read the table, which is a file of its own or one of the source's."""
     if table is not None:
+        if table.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"data.table.path: {table} is of more than {MAX_FILE_BYTES} bytes")
         return table.read_bytes()
     for entry in entries:
         if entry.path.as_posix() == settings.table.path:

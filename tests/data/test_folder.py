@@ -16,7 +16,7 @@ from src.common.errors import UserError
 from src.config.data import DataSettings
 from src.config.settings import parse_settings
 from src.data.decode import decode_grey
-from src.data.folder import number_patients, select_images
+from src.data.folder import number_patients, original_path, select_images
 from src.data.kermany import list_archive_images
 from src.data.patients import patient_of
 from src.data.sources import reader_of
@@ -280,6 +280,17 @@ def test_no_name_of_the_source_leaves_it(
                 assert image.info == {}
     (bad,) = table[table["width"] == 0].itertuples()
     assert f"{SECRET}.png is a bad image, {bad.file}: it cannot be identified" in shown.err
+
+
+def test_the_original_of_a_number_is_found_again(
+    tmp_path: Path, out: Path, params: dict[str, Any]
+) -> None:
+    settings = settings_for(params, write_zip(tmp_path / "in.zip", PLAIN))
+    for file in collected(settings, tmp_path, out)["file"]:
+        original = PLAIN[original_path(settings, tmp_path, int(Path(file).stem))]
+        assert np.array_equal(decode_grey(out / file), decode_grey(io.BytesIO(original)))
+    with pytest.raises(UserError, match="there is no image 8; the last one is 7"):
+        original_path(settings, tmp_path, 8)
 
 
 def test_deep_images_stay_deep_and_become_the_same_grey(
