@@ -424,6 +424,11 @@ def changed(old: str, new: str) -> bytes:
     return TEXT.replace(old, new, 1).encode()
 
 
+def sized(value: str) -> bytes:
+    """Parameters with another value of preprocess.image_size."""
+    return changed("preprocess:\n  image_size: 64 ", f"preprocess:\n  image_size: {value}")
+
+
 PARAMETERS: dict[str, tuple[bytes, str]] = {
     "unknown": (
         changed("  batch_size: 32  ", "  batsh_size: 32  "),
@@ -434,39 +439,39 @@ PARAMETERS: dict[str, tuple[bytes, str]] = {
         "preprocess.resampling: the parameter is missing",
     ),
     "a text for a number": (
-        changed("image_size: 64 ", "image_size: big "),
+        sized("big "),
         "preprocess.image_size",
     ),
-    "a number as text": (changed("image_size: 64 ", 'image_size: "64" '), "preprocess.image_size"),
+    "a number as text": (sized('"64" '), "preprocess.image_size"),
     "a truth for a number": (
-        changed("image_size: 64 ", "image_size: true "),
+        sized("true "),
         "preprocess.image_size",
     ),
-    "a fraction": (changed("image_size: 64 ", "image_size: 64.5 "), "preprocess.image_size"),
-    "nothing": (changed("image_size: 64 ", "image_size: "), "preprocess.image_size"),
+    "a fraction": (sized("64.5 "), "preprocess.image_size"),
+    "nothing": (sized(""), "preprocess.image_size"),
     "not a number": (changed("ema_decay: 0.99 ", "ema_decay: .nan "), "train.normal.ema_decay"),
     "infinite": (changed("ema_decay: 0.99 ", "ema_decay: .inf "), "train.normal.ema_decay"),
     "negative": (changed("epochs: 65", "epochs: -65"), "train.normal.epochs"),
-    "huge": (changed("image_size: 64 ", f"image_size: {10**30} "), "preprocess.image_size"),
+    "huge": (sized(f"{10**30} "), "preprocess.image_size"),
     "a huge exponent": (
         changed("ema_decay: 0.99 ", "ema_decay: 1.0e999 "),
         "train.normal.ema_decay",
     ),
     "a list for a number": (
-        changed("image_size: 64 ", "image_size: [64] "),
+        sized("[64] "),
         "preprocess.image_size",
     ),
-    "a date": (changed("image_size: 64 ", "image_size: 2021-02-03 "), "preprocess.image_size"),
+    "a date": (sized("2021-02-03 "), "preprocess.image_size"),
     "a section too few": (b"data: {source: phantom}\n", "train: the parameter is missing"),
     "an empty file": (b"", "it must be a mapping"),
     "a list": (b"- a\n- b\n", "it must be a mapping"),
-    "a tab": (changed("  image_size: 64", "\timage_size: 64"), "not valid YAML"),
+    "a tab": (changed("preprocess:\n  image_size", "preprocess:\n\timage_size"), "not valid YAML"),
     "a key twice": (
-        changed("  image_size: 64 ", "  image_size: 32\n  image_size: 64 "),
+        sized("32\n  image_size: 64 "),
         "not valid YAML",
     ),
     "an object's tag": (
-        changed("image_size: 64 ", "image_size: !!python/object/apply:os.system ['true'] "),
+        sized("!!python/object/apply:os.system ['true'] "),
         "not valid YAML",
     ),
     "not UTF-8": (b"data: \xff\xfe\n", "cannot be read"),
