@@ -68,8 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--table",
         type=Path,
+        nargs="+",
+        default=[],
         metavar="FILE",
-        help="of --checksum: data.table.path, if beside PATH",
+        help="of --checksum: data.table.path and data.test_list, in this order, if beside PATH",
     )
     add(
         "--original", type=int, metavar="NUMBER", help="print which file became NUMBER.png (folder)"
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.original is not None:
         return report_errors(lambda: _print_original(arguments.original))
-    if arguments.table is not None and arguments.checksum is None:
+    if arguments.table and arguments.checksum is None:
         parser.error("--table: it goes with --checksum")
     if (arguments.data is None) == (arguments.checksum is None):
         parser.error("name the real images, DATA, or a PATH for --checksum")
@@ -86,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if value is not None and value < 1:
             parser.error(f"--epochs: it must be 1 or more, not {value}")
     if arguments.checksum is not None:
-        paths = [expand_user(str(path)) for path in (arguments.checksum, arguments.table) if path]
+        paths = [expand_user(str(path)) for path in (arguments.checksum, *arguments.table)]
         return report_errors(lambda: print(source_checksum(*paths)))
     return report_errors(
         lambda: run_real(
@@ -148,17 +150,17 @@ def _print_original(number: int) -> None:
 
 
 def _data_overrides(data: Path, path: str, changes: Sequence[str]) -> list[str]:
-    """Return the overrides of a source and its checksum, which covers a table beside the images."""
+    """Return the overrides of a source and its checksum, which covers a table beside them."""
     # Only here, since `--checksum` needs neither parameters nor sources.
     from .config.settings import load_settings
-    from .data.folder import table_beside
+    from .data.folder import files_beside
     from .data.sources import recognise_source
 
     given = [change.partition("=")[2] for change in changes if change.startswith("data.source=")]
     source = given[-1] if given else recognise_source(data)
     settings = load_settings(PARAMS, [path, *changes, f"data.source={source}"])
-    table = table_beside(settings.data, HOME) if source == "folder" else None
-    return [f"data.source={source}", f"data.sha256={source_checksum(data, table)}"]
+    beside = files_beside(settings.data, HOME) if source == "folder" else []
+    return [f"data.source={source}", f"data.sha256={source_checksum(data, *beside)}"]
 
 
 def real_overrides(

@@ -48,8 +48,14 @@ def _data_faults(data: DataSettings) -> Iterator[str]:
     )
     if data.table.path and data.table.patient and data.patient_pattern:
         yield "patient_pattern: data.table.patient names a column of patients; empty one of them"
-    if data.table.path and data.table.split and data.test_share:
-        yield "test_share: data.table.split names a column of splits; empty that, or set this to 0"
+    splits = {
+        "test_share": data.test_share,
+        "test_list": data.test_list,
+        "table.split": data.table.path and data.table.split,
+    }
+    first, *others = [key for key, value in splits.items() if value] or [""]
+    if others:
+        yield f"{first}: data.{others[0]} makes a split too; set one of them"
     if not re.search(r"\{[^{}]+\}", data.table.image):
         yield "table.image: it needs a column in braces, such as {patientId}.png"
     for name in normal & pneumonia:

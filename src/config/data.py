@@ -58,6 +58,7 @@ class DataSettings(Section):
     classes: ClassPatterns
     table: TableSettings
     patient_pattern: str
+    test_list: str
     test_share: Probability
     seed: Seed
     phantom: PhantomSettings

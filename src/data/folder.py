@@ -13,8 +13,6 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-
 from ..common.errors import UserError
 from ..common.files import expand_user
 from ..common.logging import logger
@@ -25,10 +23,10 @@ from ..config.data import DataSettings
 from .archive import GIB, MAX_FILE_BYTES, ArchiveEntry, list_entries, read_entry
 from .classes import CLASSES, SPLITS
 from .decode import SUFFIXES, decode_pixels, encode_png
-from .label_table import read_table
+from .label_table import decode_text, match_files, read_table
 from .labels import UNUSED_SPLIT, SourceImage, format_counts, label_by_folder, label_by_table
-from .patients import Patients
 from .sources import ImageRecord, SourceReader, resolve_path, write_numbered
+from .splits import check_split, split_at_random, split_by_list
 
 IMAGES_AHEAD = 4  # for each thread, images that are being decoded or wait to be written
 
@@ -77,26 +75,31 @@ def select_images(settings: DataSettings, root: Path) -> list[SourceImage]:
         UserError: if the source is missing, unsafe or broken, an image fits both classes, there is
             no split or more than one, or a split and class has no image.
     """
-    table = table_beside(settings, root)
-    path = resolve_path(settings, root, table=table)
+    path = resolve_path(settings, root, beside=files_beside(settings, root))
     entries = list_entries(path, round(settings.max_unpacked_gib * GIB))
     others = Counter(
         entry.path.suffix.lower() or "no suffix" for entry in entries if not _is_image(entry)
     )
     files = [entry for entry in entries if _is_image(entry)]
-    if settings.table.path:
-        rows = read_table(
-            _table_content(table, entries, settings), settings.table.path, settings.table
-        )
-        labelled = label_by_table(files, rows, settings.classes)
+    # Find the classes, then the patients, then the splits.
+    if table := settings.table.path:
+        text = _read_text("data.table.path", table, root, entries)
+        labelled = label_by_table(files, read_table(text, table, settings.table), settings.classes)
     else:
         labelled = label_by_folder(files, settings.classes)
     images = [image for image in labelled if image.split != UNUSED_SPLIT]
     images = _with_patients(images, settings.patient_pattern)
     if settings.test_share:
-        images = _split_at_random(images, settings, path)
+        images = split_at_random(images, settings, path)
+    elif settings.test_list:
+        text = _read_text("data.test_list", settings.test_list, root, entries)
+        names = dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())
+        listed = {
+            entry.path for entry in match_files(list(names), files, "data.test_list").values()
+        }
+        images = split_by_list(images, listed, path)
     else:
-        _check_split(images, path)
+        check_split(images, path)
     _check_counts(images, settings, path)
     if unused := len(labelled) - len(images):
         logger.info(f"left aside: {unused} images of the {UNUSED_SPLIT} split")
@@ -105,10 +108,10 @@ def select_images(settings: DataSettings, root: Path) -> list[SourceImage]:
     return images
 
 
-def table_beside(settings: DataSettings, root: Path) -> Path | None:
-    """Return the table of ``data.table.path``, or None if there is none outside ``data.path``."""
-    table = root / expand_user(settings.table.path)
-    return table if settings.table.path and table.is_file() else None
+def files_beside(settings: DataSettings, root: Path) -> list[Path]:
+    """Return the table and the list of test images where they are outside ``data.path``."""
+    named = [root / expand_user(name) for name in (settings.table.path, settings.test_list) if name]
+    return [file for file in named if file.is_file()]
 
 
 def number_patients(images: Sequence[SourceImage], seed: int) -> Mapping[tuple[bool, str], int]:
@@ -141,20 +144,17 @@ def _encode(content: bytes) -> bytes | str:
         return str(error)
 
 
-def _table_content(
-    table: Path | None, entries: Sequence[ArchiveEntry], settings: DataSettings
-) -> bytes:
-    """Read the table, which is a file of its own or one of the source's."""
-    if table is not None:
-        if table.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(f"data.table.path: {table} is of more than {MAX_FILE_BYTES} bytes")
-        return table.read_bytes()
+def _read_text(key: str, name: str, root: Path, entries: Sequence[ArchiveEntry]) -> str:
+    """Read a file of text, which is a file of its own or one of the source's."""
+    file = root / expand_user(name)
+    if file.is_file():
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"{key}: {file} is of more than {MAX_FILE_BYTES} bytes")
+        return decode_text(file.read_bytes(), f"{key}: {name}")
     for entry in entries:
-        if entry.path.as_posix() == settings.table.path:
-            return read_entry(entry)
-    raise UserError(
-        f"data.table.path: {settings.table.path}: there is no such file, also not in data.path"
-    )
+        if entry.path.as_posix() == name:
+            return decode_text(read_entry(entry), f"{key}: {name}")
+    raise UserError(f"{key}: {name}: there is no such file, also not in data.path")
 
 
 def _with_patients(images: Sequence[SourceImage], pattern: str) -> list[SourceImage]:
@@ -172,54 +172,6 @@ def _with_patients(images: Sequence[SourceImage], pattern: str) -> list[SourceIm
     return [
         replace(image, patient=(match[group] or "") if match else "")
         for image, match in zip(images, found, strict=True)
-    ]
-
-
-def _check_split(images: Sequence[SourceImage], path: Path) -> None:
-    """Refuse folders that do not give each image a split."""
-    splits = {image.split for image in images}
-    if images and not splits.issuperset(SPLITS):
-        raise UserError(
-            f"data.test_share: {path} has no train and test folders; set the share of the images "
-            "to test on, such as 0.2"
-        )
-    for image in images:
-        if not image.split:
-            raise UserError(
-                f"data.path: {image.entry.path} has no split, as others have: it is in no folder "
-                "called train, test or val, and no table states it"
-            )
-
-
-def _split_at_random(
-    images: Sequence[SourceImage], settings: DataSettings, path: Path
-) -> list[SourceImage]:
-    """Return the images with a random split by patient, in which each class has the same share.
-
-    Patients with images of both classes are drawn apart. A single patient is a train patient.
-
-    Raises:
-        UserError: if the images have a split already.
-    """
-    if {image.split for image in images}.issuperset(SPLITS):
-        raise UserError(
-            f"data.test_share: {path} has train and test folders of its own; set it to 0 to use "
-            "them, or give images without them"
-        )
-    labels: dict[tuple[bool, str], set[str]] = {}
-    for image in images:
-        labels.setdefault(image.unit, set()).add(image.label)
-    tested: set[int] = set()
-    for code, stratum in enumerate(({CLASSES[0]}, {CLASSES[1]}, set(CLASSES))):
-        rows = np.array([i for i, image in enumerate(images) if labels[image.unit] == stratum], int)
-        ids = np.unique([repr(images[row].unit) for row in rows], return_inverse=True)[1]
-        patients = Patients(ids)
-        if len(rows) and patients.count > 1:
-            rng = numpy_stream(Stream.SOURCE_SPLIT, settings.seed, code)
-            tested.update(rows[patients.split(settings.test_share, rng)[1]].tolist())
-    return [
-        replace(image, split="test" if number in tested else "train")
-        for number, image in enumerate(images)
     ]
 
 

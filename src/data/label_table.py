@@ -26,14 +26,28 @@ class TableRow:
     split: str
 
 
-def read_table(content: bytes, name: str, settings: TableSettings) -> dict[str, TableRow]:
+def decode_text(content: bytes, name: str) -> str:
+    """Decode a text: UTF-8 or UTF-16 with a byte order mark, UTF-8 without one, else Windows-1252.
+
+    Raises:
+        UserError: if it is none of these; the message begins with ``name``.
+    """
+    encodings = ("utf-16",) if content.startswith(UTF16_MARKS) else ("utf-8-sig", "cp1252")
+    for encoding in encodings:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise UserError(f"{name} is no file of text; save it as CSV or text in UTF-8")
+
+
+def read_table(text: str, name: str, settings: TableSettings) -> dict[str, TableRow]:
     """Read a table, by the path of the image that each row means.
 
-    The text is UTF-8 or UTF-16 with a byte order mark, UTF-8 without one, or else Windows-1252. The
-    columns are separated by commas, semicolons or tabs.
-
     Args:
-        content: the file.
+        text: of the file, with columns separated by commas, semicolons or tabs.
         name: of the file, for errors.
         settings: the columns' names.
 
@@ -42,7 +56,7 @@ def read_table(content: bytes, name: str, settings: TableSettings) -> dict[str, 
             one image that disagree.
     """
     rows: dict[str, TableRow] = {}
-    for line, values in _read_lines(_decode(content, name), name, settings):
+    for line, values in _read_lines(text, name, settings):
         image = _fill(settings.image, values)
         cell = values[settings.label]
         parts = cell.split(settings.label_separator) if settings.label_separator else [cell]
@@ -59,11 +73,18 @@ def read_table(content: bytes, name: str, settings: TableSettings) -> dict[str, 
     return rows
 
 
-def match_files(images: Sequence[str], entries: Sequence[ArchiveEntry]) -> dict[str, ArchiveEntry]:
+def match_files(
+    images: Sequence[str], entries: Sequence[ArchiveEntry], key: str
+) -> dict[str, ArchiveEntry]:
     """Return the files that a table's image paths mean, without those that are not there.
 
     A table's path means the file whose path ends with it, folder by folder, or else the one with
     whose path it ends. So neither has to begin at the same folder.
+
+    Args:
+        images: the paths.
+        entries: the files.
+        key: of the parameter, for errors.
 
     Raises:
         UserError: if a path means several files, or if several paths mean one file.
@@ -83,28 +104,14 @@ def match_files(images: Sequence[str], entries: Sequence[ArchiveEntry]) -> dict[
             files = [whole[end] for k in range(1, len(parts)) if (end := parts[k:]) in whole][:1]
         if len(files) > 1:
             raise UserError(
-                f"data.table.image: {image} fits {files[0].path} and {files[1].path}; name the "
-                "folders in the table or in the template"
+                f"{key}: {image} fits {files[0].path} and {files[1].path}; name the folders too"
             )
         if files:
             found[image] = files[0]
             other = meant_by.setdefault(files[0].path, image)
             if other != image:
-                raise UserError(f"data.table.image: {image} and {other} both mean {files[0].path}")
+                raise UserError(f"{key}: {image} and {other} both mean {files[0].path}")
     return found
-
-
-def _decode(content: bytes, name: str) -> str:
-    """Decode the text of a table."""
-    encodings = ("utf-16",) if content.startswith(UTF16_MARKS) else ("utf-8-sig", "cp1252")
-    for encoding in encodings:
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text
-    raise UserError(f"data.table.path: {name} is no CSV file; save the table as one (UTF-8)")
 
 
 def _read_lines(

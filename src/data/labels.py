@@ -69,7 +69,7 @@ def label_by_table(
     entries: Sequence[ArchiveEntry], rows: Mapping[str, TableRow], patterns: ClassPatterns
 ) -> list[SourceImage]:
     """Return the images that a table gives labels of one class."""
-    files = match_files(list(rows), entries)
+    files = match_files(list(rows), entries, "data.table.image")
     if absent := [image for image in rows if image not in files]:
         fault = f"{len(absent)} images of the table are not in data.path, such as {absent[0]}"
         if not files:

@@ -7,7 +7,7 @@ of those files. The rest of the pipeline does not depend on the source. A source
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,11 +101,11 @@ def resolve_path(
     settings: DataSettings,
     root: Path,
     download: Callable[[], Path] | None = None,
-    table: Path | None = None,
+    beside: Sequence[Path] = (),
 ) -> Path:
     """Return the file or folder of ``data.path``, or the downloaded one.
 
-    Its checksum is checked, with that of a table beside it.
+    Its checksum is checked, with that of files beside it.
 
     Raises:
         UserError: if it is missing or has another checksum than ``data.sha256``.
@@ -117,7 +117,7 @@ def resolve_path(
     else:
         path = download()
     if settings.sha256:
-        check_source(path, settings.sha256, table)
+        check_source(path, settings.sha256, beside)
     return path
 
 

@@ -12,8 +12,9 @@ from src.config.settings import parse_settings
 from src.data.archive import ArchiveEntry, list_entries
 from src.data.checksum import source_checksum
 from src.data.folder import select_images
-from src.data.label_table import TableRow, match_files, read_table
+from src.data.label_table import TableRow, decode_text, match_files, read_table
 from tests.conftest import collected, png_bytes, write_folder, write_zip
+from tests.data.test_folder import split_files
 
 COLUMNS = {
     "path": "t.csv", "image": "{image}", "label": "label", "label_separator": "", "patient": "",
@@ -23,7 +24,8 @@ COLUMNS = {
 
 def read(content: bytes | str, **changes: str) -> dict[str, TableRow]:
     data = content.encode() if isinstance(content, str) else content
-    return read_table(data, "t.csv", TableSettings(**COLUMNS | changes))
+    text = decode_text(data, "data.table.path: t.csv")
+    return read_table(text, "t.csv", TableSettings(**COLUMNS | changes))
 
 
 def row(*labels: str, patient: str = "", split: str = "") -> TableRow:
@@ -93,8 +95,8 @@ def test_a_template_may_have_several_columns() -> None:
         ("image,label\na,b\nc\n", "line 3: 1 values in 2 columns"),
         ("image,label\na,b,c\n", "line 2: 3 values in 2 columns"),
         ('image,label\n"a,b\n', "cannot be read as CSV"),
-        (b"PK\x03\x04\0\0\0", "is no CSV file"),
-        (b"\xff\xfea", "is no CSV file"),
+        (b"PK\x03\x04\0\0\0", "is no file of text"),
+        (b"\xff\xfea", "is no file of text"),
     ],
 )
 def test_another_table_is_refused(content: bytes | str, reason: str) -> None:
@@ -127,9 +129,9 @@ def test_a_path_is_that_of_the_file_at_one_of_whose_ends_it_is(
     files = entries("images_01/images/1.png", "a/2.png", "b/2.png", "\u00e9.png")
     if image == "2.png":
         with pytest.raises(UserError, match=r"2\.png fits a/2\.png and b/2\.png"):
-            match_files([image], files)
+            match_files([image], files, "data.table.image")
         return
-    found = match_files([image], files)
+    found = match_files([image], files, "data.table.image")
     assert {key: entry.path.as_posix() for key, entry in found.items()} == (
         {image: file} if file else {}
     )
@@ -137,7 +139,7 @@ def test_a_path_is_that_of_the_file_at_one_of_whose_ends_it_is(
 
 def test_two_paths_of_one_file_are_refused() -> None:
     with pytest.raises(UserError, match=r"1\.png and a/1\.png both mean a/1\.png"):
-        match_files(["a/1.png", "1.png"], entries("a/1.png"))
+        match_files(["a/1.png", "1.png"], entries("a/1.png"), "data.test_list")
 
 
 # By the source
@@ -263,7 +265,12 @@ def test_a_split_by_the_table_and_another_by_folders_are_refused(
     ("changes", "reason"),
     [
         ({"patient": "who", "patient_pattern": "p"}, "patient_pattern: data.table.patient names"),
-        ({"split": "set", "test_share": 0.2}, "test_share: data.table.split names a column"),
+        (
+            {"split": "set", "test_share": 0.2},
+            "test_share: data.table.split makes a split too; set one",
+        ),
+        ({"split": "set", "test_list": "t.txt"}, "test_list: data.table.split makes a split too"),
+        ({"test_list": "t.txt", "test_share": 0.2}, "test_share: data.test_list makes a split too"),
         ({"image": "patientId"}, "table.image: it needs a column in braces"),
         ({"label": ""}, "table.label: "),
     ],
@@ -306,3 +313,39 @@ def test_nothing_of_the_table_leaves_it(
     assert all(len(name) == 6 and name.isdigit() for name in table["patient"])
     assert "Mustermann" not in table.to_csv() + capsys.readouterr().out
     assert not [e for e in list_entries(out) if "Mustermann" in e.path.as_posix()]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_list_names_the_test_images(inside: bool, tmp_path: Path, params: dict[str, Any]) -> None:
+    """As NIH's, which also names images of other labels."""
+    listed = "\ufeff0.png\r\nimages/1.png\r\n\r\n2.png\r\n99.png".encode()
+    path = write_folder(tmp_path / "in", IMAGES | {"t.csv": TABLE.encode()})
+    ((path if inside else tmp_path) / "l.txt").write_bytes(listed)
+    settings = settings_for(params, path, "t.csv", test_list="l.txt", **CHOICES)
+    images = select_images(settings, tmp_path)
+    assert {image.entry.path.stem for image in images if image.split == "test"} == {"0", "1"}
+    assert {image.split for image in images} == {"train", "test"}
+    assert len(images) == 8
+    if not inside:
+        checksum = source_checksum(path, tmp_path / "l.txt")
+        settings = settings.model_copy(update={"sha256": checksum})
+        assert len(select_images(settings, tmp_path)) == 8
+
+
+def test_a_list_beside_folders_of_a_split_is_refused(
+    tmp_path: Path, params: dict[str, Any]
+) -> None:
+    files = split_files("train/NORMAL", "train/PNEUMONIA", "test/NORMAL", "test/PNEUMONIA")
+    (tmp_path / "l.txt").write_text("0.png\n")
+    path = write_folder(tmp_path / "in", files)
+    params["data"].update(source="folder", path=str(path), test_list="l.txt")
+    settings = parse_settings(params).data
+    with pytest.raises(UserError, match=r"0\.png fits test/NORMAL/0\.png and test/PNEUMONIA/0"):
+        select_images(settings, tmp_path)
+    (tmp_path / "l.txt").write_text("test/NORMAL/0.png\n")
+    with pytest.raises(
+        UserError, match=r"data\.test_list: .*has train and test folders of its own"
+    ):
+        select_images(settings, tmp_path)
+    with pytest.raises(UserError, match=r"data\.test_list: no\.txt: there is no such file"):
+        select_images(settings.model_copy(update={"test_list": "no.txt"}), tmp_path)
