@@ -39,8 +39,8 @@ demo: setup  ## run the whole pipeline on params.yaml and print the verdict
 summary: setup  ## print the verdict of the last run again
 	@$(IN_VENV) python3 -m src.summary
 
-test: $(VENV)/dev  ## run the quick tests
-	@$(IN_VENV) python3 -m pytest
+test: $(VENV)/dev  ## run the quick tests, side by side
+	@$(IN_VENV) python3 -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 test-long: $(VENV)/dev  ## run the tests that take longer, side by side (half an hour on two cores)
 	@$(IN_VENV) python3 -m pytest -m long -n logical --maxprocesses 4 --dist worksteal
