@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,14 @@ def holds_images(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
-    return "mu" not in names and ("arr_0" in names or len(names) == 1)
+    return _images_name(names) is not None
+
+
+def _images_name(names: Collection[str]) -> str | None:
+    """Return the name of the array of images among those of a ``.npz`` file, or None."""
+    if "mu" in names:
+        return None
+    return "arr_0" if "arr_0" in names else next(iter(names)) if len(names) == 1 else None
 
 
 def _load_array(path: Path) -> NDArray[Any]:
@@ -86,7 +94,10 @@ def _load_array(path: Path) -> NDArray[Any]:
     if isinstance(content, np.ndarray):
         return content
     with content:
-        array: NDArray[Any] = content["arr_0" if "arr_0" in content else content.files[0]]
+        name = _images_name(content.files)
+        if name is None:
+            raise TypeError("it is an archive of arrays; give one of them")
+        array: NDArray[Any] = content[name]
     return array
 
 

@@ -111,6 +111,9 @@ def test_an_array_archive_holds_images_or_statistics(
     assert holds_images(tmp_path / "x.npz") == expected
     if expected:
         np.testing.assert_array_equal(read_images(tmp_path / "x.npz").images, GREY[None])
+    else:
+        with pytest.raises(UserError, match="archive of arrays; give one of them"):
+            read_images(tmp_path / "x.npz")
 
 
 def test_a_damaged_array_archive_is_named(tmp_path: Path) -> None:
