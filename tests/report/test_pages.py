@@ -101,6 +101,7 @@ def findings(**changes: Any) -> Findings:
     values: dict[str, Any] = {
         "title": "A run",
         "source": "phantom",
+        "class_names": {"NORMAL": "NORMAL", "PNEUMONIA": "PNEUMONIA"},
         "counts": counts,
         "patients": counts,
         "quality": {
