@@ -219,7 +219,7 @@ def _show(ax: Axes, grid: NDArray[np.uint8], title: str, fontsize: int = 10) -> 
     _set_title(ax, title, fontsize=fontsize)
 
 
-def _set_title(ax: Axes, title: str, **style: float) -> None:
+def _set_title(ax: Axes, title: str, **style: Any) -> None:
     """Show a title as it is, dollar signs too; a long one takes several lines."""
     ax.set_title(textwrap.fill(title, MAX_TITLE_LETTERS), parse_math=False, **style)
 

@@ -1,6 +1,7 @@
 """Results of the last run as lines of text.
 
-The command must start fast, so this reads the stages' files without pandas and calls no server.
+The command must start fast, so this reads the stages' files without pandas and calls no server. Of
+the parameters it uses the classes' names.
 """
 
 import csv
@@ -9,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from ..common.outputs import read_metrics, unusable_file_error
 from ..common.paths import HOME, PARAMS, PROJECT
 from ..config.registry import METRICS
-from ..config.settings import load_settings
 from ..metrics.hypothesis import HypothesisResult
 from ..tracking.address import has_server, runs_link
 from .findings import differing_splits
@@ -26,6 +26,10 @@ def summarize() -> None:
     Raises:
         UserError: if a stage's file is missing or damaged, or a parameter is refused.
     """
+    from ..config.settings import (
+        load_settings,
+    )  # only here, since pydantic takes a tenth of a second
+
     names = load_settings(PARAMS).data.names.by_class()
     fid = read_metrics("fid")
     extractor, source = fid["extractor"], read_metrics("fetch")["source"]
