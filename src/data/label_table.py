@@ -171,10 +171,13 @@ def _parquet_rows(content: bytes, name: str, settings: TableSettings) -> Rows:
                 raise UserError(
                     f"data.table: {name}, column {column}: its values are of type {kind}"
                 )
-        batches = file.iter_batches(columns=[fields[column].name for column in needed])
-        rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+        names = [fields[column].name for column in needed]
+        rows = chain.from_iterable(
+            zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+            for batch in file.iter_batches(columns=names)
+        )
         for number, row in enumerate(rows, 1):
-            cells = {column: row[fields[column].name] for column in needed}
+            cells = dict(zip(needed, row, strict=True))
             cell = cells[settings.label]
             labels = cell if isinstance(cell, list) else [cell]
             values = {column: _as_text(value) for column, value in cells.items()}
