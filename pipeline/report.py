@@ -75,24 +75,29 @@ def _figures(
     Args:
         settings: the parameters; those of the report and of the sample grids are used.
         grids: the sample grids of each class, by epoch.
-        findings: the results; the classifiers' scores are used.
+        findings: the results; the classifiers' scores and the classes' names are used.
     """
     reports = PROJECT / "reports"
-    histories = {c: read_table(model_folder(c) / "history.csv") for c in CLASSES}
+    names = findings.class_names
+    histories = {names[c]: read_table(model_folder(c) / "history.csv") for c in CLASSES}
     shown = {
-        label: _select_evenly(grids[label], settings.report.evolution_epochs) for label in CLASSES
+        names[label]: _select_evenly(grids[label], settings.report.evolution_epochs)
+        for label in CLASSES
     }
     samples = {
         "NORMAL": settings.train.normal.samples,
         "PNEUMONIA": settings.train.pneumonia.samples,
     }
     pairs = {
-        label: (_real_grid(label, samples[label]), grids[label][max(grids[label])])
+        names[label]: (_real_grid(label, samples[label]), grids[label][max(grids[label])])
         for label in CLASSES
     }
-    closest = {c: _read_grid(reports / "privacy" / f"closest_{c.lower()}.png") for c in CLASSES}
+    closest = {
+        names[c]: _read_grid(reports / "privacy" / f"closest_{c.lower()}.png") for c in CLASSES
+    }
+    ratios = read_table(reports / "privacy" / "nearest.csv")
     return {
-        "nearest_ratios": nearest_ratios(read_table(reports / "privacy" / "nearest.csv")),
+        "nearest_ratios": nearest_ratios(ratios.assign(**{"class": ratios["class"].map(names)})),
         "closest_pairs": closest_pairs(closest),
         "classifier_scores": classifier_scores(findings.classifiers),
         "distance_boxes": distance_boxes(read_table(reports / "fid" / "distances.csv")),
@@ -109,6 +114,7 @@ def _findings(settings: Settings) -> Findings:
     return Findings(
         title=settings.report.title,
         source=fetched["source"],
+        class_names=settings.data.names.by_class(),
         counts=fetched["images"],
         patients=fetched["patients"],
         quality=prepared | {"images_without_patient": fetched["images_without_patient"]},

@@ -108,7 +108,8 @@ def _is_shown(parameter: str, stage: str) -> bool:
     label = stage.removeprefix("train_")
     if label == stage:
         return True
-    own = ("data.source", "preprocess.image_size", f"train.{label}.", "compute.")
+    shared = ("data.source", "preprocess.image_size", "compute.")
+    own = (*shared, f"data.names.{label}", f"train.{label}.")
     return parameter.startswith(own)
 
 

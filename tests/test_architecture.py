@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from src.config import registry
+from src.config.data import DataSettings
 from tests.conftest import ROOT
 
 DVC: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())
@@ -119,6 +120,11 @@ def test_the_stages_have_their_names_and_say_what_they_do() -> None:
         "models/normal/generator.pt",
         "models/pneumonia/generator.pt",
     }
+
+
+def test_images_are_fetched_again_for_all_of_data_but_names() -> None:
+    fetched = {f"data.{name}" for name in DataSettings.model_fields if name != "names"}
+    assert set(DVC["stages"]["fetch"]["params"]) == fetched
 
 
 def test_the_harness_is_stated_in_dvc_yaml() -> None:

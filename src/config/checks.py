@@ -60,6 +60,8 @@ def _data_faults(data: DataSettings) -> Iterator[str]:
         yield "table.image: it needs a column in braces, such as {patientId}.png"
     for name in normal & pneumonia:
         yield f"classes: {name!r} cannot stand for both classes"
+    if data.names.normal.casefold() == data.names.pneumonia.casefold():
+        yield f"names: both classes are called {data.names.normal!r}; give them different names"
     try:
         re.compile(data.patient_pattern)
     except (re.error, OverflowError, RecursionError) as error:

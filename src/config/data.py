@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from .base import Count, Probability, Section, Seed, Sha256
 
@@ -31,6 +31,27 @@ class ClassPatterns(Section):
         return self.normal if label == "NORMAL" else self.pneumonia
 
 
+def _check_name(name: str) -> str:
+    """Refuse a name that would not be shown as it is, in one line."""
+    if not name.isprintable() or name != name.strip():
+        raise ValueError("use one line, without control characters and without blanks at its ends")
+    return name
+
+
+DisplayName = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_check_name)]
+
+
+class ClassNames(Section):
+    """Names by which people know the classes."""
+
+    normal: DisplayName
+    pneumonia: DisplayName
+
+    def by_class(self) -> dict[str, str]:
+        """Return the name of each class of ``data.classes.CLASSES``."""
+        return {"NORMAL": self.normal, "PNEUMONIA": self.pneumonia}
+
+
 class TableSettings(Section):
     """A table of the images, and the names of its columns."""
 
@@ -56,6 +77,7 @@ class DataSettings(Section):
     sha256: Sha256
     max_unpacked_gib: Annotated[float, Field(gt=0)]
     classes: ClassPatterns
+    names: ClassNames
     table: TableSettings
     patient_pattern: str
     test_list: str

@@ -53,6 +53,7 @@ RENAMES: dict[str, dict[str, str]] = {
 }
 # Parameters that are newer than some of those files, with the value that the code then had.
 ADDED: dict[str, dict[str, Any]] = {
+    "data": {"names": {"normal": "NORMAL", "pneumonia": "PNEUMONIA"}},
     "train.*": {"augmentation_strength": 1.0},
     "train.*.generator": {"exposure": "learned"},
 }

@@ -83,8 +83,9 @@ def select_images(settings: DataSettings, root: Path) -> list[SourceImage]:
     files = [entry for entry in entries if _is_image(entry)]
     # Find the classes, then the patients, then the splits.
     if table := settings.table.path:
-        text = _read_text("data.table.path", table, root, entries)
-        labelled = label_by_table(files, read_table(text, table, settings.table), settings.classes)
+        content = _read_file("data.table.path", table, root, entries)
+        rows = read_table(content, table, settings.table)
+        labelled = label_by_table(files, rows, settings.classes)
     else:
         labelled = label_by_folder(files, settings.classes)
     images = [image for image in labelled if image.split != UNUSED_SPLIT]
@@ -92,7 +93,8 @@ def select_images(settings: DataSettings, root: Path) -> list[SourceImage]:
     if settings.test_share:
         images = split_at_random(images, settings, path)
     elif settings.test_list:
-        text = _read_text("data.test_list", settings.test_list, root, entries)
+        content = _read_file("data.test_list", settings.test_list, root, entries)
+        text = decode_text(content, f"data.test_list: {settings.test_list}")
         names = dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())
         listed = {
             entry.path for entry in match_files(list(names), files, "data.test_list").values()
@@ -144,16 +146,16 @@ def _encode(content: bytes) -> bytes | str:
         return str(error)
 
 
-def _read_text(key: str, name: str, root: Path, entries: Sequence[ArchiveEntry]) -> str:
-    """Read a file of text, which is a file of its own or one of the source's."""
+def _read_file(key: str, name: str, root: Path, entries: Sequence[ArchiveEntry]) -> bytes:
+    """Read the table or the list, which is a file of its own or one of the source's."""
     file = root / expand_user(name)
     if file.is_file():
         if file.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{key}: {file} is of more than {MAX_FILE_BYTES} bytes")
-        return decode_text(file.read_bytes(), f"{key}: {name}")
+        return file.read_bytes()
     for entry in entries:
         if entry.path.as_posix() == name:
-            return decode_text(read_entry(entry), f"{key}: {name}")
+            return read_entry(entry)
     raise UserError(f"{key}: {name}: there is no such file, also not in data.path")
 
 

@@ -1,11 +1,12 @@
-"""A CSV table of somebody's images: what it states of each, and the files that its rows mean."""
+"""A table of somebody's images, CSV or Parquet: what it states of each, and the files it means."""
 
 import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 
 from ..common.errors import UserError
@@ -15,6 +16,9 @@ from .archive import ArchiveEntry
 COLUMN = re.compile(r"\{([^{}]*)\}")  # in the template of an image's path
 DELIMITERS = (",", ";", "\t")
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+PARQUET_MARK = b"PAR1"  # at the head of each such file
+# Where a row stands, its values by column, and the content of its cell of labels.
+Rows = Iterator[tuple[str, Mapping[str, str], Iterable[str]]]
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,12 @@ def decode_text(content: bytes, name: str) -> str:
     raise UserError(f"{name} is no file of text; save it as CSV or text in UTF-8")
 
 
-def read_table(text: str, name: str, settings: TableSettings) -> dict[str, TableRow]:
+def read_table(content: bytes, name: str, settings: TableSettings) -> dict[str, TableRow]:
     """Read a table, by the path of the image that each row means.
 
     Args:
-        text: of the file, with columns separated by commas, semicolons or tabs.
+        content: of a Parquet file, or of a text with columns separated by commas, semicolons or
+            tabs.
         name: of the file, for errors.
         settings: the columns' names.
 
@@ -55,11 +60,14 @@ def read_table(text: str, name: str, settings: TableSettings) -> dict[str, Table
         UserError: if it is no such table, lacks a column, has a row with too few values, or rows of
             one image that disagree.
     """
+    read = _parquet_rows if content.startswith(PARQUET_MARK) else _csv_rows
     rows: dict[str, TableRow] = {}
-    for line, values in _read_lines(text, name, settings):
+    for place, values, labels in read(content, name, settings):
         image = _fill(settings.image, values)
-        cell = values[settings.label]
-        parts = cell.split(settings.label_separator) if settings.label_separator else [cell]
+        separator = settings.label_separator
+        parts = chain.from_iterable(
+            label.split(separator) if separator else [label] for label in labels
+        )
         row = TableRow(
             labels=tuple(sorted({part.strip() for part in parts} - {""})),
             patient=values.get(settings.patient, ""),
@@ -67,8 +75,8 @@ def read_table(text: str, name: str, settings: TableSettings) -> dict[str, Table
         )
         if rows.setdefault(image, row) != row:
             raise UserError(
-                f"data.table.path: {name}, line {line}: what it states of {image} is not what an "
-                f"earlier line does ({_shown(row)}; {_shown(rows[image])})"
+                f"data.table.path: {name}, {place}: what it states of {image} is not what an "
+                f"earlier one does ({_shown(row)}; {_shown(rows[image])})"
             )
     return rows
 
@@ -114,12 +122,10 @@ def match_files(
     return found
 
 
-def _read_lines(
-    text: str, name: str, settings: TableSettings
-) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Yield the number of each line and its values by column."""
-    needed = [*COLUMN.findall(settings.image), settings.label]
-    needed += [column for column in (settings.patient, settings.split) if column]
+def _csv_rows(content: bytes, name: str, settings: TableSettings) -> Rows:
+    """Read the rows of a text."""
+    text = decode_text(content, f"data.table.path: {name}")
+    needed = _needed_columns(settings)
     columns: list[str] = []
     try:
         for delimiter in DELIMITERS:
@@ -127,13 +133,9 @@ def _read_lines(
             header = [column.strip() for column in next(reader, [])]
             columns = columns or header
             if set(needed) <= set(header):
+                columns = header
                 break
-        else:
-            missing = ", ".join(column for column in needed if column not in columns)
-            raise UserError(f"data.table: {name} has no column {missing}; it has {columns}")
-        for column in needed:
-            if header.count(column) > 1:
-                raise UserError(f"data.table: {name} has several columns {column}")
+        _check_columns(columns, needed, name)
         for values in reader:
             if len(values) not in (0, len(header)):
                 raise UserError(
@@ -142,9 +144,73 @@ def _read_lines(
                 )
             if values:
                 stripped = (value.strip() for value in values)
-                yield reader.line_num, dict(zip(header, stripped, strict=True))
+                row = dict(zip(header, stripped, strict=True))
+                yield f"line {reader.line_num}", row, [row[settings.label]]
     except csv.Error as error:
         raise UserError(f"data.table.path: {name}: it cannot be read as CSV: {error}") from error
+
+
+def _parquet_rows(content: bytes, name: str, settings: TableSettings) -> Rows:
+    """Read the rows of a Parquet file, whose values become the texts that CSV would have.
+
+    Not by pandas, where integers with missing values are floats and some columns an index.
+    """
+    import pyarrow as pa  # imported here, since few tables need it
+    from pyarrow.parquet import ParquetFile
+
+    needed = _needed_columns(settings)
+    try:
+        file = ParquetFile(io.BytesIO(content))
+        fields = {field.name.strip(): field for field in file.schema_arrow}
+        _check_columns([column.strip() for column in file.schema_arrow.names], needed, name)
+        for column in needed:
+            kind = fields[column].type
+            if column == settings.label:  # one label, or a list of them
+                kind = getattr(kind, "value_type", kind)
+            if pa.types.is_nested(kind):
+                raise UserError(
+                    f"data.table: {name}, column {column}: its values are of type {kind}"
+                )
+        names = [fields[column].name for column in needed]
+        rows = chain.from_iterable(
+            zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+            for batch in file.iter_batches(columns=names)
+        )
+        for number, row in enumerate(rows, 1):
+            cells = dict(zip(needed, row, strict=True))
+            cell = cells[settings.label]
+            labels = cell if isinstance(cell, list) else [cell]
+            values = {column: _as_text(value) for column, value in cells.items()}
+            yield f"row {number}", values, map(_as_text, labels)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"data.table.path: {name}: it cannot be read as Parquet: {reason}"
+        ) from error
+
+
+def _as_text(value: object) -> str:
+    """Return a value as CSV has it: none as an empty text, whole numbers without a point."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return (value.decode() if isinstance(value, bytes) else str(value)).strip()
+
+
+def _needed_columns(settings: TableSettings) -> list[str]:
+    """Return the columns that the settings name."""
+    optional = [column for column in (settings.patient, settings.split) if column]
+    return list(dict.fromkeys([*COLUMN.findall(settings.image), settings.label, *optional]))
+
+
+def _check_columns(columns: Sequence[str], needed: Sequence[str], name: str) -> None:
+    """Refuse a table without a column that is needed, or with several of that name."""
+    if missing := ", ".join(column for column in needed if column not in columns):
+        raise UserError(f"data.table: {name} has no column {missing}; it has {list(columns)}")
+    for column in needed:
+        if columns.count(column) > 1:
+            raise UserError(f"data.table: {name} has several columns {column}")
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:

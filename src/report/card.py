@@ -2,7 +2,7 @@
 
 from ..config.registry import METRICS, SOURCES, VARIETY
 from .findings import Findings, differing_splits
-from .templates import markdown_templates
+from .templates import escape_markdown, markdown_templates
 
 
 def render_card(findings: Findings) -> str:
@@ -10,6 +10,7 @@ def render_card(findings: Findings) -> str:
     template = markdown_templates().get_template("card.md")
     return template.render(
         findings=findings,
+        class_names={c: escape_markdown(name) for c, name in findings.class_names.items()},
         credit=SOURCES[findings.source],
         differing_splits=differing_splits(findings.scores, findings.extractor["name"]),
         size=findings.parameters["preprocess.image_size"],

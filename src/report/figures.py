@@ -1,6 +1,7 @@
-"""Figures of the report, as PNG files."""
+"""Figures of the report, as PNG files. Classes come by the names that the titles show."""
 
 import io
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ NEAREST_SETS = {
     "perturbed": ("perturbed copies", "#029e73", "--"),
 }
 PAIR_ROWS = ("generated", "nearest\ntrain image", "held-out\nreal", "nearest\ntrain image")
+MAX_TITLE_LETTERS = 40  # in a line
 STYLE: dict[Any, Any] = {
     "figure.dpi": 130,
     "axes.spines.top": False,
@@ -59,7 +61,8 @@ def loss_curves(histories: Mapping[str, pd.DataFrame]) -> bytes:
                 epochs, losses = history["epoch"], history[column]
                 title = LOSS_TITLES[column]
                 ax.plot(epochs, losses, style, label=title, color=colour, marker=marker)
-            ax.set(title=label, xlabel="epoch")
+            _set_title(ax, label)
+            ax.set(xlabel="epoch")
         lowest = min(history[list(LOSS_COLOURS)].min().min() for history in histories.values())
         axes[0].set(ylabel="loss", ylim=(0, None) if lowest >= 0 else None)
         axes[-1].legend(frameon=False)
@@ -149,7 +152,8 @@ def nearest_ratios(table: pd.DataFrame) -> bytes:
                     ratios = np.sort(part.loc[(sets == name) & part["within_reach"], "ratio"])
                     shares = np.arange(1, len(ratios) + 1) / max((sets == name).sum(), 1)
                     ax.step(ratios, shares, style, where="post", label=title, color=colour)
-                ax.set(title=f"{label}, {space}", xlim=(0, 1.02), ylim=(0, 1.02))
+                _set_title(ax, f"{label}, {space}")
+                ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
         for ax in axes[-1]:
             ax.set(xlabel="nearest train image / nearest of another patient")
         for row in axes:
@@ -212,7 +216,12 @@ def classifier_scores(scores: pd.DataFrame) -> bytes:
 def _show(ax: Axes, grid: NDArray[np.uint8], title: str, fontsize: int = 10) -> None:
     """Show a grey picture, uint8 (h, w), under a title."""
     ax.imshow(grid, cmap="gray", vmin=0, vmax=255)
-    ax.set_title(title, fontsize=fontsize)
+    _set_title(ax, title, fontsize=fontsize)
+
+
+def _set_title(ax: Axes, title: str, **style: Any) -> None:
+    """Show a title as it is, dollar signs too; a long one takes several lines."""
+    ax.set_title(textwrap.fill(title, MAX_TITLE_LETTERS), parse_math=False, **style)
 
 
 def as_png(figure: Figure, bbox: str | None = None) -> bytes:

@@ -22,6 +22,7 @@ class Findings:
 
     title: str
     source: str  # data.source
+    class_names: Mapping[str, str]  # by class, data.names
     counts: Mapping[str, Mapping[str, int]]  # images by split and class
     patients: Mapping[str, Mapping[str, int]]
     quality: Mapping[str, Any]  # the metrics of preprocess, and images_without_patient

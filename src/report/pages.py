@@ -41,6 +41,7 @@ def render_report(
         .get_template("page.html")
         .render(
             findings=findings,
+            class_names=findings.class_names,
             credit=SOURCES[findings.source],
             extractor_sentences=describe_extractor(findings.extractor),
             differing_splits=differing_splits(findings.scores, findings.extractor["name"]),

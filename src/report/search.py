@@ -25,6 +25,7 @@ def render_search(result: SearchResult, figures: Mapping[str, bytes]) -> str:
         .get_template("search.html")
         .render(
             result=result,
+            class_names=result.search.settings.data.names.by_class(),
             tune=result.search.settings.tune,
             counts=result.counts(),
             chosen=None if trial is None else original_number(trial),

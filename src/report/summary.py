@@ -1,17 +1,19 @@
 """Results of the last run as lines of text.
 
-The command must start fast, so this reads the stages' files without pandas and calls no server.
+The command must start fast, so this reads the stages' files without pandas and calls no server. Of
+the parameters it uses the classes' names.
 """
 
 import csv
 from collections.abc import Mapping, Sequence
 
 from ..common.outputs import read_metrics, unusable_file_error
-from ..common.paths import HOME, PROJECT
+from ..common.paths import HOME, PARAMS, PROJECT
 from ..config.registry import METRICS
 from ..metrics.hypothesis import HypothesisResult
 from ..tracking.address import has_server, runs_link
 from .findings import differing_splits
+from .wording import with_class_names
 
 COLUMNS = ("pair", "kind", "n", "mean", "std", "min", "50%", "max", "relative")
 EXACT = ("pair", "kind", "n")  # columns that are printed as they are; others get four digits
@@ -22,25 +24,31 @@ def summarize() -> None:
     """Print the distances, the results of all tests, and the addresses of the report and the runs.
 
     Raises:
-        UserError: if a stage's file is missing or damaged.
+        UserError: if a stage's file is missing or damaged, or a parameter is refused.
     """
+    from ..config.settings import (
+        load_settings,
+    )  # only here, since pydantic takes a tenth of a second
+
+    names = load_settings(PARAMS).data.names.by_class()
     fid = read_metrics("fid")
     extractor, source = fid["extractor"], read_metrics("fetch")["source"]
     print()
     print(f"Fréchet distances, {extractor['dims']} features of {extractor['name']}, data: {source}")
     print("\n".join(_align(_read_distances())))
     print()
-    print(HypothesisResult.from_record(fid["verdict"]).sentence())
+    print(with_class_names(HypothesisResult.from_record(fid["verdict"]).sentence(), names))
     print()
     print("whole test sets:")
+    width = max(map(len, names.values())) + 1
     for label, scores in fid["scores"].items():
         texts = [_describe(METRICS[name].words, scores[name]) for name in SHOWN if name in scores]
-        print(f"  {label:<10} {'; '.join(texts)}")
+        print(f"  {names[label]:<{width}} {'; '.join(texts)}")
     for sentence in differing_splits(fid["scores"], extractor["name"]):
-        print(f"  {sentence}")
+        print(f"  {with_class_names(sentence, names)}")
     print()
     for label, result in read_metrics("privacy").items():
-        print(f"copies, {label}: {result['sentence']}")
+        print(f"copies, {names[label]}: {result['sentence']}")
     print()
     print(f"use for a classifier: {read_metrics('utility')['sentence']}")
     print()

@@ -4,9 +4,12 @@ import base64
 import re
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markdown_it import MarkdownIt
 from markupsafe import Markup
+
+from .wording import with_class_names
 
 
 def html_templates() -> Environment:
@@ -34,8 +37,15 @@ def _environment(autoescape: bool) -> Environment:
         interval=as_interval,
         markdown=markdown_to_html,
         literal=escape_markdown,
+        named=_named,
     )
     return environment
+
+
+@pass_context
+def _named(context: Context, text: str) -> str:
+    """Put the classes' names, which a template gets as ``class_names``, into a text."""
+    return with_class_names(text, context["class_names"])
 
 
 def markdown_to_html(text: str) -> Markup:
@@ -52,8 +62,9 @@ def markdown_to_html(text: str) -> Markup:
 
 
 def escape_markdown(text: str) -> str:
-    """Escape a text for Markdown, in one line: no links, images or emphasis."""
-    return re.sub(r"([\\`*_\[\]()!<>|#~&])", r"\\\1", " ".join(text.split()))
+    """Escape a text for Markdown, in one line: no links, images, emphasis or lists."""
+    escaped = re.sub(r"([\\`*_\[\]()!<>|#~&])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"^(\d*)([-+.])", r"\1\\\2", escaped)
 
 
 def as_data_url(png: bytes) -> str:

@@ -1,7 +1,10 @@
-"""Titles and sentences of the report that depend on a metric's, set's or extractor's name."""
+"""Titles and sentences of the report that depend on the name of a metric, extractor or class."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from ..data.classes import CLASSES
 
 KIND_TITLES = {"same": "same class", "different": "different classes", "floor": "floor"}
 CLASSIFIER_METRICS = {
@@ -59,6 +62,19 @@ SCALED_TWICE = (
     " Pixel values were scaled twice, which may explain the thesis's low distances. Such distances "
     "are not those of the standard FID."
 )
+_CLASS = re.compile(rf"\b({'|'.join(CLASSES)})\b")
+
+
+def with_class_names(text: str, names: Mapping[str, str]) -> str:
+    """Put the names by which people know the classes in place of those of ``CLASSES``.
+
+    Results, files and sentences of the library have the latter; pages and figures show the former.
+
+    Args:
+        text: a class of ``CLASSES``, or a text with some of them.
+        names: by class, as ``config.data.ClassNames.by_class`` returns.
+    """
+    return _CLASS.sub(lambda found: names[found[0]], text)
 
 
 def describe_extractor(extractor: Mapping[str, Any]) -> str:

@@ -1,9 +1,13 @@
 """Tables of labels as people have them: RSNA's, NIH's, from Excel, in old encodings."""
 
 import codecs
+import io
+from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from src.common.errors import UserError
@@ -12,7 +16,7 @@ from src.config.settings import parse_settings
 from src.data.archive import ArchiveEntry, list_entries
 from src.data.checksum import source_checksum
 from src.data.folder import select_images
-from src.data.label_table import TableRow, decode_text, match_files, read_table
+from src.data.label_table import TableRow, match_files, read_table
 from tests.conftest import collected, png_bytes, write_folder, write_zip
 from tests.data.test_folder import split_files
 
@@ -24,8 +28,7 @@ COLUMNS = {
 
 def read(content: bytes | str, **changes: str) -> dict[str, TableRow]:
     data = content.encode() if isinstance(content, str) else content
-    text = decode_text(data, "data.table.path: t.csv")
-    return read_table(text, "t.csv", TableSettings(**COLUMNS | changes))
+    return read_table(data, "t.csv", TableSettings(**COLUMNS | changes))
 
 
 def row(*labels: str, patient: str = "", split: str = "") -> TableRow:
@@ -104,6 +107,114 @@ def test_another_table_is_refused(content: bytes | str, reason: str) -> None:
         read(content)
 
 
+# Parquet
+
+
+def parquet(**columns: Any) -> bytes:
+    stream = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(stream)
+    return stream.getvalue()
+
+
+def test_values_of_parquet_are_the_texts_of_csv() -> None:
+    """Above all whole numbers that pandas made floats, since one of them was missing."""
+    table = pd.DataFrame(
+        {
+            " image.name ": ["a", "b", "c"],
+            "label": pd.Categorical(["x", None, " y "]),
+            "who": [17, None, 3],
+            "set": np.array(["train", None, ""], dtype=object),
+        }
+    )
+    assert table["who"].dtype == float
+    columns = {"image": "{image.name}", "patient": "who", "split": "set"}
+    expected = {
+        "a": row("x", patient="17", split="train"),
+        "b": row(),
+        "c": row("y", patient="3"),
+    }
+    assert read(parquet(**table), **columns) == expected
+    ids = table.assign(who=table["who"].astype("Int64"))
+    assert read(ids.to_csv(index=False), **columns) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([1, 0], ["1", "0"]),
+        ([1.0, 0.5], ["1", "0.5"]),
+        ([True, False], ["True", "False"]),
+        (pd.array([2, None], dtype="Int64"), ["2", ""]),
+        ([Decimal("1.50"), None], ["1.50", ""]),
+        ([b"x", b"\xc3\xa9"], ["x", "\u00e9"]),
+        (pd.to_datetime(["2020-01-02", None]), ["2020-01-02 00:00:00", ""]),
+    ],
+)
+def test_a_value_of_any_type_has_its_text(values: Any, texts: list[str]) -> None:
+    found = read(parquet(image=["a", "b"], label=["x", "x"], who=values), patient="who")
+    assert [found[image].patient for image in "ab"] == texts
+
+
+def test_each_entry_of_a_list_is_a_label() -> None:
+    lists = [["Mass", "Pneumonia"], [], None, ["No Finding", None]]
+    assert read(parquet(image=list("abcd"), label=lists)) == {
+        "a": row("Mass", "Pneumonia"),
+        "b": row(),
+        "c": row(),
+        "d": row("No Finding"),
+    }
+
+
+def test_a_column_that_pandas_keeps_as_an_index_is_one() -> None:
+    stream = io.BytesIO()
+    pd.DataFrame({"image": ["a"], "label": ["x"]}).set_index("image").to_parquet(stream)
+    assert read(stream.getvalue()) == {"a": row("x")}
+
+
+def test_rsnas_rows_in_parquet_are_joined_if_they_agree() -> None:
+    columns = {"image": "{patientId}.dcm", "label": "Target", "patient": "patientId"}
+    ids, targets = ["p1", "p2", "p2"], [0, 1, 1]
+    expected = {"p1.dcm": row("0", patient="p1"), "p2.dcm": row("1", patient="p2")}
+    assert read(parquet(patientId=ids, Target=targets), **columns) == expected
+    with pytest.raises(UserError, match=r"row 4: .* of p2\.dcm is not what .* \(0, p2; 1, p2\)"):
+        read(parquet(patientId=[*ids, "p2"], Target=[*targets, 0]), **columns)
+
+
+WHOLE = parquet(image=["a.png"] * 50, label=["x"] * 50)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (parquet(file=["a"], label=["b"]), r"has no column image; it has \['file', 'label'\]"),
+        (parquet(image=["a"], label=["b"], **{"label ": ["c"]}), "has several columns label"),
+        (parquet(image=[["a"]], label=["b"]), "column image: its values are of type list"),
+        (parquet(image=["a"], label=[{"b": 1}]), "column label: its values are of type struct"),
+        (parquet(image=["a"], label=[b"\xff"]), "cannot be read as Parquet: .*codec"),
+        (WHOLE[:-20], "cannot be read as Parquet: "),
+        (WHOLE[:4], "cannot be read as Parquet: "),
+        (WHOLE[:4] + bytes(40) + WHOLE[44:], "cannot be read as Parquet: "),
+        (bytes(4) + WHOLE[4:], "is no file of text"),
+    ],
+)
+def test_another_or_a_damaged_parquet_file_is_refused(content: bytes, reason: str) -> None:
+    with pytest.raises(UserError, match=rf"^data\.table.*t\.csv.*{reason}[^\n]*$"):
+        read(content)
+
+
+def test_parquet_with_damaged_bytes_is_read_or_refused() -> None:
+    rng = np.random.default_rng(7)
+    refused = 0
+    for _ in range(300):
+        content = np.frombuffer(WHOLE, dtype=np.uint8).copy()
+        content[rng.integers(4, len(content), 3)] = rng.integers(0, 256, 3)
+        try:
+            read(content.tobytes())
+        except UserError:
+            refused += 1
+    assert refused > 100
+
+
 def entries(*paths: str) -> list[ArchiveEntry]:
     return [ArchiveEntry(PurePosixPath(path), 0, lambda: None) for path in paths]  # type: ignore[arg-type,return-value]
 
@@ -166,17 +277,27 @@ CHOICES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("where", ["beside", "in a folder", "in a zip"])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.parquet"])
 def test_a_table_gives_labels_patients_and_splits(
-    where: str, tmp_path: Path, params: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    where: str,
+    name: str,
+    tmp_path: Path,
+    params: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = IMAGES | {"images/extra.png": png_bytes(99)}
+    content = (TABLE + "13.png,Pneumonia,p9,train\n").encode()
+    if name == "t.tsv":
+        content = content.replace(b",", b"\t")
+    elif name == "t.parquet":
+        content = parquet(**pd.read_csv(io.BytesIO(content)))
     if where == "beside":
-        (tmp_path / "t.csv").write_text(TABLE + "13.png,Pneumonia,p9,train\n")
+        (tmp_path / name).write_bytes(content)
     else:
-        files["t.csv"] = (TABLE + "13.png,Pneumonia,p9,train\n").encode()
+        files[name] = content
     write = write_zip if where == "in a zip" else write_folder
     settings = settings_for(
-        params, write(tmp_path / "in", files), "t.csv", patient="who", split="set", **CHOICES
+        params, write(tmp_path / "in", files), name, patient="who", split="set", **CHOICES
     )
     images = {image.entry.path.stem: image for image in select_images(settings, tmp_path)}
     assert {name: (image.label, image.patient, image.split) for name, image in images.items()} == {
@@ -298,6 +419,18 @@ def test_the_checksum_covers_images_and_table(tmp_path: Path, params: dict[str, 
         select_images(settings, tmp_path)
     with pytest.raises(UserError, match="there is no such file"):
         source_checksum(path, tmp_path / "absent.csv")
+
+
+def test_the_checksum_covers_a_parquet_table(tmp_path: Path, params: dict[str, Any]) -> None:
+    path, table = write_folder(tmp_path / "in", IMAGES), tmp_path / "t.parquet"
+    rows = pd.read_csv(io.StringIO(TABLE))
+    table.write_bytes(parquet(**rows))
+    checksum = source_checksum(path, table)
+    settings = settings_for(params, path, "t.parquet", split="set", sha256=checksum, **CHOICES)
+    assert len(select_images(settings, tmp_path)) == 8
+    table.write_bytes(parquet(**rows.assign(who="one")))
+    with pytest.raises(UserError, match=r"data\.sha256: .*in with .*t\.parquet has the checksum"):
+        select_images(settings, tmp_path)
 
 
 def test_nothing_of_the_table_leaves_it(

@@ -1,6 +1,7 @@
 """The whole pipeline in a temporary clone, as a user runs it."""
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def test_the_same_seed_gives_the_same_bytes_in_other_surroundings(
         (set_value("privacy", "near_quantile", value=0.02), ["privacy_eval"]),
         (set_value("utility", "training_steps", value=3), ["utility_eval"]),
         (set_value("report", "title", value="Other"), []),
+        (set_value("data", "names", "normal", value="healthy"), []),
         (set_value("data", "phantom", "seed", value=9), ["fetch"]),
         (set_value("preprocess", "filter", value="box"), ["preprocess"]),
         (
@@ -131,6 +133,24 @@ def test_code_changes_the_stages_that_run_it(edited: Project, file: str, stages:
     path = edited.path / file
     path.write_text(path.read_text() + "\n")
     assert edited.changed_stages() == stages
+
+
+def test_another_name_of_a_class_is_shown_by_the_report_alone(edited: Project) -> None:
+    edited.change(set_value("data", "names", value={"normal": "A & <b>", "pneumonia": "COVID-19"}))
+    before = edited.hashes()
+    edited.repro()
+    after = edited.hashes()
+    assert {path for path in after if after[path] != before[path]} == {
+        "reports/index.html",
+        "reports/model-card.md",
+        "reports/figures",
+    }
+    page = (edited.path / "reports/index.html").read_text().partition('id="parameters"')[0]
+    shown = re.sub(r"(?s)<(style|script)>.*?</\1>|<[^>]+>", "", page)
+    assert not re.findall("normal|pneumonia", shown, re.IGNORECASE)
+    assert "A &amp; &lt;b&gt;, copies:" in shown
+    assert "copies, COVID-19: " in edited.run(sys.executable, "-m", "src.summary")
+    assert "Losses, COVID-19" in edited.run("dvc", "plots", "show", "--json")
 
 
 def test_a_change_of_normal_training_retrains_normal_alone(edited: Project) -> None:
@@ -174,7 +194,12 @@ def test_mlflow_holds_a_run_for_each_stage(project: Project) -> None:
         g = store.execute("select count(*) from metrics where key = 'g'").fetchone()[0]
         varied = store.execute("select count(*) from metrics where key like 'variety/%'").fetchone()
         places = [row[0] for row in store.execute("select artifact_uri from runs")]
+        query = "select value, count(*) from params where key = ?"
+        names = [
+            store.execute(query, (f"data.names.{c}",)).fetchone() for c in ("normal", "pneumonia")
+        ]
     assert set(stages) == set(STAGES)
+    assert names == [(name, len(STAGES) - 1) for name in ("NORMAL", "PNEUMONIA")]
     assert len(hashes) == 1
     assert g >= 2 * 3
     assert varied[0] == 2 * len(VARIETY)

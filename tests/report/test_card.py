@@ -1,8 +1,14 @@
+import html
 from typing import Any
+
+import pytest
 
 from src.report.card import render_card
 from src.report.findings import differing_splits
-from tests.report.test_pages import copies, findings, page
+from src.report.templates import markdown_to_html
+from tests.report.test_pages import HOSTILE, NAMES, copies, findings, of_both, page
+
+IDS = dict(zip(NAMES, NAMES, strict=True))
 
 
 def card(**changes: Any) -> str:
@@ -27,6 +33,29 @@ def test_the_card_tells_what_whoever_gets_a_generator_must_know() -> None:
         "`CITATION.cff`",
     ):
         assert part in found
+
+
+def test_the_card_calls_the_classes_by_their_names_alone() -> None:
+    ids, names = (render_card(of_both(class_names=given)) for given in (IDS, NAMES))
+    assert ids.replace("NORMAL", "healthy").replace("PNEUMONIA", "COVID-19") == names
+    for sentence in (
+        "one for each class (healthy, COVID-19)",
+        "24 healthy of 24 patients",
+        "The COVID-19 splits differ in these features",
+        "- healthy: 50% of the real test images lie where generated images lie (recall)",
+    ):
+        assert sentence in names
+
+
+@pytest.mark.parametrize("names", HOSTILE)
+def test_names_of_classes_are_shown_as_they_are(names: dict[str, str]) -> None:
+    """In Markdown, which would make emphasis, links, cells or lists of them."""
+    shown, ids = (
+        str(markdown_to_html(render_card(of_both(class_names=given)))) for given in (names, IDS)
+    )
+    for label, name in names.items():
+        ids = ids.replace(label, html.escape(name))
+    assert shown == ids
 
 
 def test_real_data_are_credited_and_a_copying_generator_is_called_so() -> None:

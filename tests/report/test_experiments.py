@@ -76,6 +76,18 @@ def test_what_differs_stands_beside_the_scores() -> None:
     assert row["draws in its favour"] == "98%"
 
 
+def test_the_classes_have_the_names_of_the_workspace() -> None:
+    """Those of older commits, which name none, are not a difference."""
+    renamed = shown()
+    names = {"normal": "healthy", "pneumonia": "COVID-19"}
+    renamed[0]["data"]["params"]["params.yaml"]["data"]["data"]["names"] = names
+    table = compare(known_experiments(renamed)).set_index("experiment")
+    assert table.loc["wider", "healthy, recall"] == "0.250"
+    assert table["data.names.normal"].tolist() == ["healthy", *["NORMAL"] * 3]
+    assert not [column for column in table if column.startswith("NORMAL")]
+    assert "data.names.normal" not in compare(known_experiments(shown()))
+
+
 def test_an_old_record_has_no_verdict_on_the_hypothesis() -> None:
     old = Experiment("old", "f" * 40, {}, {"fid": {"verdict": {"holds": True, "share": 1.0}}})
     row = compare([old]).iloc[0]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import colors
+from matplotlib.figure import Figure
 from PIL import Image
 
 from src.data.grids import png, tile
@@ -93,6 +94,17 @@ def test_every_figure_is_a_picture_and_comes_out_the_same_again(distances: pd.Da
     for call in calls:
         assert call() == call()
         assert pixels(call()).std() > 0
+
+
+def test_a_name_is_no_formula() -> None:
+    r"""The control: Matplotlib refuses this one as a formula, since \frac needs arguments."""
+    history = pd.DataFrame({"epoch": [1, 2], "g": [1.0, 2], "d1": [1.0, 1], "d2": [2.0, 1]})
+    name = r"$\frac$"
+    assert loss_curves({name: history}) != loss_curves({"frac": history})
+    figure = Figure()
+    figure.subplots().set_title(name)
+    with pytest.raises(ValueError, match="frac"):
+        figure.savefig(io.BytesIO())
 
 
 def test_a_users_settings_of_matplotlib_change_no_figure() -> None:

@@ -1,3 +1,4 @@
+import html
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -101,6 +102,7 @@ def findings(**changes: Any) -> Findings:
     values: dict[str, Any] = {
         "title": "A run",
         "source": "phantom",
+        "class_names": {"NORMAL": "NORMAL", "PNEUMONIA": "PNEUMONIA"},
         "counts": counts,
         "patients": counts,
         "quality": {
@@ -153,8 +155,30 @@ def findings(**changes: Any) -> Findings:
     return Findings(**values | changes)
 
 
+NAMES = {"NORMAL": "healthy", "PNEUMONIA": "COVID-19"}
+# Names that HTML, Markdown or its lists would show as something else.
+HOSTILE = [
+    {"NORMAL": "A & <b> *x* | `y`", "PNEUMONIA": "1. [q](http://x) _z_"},
+    {"NORMAL": "- none", "PNEUMONIA": "+ &amp; \\_"},
+]
+
+
+def of_both(**changes: Any) -> Findings:
+    """Findings with scores and copies of both classes, whose splits differ."""
+    frechet = findings().scores["NORMAL"]["frechet"] | {"train_test_at_floor_n": 0.5}
+    recall = {"value": 0.5, "n_real": 6, "n_fake": 6, "train_test": 0.75}
+    both = {
+        "scores": {label: {"frechet": frechet, "recall": recall} for label in NAMES},
+        "privacy": {label: copies() for label in NAMES},
+    }
+    return findings(**both | changes)
+
+
 def page(**changes: Any) -> str:
-    found = findings(**changes)
+    return page_of(findings(**changes))
+
+
+def page_of(found: Findings) -> str:
     samples = {"NORMAL": {1: b"first", 30: b"last"}, "PNEUMONIA": {2: b"only"}}
     return render_report(
         found, dict.fromkeys(FIGURES, b"png"), samples, render_card(found), LINK, False
@@ -291,6 +315,31 @@ def test_the_use_for_a_classifier_is_told_beside_what_the_generator_saw() -> Non
     assert "LeNet-5 real + generated 20% +0.810 (+0.760 to +0.860)" in words
     assert "LeNet-5 real + generated 20% 0.810 (0.760 to 0.860)" in words
     assert "LeNet-5 71.0% 83.0% 94.0%" in words
+
+
+def test_the_page_calls_the_classes_by_their_names_alone() -> None:
+    ids, names = text(page_of(of_both())), text(page_of(of_both(class_names=NAMES)))
+    assert ids.replace("NORMAL", "healthy").replace("PNEUMONIA", "COVID-19") == names
+    assert not re.findall("normal|pneumonia", names, re.IGNORECASE)
+    for sentence in (
+        "real test images of healthy and COVID-19",
+        "real healthy images are nearer to generated healthy images than to real COVID-19 images",
+        "The healthy splits differ in these features",
+        "COVID-19, copies: No sign of copying",
+        "COVID-19 after epoch 2",
+        "scores an image of COVID-19 higher than one of healthy",
+    ):
+        assert sentence in names
+
+
+@pytest.mark.parametrize("names", HOSTILE)
+def test_names_of_classes_are_shown_as_they_are(names: dict[str, str]) -> None:
+    found = page_of(of_both(class_names=names))
+    shown = text(found.partition('id="card"')[0])
+    ids = text(page_of(of_both()).partition('id="card"')[0])
+    for label, name in names.items():
+        ids = ids.replace(label, html.escape(name).replace("&#x27;", "&#39;"))
+    assert shown == ids
 
 
 def test_what_comes_from_parameters_is_escaped() -> None:

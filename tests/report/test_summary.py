@@ -79,6 +79,22 @@ def test_the_verdicts_stand_below_an_aligned_table(
     assert lines[-1].startswith("MLflow UI: make ui, then http://127.0.0.1:5000/#/experiments/7/")
 
 
+def test_the_classes_have_the_names_of_the_parameters(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    params: dict[str, Any],
+) -> None:
+    params["data"]["names"].update(normal="No Finding", pneumonia="COVID-19")
+    (project / "params.yaml").write_text(json.dumps(params))
+    monkeypatch.setattr(summary, "PARAMS", project / "params.yaml")
+    summary.summarize()
+    text = capsys.readouterr().out
+    assert "  No Finding  Fréchet distance 1.14" in text
+    assert "copies, No Finding: No sign of copying." in text
+    assert "NORMAL" not in text
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [

@@ -1,6 +1,7 @@
 """Names of studies, the values of a trial, and the result of a search."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,16 @@ def test_the_page_shows_the_result_and_escapes_what_it_is_told(
     assert 'src="data:image/png;base64,cG5n"' in page
     assert "<td>loss</td><td>bce</td><td>hinge</td>" in page
     assert page.count("<table>") == page.count('<div class="scroll"><table>') > 2  # on a phone
+
+
+def test_the_page_calls_the_class_by_its_name(result: SearchResult, tiny: dict[str, Any]) -> None:
+    assert "<h1>Search for NORMAL</h1>" in render_search(result, {})
+    named = changed(tiny, "data", "names", "normal", value="A & B")
+    search = Search(named, "normal", "search", "data", "")
+    assert search.name == result.search.name
+    page = render_search(replace(result, search=search), {})
+    assert "<h1>Search for A &amp; B</h1>" in page
+    assert "NORMAL" not in page
 
 
 def test_the_plots_are_pictures_and_need_some_trials(search: Search, store: JournalStore) -> None:
