@@ -1,7 +1,7 @@
 """The model card (Mitchell et al., 2019), as Markdown."""
 
 from ..config.registry import METRICS, SOURCES, VARIETY
-from .findings import Findings, differing_splits
+from .findings import Findings, caveats
 from .templates import escape_markdown, markdown_templates
 
 
@@ -12,7 +12,7 @@ def render_card(findings: Findings) -> str:
         findings=findings,
         class_names={c: escape_markdown(name) for c, name in findings.class_names.items()},
         credit=SOURCES[findings.source],
-        differing_splits=differing_splits(findings.scores, findings.extractor["name"]),
+        caveats=caveats(findings.scores, findings.extractor["name"]),
         size=findings.parameters["preprocess.image_size"],
         metric_names={name: metric.words for name, metric in METRICS.items()},
         measure_names={name: measure.words for name, measure in VARIETY.items()},

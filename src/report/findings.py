@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # a command that prints a sentence starts without pandas
     import pandas as pd
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # by class and metric, scores.csv
+MIN_PRECISION = 0.1  # with less, generated images are unlike real ones, however near their mean is
 MIN_SHIFT = 0.2  # fraction of the way from the floor to the other class; splits differ from here
 
 
@@ -40,6 +41,30 @@ class Findings:
     training: Mapping[str, Mapping[str, Any]]  # by class, the metrics of the training
     generators: Mapping[str, str]  # by class, the SHA-256 of the generator's file
     parameters: Mapping[str, str]
+
+
+def caveats(scores: Scores, extractor: str) -> list[str]:
+    """Return the sentences that belong beside the verdict on the hypothesis.
+
+    Args:
+        scores: by class and metric.
+        extractor: the extractor's name.
+    """
+    return unlike_real(scores) + differing_splits(scores, extractor)
+
+
+def unlike_real(scores: Scores) -> list[str]:
+    """Return a sentence for each class whose generated images do not lie among real ones.
+
+    Noise is of no class, but may be nearer to one than the classes are to each other.
+    """
+    return [
+        f"The generated {label} images are unlike real ones: {metrics['precision']['value']:.0%} "
+        "of them lie among real images of the class (precision). The hypothesis compares distances "
+        "alone, and may hold all the same."
+        for label, metrics in scores.items()
+        if "precision" in metrics and metrics["precision"]["value"] < MIN_PRECISION
+    ]
 
 
 def differing_splits(scores: Scores, extractor: str) -> list[str]:

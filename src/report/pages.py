@@ -9,7 +9,7 @@ from ..config.registry import METRICS, SOURCES, VARIETY
 from ..metrics.protocol import KINDS
 from ..privacy.perturbations import PERTURBATIONS
 from .figures import COLOURS
-from .findings import Findings, differing_splits
+from .findings import Findings, caveats, unlike_real
 from .templates import as_data_url, html_templates
 from .wording import CLASSIFIER_METRICS, KIND_TITLES, SECTIONS, describe_extractor
 
@@ -44,7 +44,8 @@ def render_report(
             class_names=findings.class_names,
             credit=SOURCES[findings.source],
             extractor_sentences=describe_extractor(findings.extractor),
-            differing_splits=differing_splits(findings.scores, findings.extractor["name"]),
+            caveats=caveats(findings.scores, findings.extractor["name"]),
+            is_unlike_real=bool(unlike_real(findings.scores)),
             rows=findings.description.to_dict("index"),
             published=published.to_dict("index"),
             classifiers=_by_metric(findings.classifiers, "value"),

@@ -12,7 +12,7 @@ from ..common.paths import HOME, PARAMS, PROJECT
 from ..config.registry import METRICS
 from ..metrics.hypothesis import HypothesisResult
 from ..tracking.address import has_server, runs_link
-from .findings import differing_splits
+from .findings import caveats
 from .wording import with_class_names
 
 COLUMNS = ("pair", "kind", "n", "mean", "std", "min", "50%", "max", "relative")
@@ -44,7 +44,7 @@ def summarize() -> None:
     for label, scores in fid["scores"].items():
         texts = [_describe(METRICS[name].words, scores[name]) for name in SHOWN if name in scores]
         print(f"  {names[label]:<{width}} {'; '.join(texts)}")
-    for sentence in differing_splits(fid["scores"], extractor["name"]):
+    for sentence in caveats(fid["scores"], extractor["name"]):
         print(f"  {with_class_names(sentence, names)}")
     print()
     for label, result in read_metrics("privacy").items():

@@ -102,3 +102,17 @@ def test_both_say_where_the_test_images_are_no_fair_measure() -> None:
         assert [sentence.endswith(reason) for sentence in differing_splits(scores, extractor)] == [
             True
         ]
+
+
+def test_all_say_where_generated_images_are_unlike_real_ones() -> None:
+    """The distances of noise may agree with the hypothesis; the verdict is not green then."""
+    told = "The generated NORMAL images are unlike real ones: 0% of them lie among real images"
+    fair = findings()
+    normal = {**fair.scores["NORMAL"], "precision": {"value": 0.0, "n_real": 4, "n_fake": 4}}
+    scores = {**fair.scores, "NORMAL": normal}
+    assert told in card(scores=scores)
+    noise, usual = (" ".join(text.split()) for text in (page(scores=scores), page()))
+    assert told in noise
+    assert 'class="verdict good">The hypothesis holds' in usual
+    assert 'class="verdict neutral">The hypothesis holds' in noise
+    assert "unlike real ones" not in usual + card()
