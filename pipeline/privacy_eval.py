@@ -157,6 +157,7 @@ def _numbers(findings: SpaceFindings) -> dict[str, Any]:
             "generated": float(np.median(findings.generated.ratio)),
         },
         "train_images_copied": findings.copied,
+        "distinct_images": findings.distinct,
         "authentic": dict(findings.authentic),
         **({} if findings.c_t is None else {"c_t": findings.c_t}),
         **({} if findings.c_t_control is None else {"c_t_control": findings.c_t_control}),

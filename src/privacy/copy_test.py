@@ -9,6 +9,10 @@ most ``max_distance``, the median of such distances: images far from all real on
 outlier as their nearest neighbour. Both thresholds come from train images that are compared with
 other patients' train images, because a test split may come from elsewhere.
 
+A generator of few different images repeats an accidental match. Generated images that lie nearer to
+each other than nearly all train images do to other patients' are therefore drawn as one
+(``thresholds.grouped_fisher``).
+
 The first control: held-out real images must pass the same test, at the level of all spaces
 together; otherwise the space is not used. The second control: the test must detect perturbed train
 images; otherwise the absence of detected copies means nothing.
@@ -16,7 +20,9 @@ images; otherwise the absence of detected copies means nothing.
 Three measures complement the test: authenticity (Alaa et al., 2022), the C_T test (Meehan et al.,
 2020) and a black-box membership inference attack (Hilprecht et al., 2019). The attack is calibrated
 by the distances to other patients' train images, as Chen et al. (2020) do with a reference model.
-Its ROC AUC has DeLong's interval (1988).
+Its ROC AUC has DeLong's interval (1988). Its control attacks from other patients' train images,
+which are contracted to the generated images' spread: images that spread less than held-out ones lie
+nearer to train images, whether they leak or not.
 """
 
 from collections.abc import Mapping
@@ -32,9 +38,24 @@ from ..data.dataset import ImageSet
 from ..data.patients import Indices, Patients
 from .attack import Attack, run_attack
 from .ct_score import c_t, cluster_cells
-from .neighbours import Images, MakeSpace, Nearest, Vector, nearest_in
+from .neighbours import (
+    Images,
+    MakeSpace,
+    Nearest,
+    Space,
+    Vector,
+    group_duplicates,
+    nearest_in,
+)
 from .perturbations import PERTURBATIONS
-from .thresholds import Baseline, CopyTestResult, CopyThresholds, detectable_share, fisher
+from .thresholds import (
+    Baseline,
+    CopyTestResult,
+    CopyThresholds,
+    detectable_share,
+    fisher,
+    grouped_fisher,
+)
 
 MIN_PATIENTS = 4  # of each set of images
 
@@ -53,10 +74,11 @@ class SpaceFindings:
     detectable: Mapping[str, float | None]  # smallest share of such copies detected with ``POWER``
     authentic: Mapping[str, float]  # AuthPct / 100, of held_out and generated
     copied: int  # number of train images that generated images are near to
+    distinct: int  # number of generated images that do not repeat another one
     c_t: float | None  # negative: generated images are nearer to train images than held-out ones
     c_t_control: float | None  # the same with other patients' train images instead of generated
     attack: Attack  # from the generated images
-    attack_control: Attack  # from other patients' train images instead
+    attack_control: Attack  # from other patients' train images of the same spread instead
 
     def passes(self, level: float) -> bool:
         """Return whether held-out images are not taken for copies."""
@@ -116,17 +138,20 @@ def find_copies(
     near = {name: int(thresholds.near(part).sum()) for name, part in sets.items()}
     base = Baseline.of_train(len(of_train), near["train"])
     joined = base.joined(len(held), near["held_out"])
+    published = make_space(generated)
+    groups = group_duplicates(published, generated, thresholds.min_distance)
+    first, sizes = np.unique(groups, return_counts=True)
+    p_values = {
+        "held_out": fisher(near["held_out"], len(held), base),
+        "generated": grouped_fisher(sizes, thresholds.near(fake)[first], joined),
+        **{name: fisher(near[name], len(part), joined) for name, part in perturbed.items()},
+    }
     results = {
-        name: CopyTestResult(
-            len(part),
-            near[name],
-            fisher(near[name], len(part), base if name == "held_out" else joined),
-        )
-        for name, part in sets.items()
-        if name != "train"
+        name: CopyTestResult(len(sets[name]), near[name], p_value)
+        for name, p_value in p_values.items()
     }
     detectable = {
-        name: detectable_share(results[name].share, len(fake), joined, level) for name in perturbed
+        name: detectable_share(results[name].share, len(first), joined, level) for name in perturbed
     }
 
     # Compute the measures that complement the test.
@@ -136,13 +161,15 @@ def find_copies(
     def authentic(part: Nearest) -> float:
         return float((part.distance > own_distance(part.index)).mean())
 
-    def attack(published: Images, members: Indices) -> Attack:
+    def attack(published: Space, members: Indices) -> Attack:
         return run_attack(
-            make_space(published),
+            published,
             (train.images[members], own_distance(members)),
             (held_out.images[drawn.held_out], held.distance),
         )
 
+    others = make_space(train.images[drawn.half])
+    others.contract(published.spread / max(space.spread, 1e-12))
     cells = cluster_cells(train.images, len(held), settings.seed)
     return SpaceFindings(
         thresholds=thresholds,
@@ -155,10 +182,11 @@ def find_copies(
         detectable=detectable,
         authentic={"held_out": authentic(held), "generated": authentic(fake)},
         copied=len(np.unique(fake.index[thresholds.near(fake)])),
+        distinct=len(first),
         c_t=c_t(held, fake, cells),
         c_t_control=c_t(held, of_train, cells),
-        attack=attack(generated, drawn.train),
-        attack_control=attack(train.images[drawn.half], drawn.other_half),
+        attack=attack(published, drawn.train),
+        attack_control=attack(others, drawn.other_half),
     )
 
 

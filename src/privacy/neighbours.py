@@ -35,6 +35,15 @@ class Space(Protocol):
         """Compute distances from described images to all references, (n, references)."""
         ...
 
+    @property
+    def spread(self) -> float:
+        """Root of the references' total variance in the space."""
+        ...
+
+    def contract(self, factor: float) -> None:
+        """Multiply the distances of the references from their mean by a factor."""
+        ...
+
 
 MakeSpace = Callable[[Images], Space]
 
@@ -70,6 +79,15 @@ class PixelSpace:
                     np.maximum(likeness, moved @ self._references, out=likeness)
         return np.sqrt(np.maximum(2 - 2 * likeness.astype(np.float64), 0))
 
+    @property
+    def spread(self) -> float:
+        """Root of the total variance of the standardized references."""
+        return _spread(self._references.T)
+
+    def contract(self, factor: float) -> None:
+        """Contract the references about their mean, and standardize them again."""
+        self._references = _standardized(_contracted(self._references.T, factor)).T.copy()
+
 
 class FeatureSpace:
     """Space of a network's features, with Euclidean distances."""
@@ -85,6 +103,15 @@ class FeatureSpace:
     def distances(self, features: NDArray[np.float32]) -> Matrix:
         """Compute Euclidean distances to all references, (n, references)."""
         return np.sqrt(squared_distances(features.astype(np.float64), self._references))
+
+    @property
+    def spread(self) -> float:
+        """Root of the features' total variance."""
+        return _spread(self._references)
+
+    def contract(self, factor: float) -> None:
+        """Contract the features about their mean."""
+        self._references = _contracted(self._references, factor)
 
 
 @dataclass(frozen=True)
@@ -131,12 +158,43 @@ def least_distances(space: Space, images: Images) -> Vector:
     return np.concatenate([part.min(axis=1) for _, part in _in_blocks(space, images)])
 
 
+def group_duplicates(space: Space, images: Images, max_distance: float) -> Indices:
+    """Group images that repeat each other; the first of a group, in their order, represents it.
+
+    Args:
+        space: a space with the images as references.
+        images: uint8 (n, size, size).
+        max_distance: from an image to the first one of its group.
+
+    Returns:
+        the index of the first image of each image's group, (n,).
+    """
+    first = np.full(len(images), -1)
+    for rows, distances in _in_blocks(space, images):
+        for index, near in enumerate(distances <= max_distance, start=rows.start):
+            if first[index] < 0:
+                first[near & (first < 0)] = index
+                first[index] = index  # whatever the rounding of its distance to itself
+    return first
+
+
 def _in_blocks(space: Space, images: Images) -> Iterator[tuple[slice, Matrix]]:
     """Yield distances of ``ROWS`` images at a time, which bounds the memory."""
     described = space.describe(images)
     for start in range(0, len(images), ROWS):
         rows = slice(start, start + ROWS)
         yield rows, space.distances(described[rows])
+
+
+def _spread(rows: NDArray[Any]) -> float:
+    """Compute the root of the total variance of rows."""
+    return float(np.sqrt(rows.var(axis=0, dtype=np.float64).sum()))
+
+
+def _contracted(rows: NDArray[Any], factor: float) -> NDArray[Any]:
+    """Multiply the distances of rows from their mean by a factor."""
+    mean = rows.mean(axis=0)
+    return mean + rows.dtype.type(factor) * (rows - mean)
 
 
 def _reduced(images: Images) -> NDArray[np.float32]:

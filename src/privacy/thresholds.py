@@ -6,6 +6,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
+from ..data.patients import Indices
 from .neighbours import Nearest, Vector
 
 POWER = 0.8  # of the test at the smallest detectable share of copies
@@ -41,13 +42,18 @@ class CopyThresholds:
 
     max_ratio: float  # see ``neighbours``
     max_distance: float  # an image beyond it is not near, whatever its ratio
+    min_distance: float  # generated images within it of each other count as one
 
     @classmethod
     def of_train(cls, nearest: Nearest, quantile: float) -> "CopyThresholds":
         """Compute thresholds from train images, one per patient, and other patients' images."""
+
+        def lowest(values: Vector) -> float:
+            return float(np.quantile(values, quantile, method="inverted_cdf"))
+
         max_distance = float(np.median(nearest.distance))
         ratios = nearness(nearest, max_distance)
-        return cls(float(np.quantile(ratios, quantile, method="inverted_cdf")), max_distance)
+        return cls(lowest(ratios), max_distance, lowest(nearest.distance))
 
     def near(self, nearest: Nearest) -> NDArray[np.bool_]:
         """Return which images are near, (n,)."""
@@ -80,6 +86,35 @@ def fisher(near_images: int, images: int, base: Baseline) -> float:
         [base.near_images, base.images - base.near_images],
     ]
     return float(scipy.stats.fisher_exact(table, alternative="greater").pvalue)
+
+
+def grouped_fisher(sizes: Indices, is_near: NDArray[np.bool_], base: Baseline) -> float:
+    """Compute the p-value of Fisher's test for images of which some repeat each other.
+
+    The images of a group are near together, so a group is drawn as one image and counts as many.
+    Without copying, any k of the groups and of the baseline's images are as likely to be the near
+    ones. The p-value is the probability that their generated images are as many as were found.
+    Where no image repeats another, it is that of Fisher's exact test.
+
+    Args:
+        sizes: images of each group, (g,).
+        is_near: whether a group is near, (g,).
+        base: the baseline of single images.
+    """
+    found, drawn = int(sizes[is_near].sum()), int(is_near.sum()) + base.near_images
+    # Draw each group with the same probability, and keep that of each number of groups and images.
+    chance = drawn / (len(sizes) + base.images)
+    joint = np.zeros((drawn + 1, int(sizes.sum()) + 1))
+    joint[0, 0] = 1.0
+    for size in sizes:
+        with_it = joint[:-1, :-size] * chance
+        joint *= 1 - chance
+        joint[1:, size:] += with_it
+    groups = scipy.stats.hypergeom(len(sizes) + base.images, drawn, len(sizes))
+    counts = np.arange(drawn + 1)
+    tails, wholes = joint[:, found:].sum(axis=1), joint.sum(axis=1)
+    shares = np.divide(tails, wholes, out=np.zeros_like(tails), where=wholes > 0)
+    return float(min(1.0, groups.pmf(counts) @ shares))
 
 
 def detectable_share(near_share: float, images: int, base: Baseline, level: float) -> float | None:

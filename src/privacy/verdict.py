@@ -44,12 +44,13 @@ def judge_copying(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings
     ]
     quantile = percent(settings.near_quantile)
     near = f"as near to a train image as the nearest {quantile} of other patients'"
+    few = _repetition(spaces)
     if copying:
         alike = min(spaces[name].copied for name in copying)
         return CopyVerdict(
             "copies",
             f"Copies: {_shares(spaces, copying)} are {near} images. They are near to {alike} "
-            "different train images.",
+            f"different train images.{few}",
         )
     # Check both controls, then the attack.
     if failed:
@@ -80,7 +81,7 @@ def judge_copying(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings
             f"Can't tell: no copies are found, but a membership attack succeeds. The ROC AUC "
             f"of the attack ({', '.join(leaks)}) lies above chance and above an attack from other "
             "patients' images. Splits that differ may cause that as well. For copies: "
-            f"{_shares(spaces, list(spaces))} are {near} images.",
+            f"{_shares(spaces, list(spaces))} are {near} images.{few}",
         )
     detectable = max(
         min(part.detectable[name] or 1.0 for part in spaces.values()) for name in PERTURBATIONS
@@ -89,7 +90,19 @@ def judge_copying(spaces: Mapping[str, SpaceFindings], settings: PrivacySettings
         "no sign of copying",
         f"No sign of copying: {_shares(spaces, list(spaces))} are {near} images. Copies, shifted, "
         f"brightened, compressed or mirrored, would be detected with a probability of "
-        f"{percent(POWER)} if they were {detectable:.1%} of the images.",
+        f"{percent(POWER)} if they were {detectable:.1%} of the images.{few}",
+    )
+
+
+def _repetition(spaces: Mapping[str, SpaceFindings]) -> str:
+    """Return a sentence, after a blank, if less than half of the generated images are distinct."""
+    part = min(spaces.values(), key=lambda part: part.distinct)
+    images = part.results["generated"].images
+    if part.distinct * 2 >= images:
+        return ""
+    return (
+        f" The generator draws the same few images: only {part.distinct} of these {images} are "
+        "distinct."
     )
 
 

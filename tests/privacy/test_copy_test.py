@@ -2,7 +2,9 @@
 
 import io
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Self
 
 import numpy as np
 import pytest
@@ -24,12 +26,18 @@ from src.models.initialization import initialize
 from src.models.networks import Generator
 from src.models.sampling import generate
 from src.privacy import copy_test as privacy
-from src.privacy.attack import delong_roc_auc
+from src.privacy.attack import delong_roc_auc, excess_z
 from src.privacy.copy_test import SpaceFindings, closest, draw_baseline, find_copies
 from src.privacy.ct_score import c_t
 from src.privacy.neighbours import FeatureSpace, Images, MakeSpace, Nearest, PixelSpace
 from src.privacy.perturbations import PERTURBATIONS
-from src.privacy.thresholds import Baseline, CopyTestResult, detectable_share, fisher
+from src.privacy.thresholds import (
+    Baseline,
+    CopyTestResult,
+    detectable_share,
+    fisher,
+    grouped_fisher,
+)
 from src.privacy.verdict import judge_copying, shared_level
 
 SETTINGS = PrivacySettings(
@@ -446,8 +454,19 @@ def test_what_is_found_in_a_space_is_what_a_plain_computation_finds() -> None:
     for name, count, (images, few) in (("held_out", 40, base), ("generated", 70, joined)):
         result = found.results[name]
         assert (result.images, result.near_images) == (count, below[name])
-        tail = scipy.stats.hypergeom(images + count, few + below[name], count)
-        assert result.p_value == pytest.approx(tail.sf(below[name] - 1))
+        if name == "held_out":
+            tail = scipy.stats.hypergeom(images + count, few + below[name], count)
+            assert result.p_value == pytest.approx(tail.sf(below[name] - 1))
+    # One train image is copied twice: those count as one that is drawn with the weight of two.
+    shortest = sorted(d for _, d, _ in expected["train"])[math.ceil(0.05 * 60) - 1]
+    assert found.thresholds.min_distance == pytest.approx(shortest)
+    assert math.dist(fake[0].ravel().astype(float), fake[1].ravel().astype(float)) <= shortest
+    assert found.distinct == 69
+    weights = np.array([2] + [1] * 68 + [0] * joined[0])
+    near_units = below["generated"] - 1 + joined[1]
+    sums = [weights[rng.permutation(len(weights))[:near_units]].sum() for _ in range(20_000)]
+    chance = np.mean(np.array(sums) >= below["generated"])
+    assert found.results["generated"].p_value == pytest.approx(chance, abs=0.015)
     assert set(found.results) == {"held_out", "generated", *PERTURBATIONS}
     for name in PERTURBATIONS:
         result = found.results[name]
@@ -455,7 +474,7 @@ def test_what_is_found_in_a_space_is_what_a_plain_computation_finds() -> None:
         assert result.images == len(perturbed) == 20
         few = sum((perturbed.distance <= max_distance) & (perturbed.ratio <= max_ratio + 1e-9))
         assert result.near_images == few
-        assert found.detectable[name] == detectable_share(few / 20, 70, Baseline(*joined), 0.03)
+        assert found.detectable[name] == detectable_share(few / 20, 69, Baseline(*joined), 0.03)
 
     # Authentic is what lies farther from its neighbour than that one from other patients' images.
     for name in ("held_out", "generated"):
@@ -520,6 +539,22 @@ def test_fisher_is_the_tail_of_the_hypergeometric_distribution() -> None:
     assert fisher(0, 150, Baseline(500, 5)) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("near", [0, 3, 9, 40])
+def test_where_no_image_repeats_another_the_test_is_fishers(near: int) -> None:
+    base, is_near = Baseline(500, 7), np.arange(150) < near
+    one_each = np.ones(150, dtype=np.int64)
+    assert grouped_fisher(one_each, is_near, base) == pytest.approx(fisher(near, 150, base))
+
+
+def test_images_that_repeat_each_other_are_drawn_as_one() -> None:
+    """Against all ways to choose which groups and baseline images are near."""
+    sizes = np.array([4, 1, 1, 2, 6])
+    is_near = np.array([False, True, False, True, False])
+    weights = np.concatenate([sizes, np.zeros(6, dtype=np.int64)])
+    ways = [sum(weights[list(way)]) >= 3 for way in combinations(range(11), 2 + 3)]
+    assert grouped_fisher(sizes, is_near, Baseline(6, 3)) == pytest.approx(np.mean(ways))
+
+
 def test_the_smallest_detectable_share_gives_that_power() -> None:
     base = Baseline(1000, 10)
     share = detectable_share(0.9, 200, base, 0.01)
@@ -561,6 +596,121 @@ def test_false_alarms_are_as_rare_as_the_level_says() -> None:
         )
         alarms.append(found.results["generated"].p_value < 0.05)
     assert np.mean(alarms) <= 0.1  # three standard errors above 0.05 would be 0.13
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Points of a normal distribution as images of 4 x 4 pixels, and generators of such."""
+
+    train: ImageSet
+    held_out: ImageSet
+    generated: Images
+
+    @classmethod
+    def draw(
+        cls, seed: int, held_out_spread: float, spread: float, copies: int = 0, distinct: int = 300
+    ) -> Self:
+        """Draw 400 train, 150 held-out and 300 generated images in 16 dimensions.
+
+        Args:
+            seed: of all draws.
+            held_out_spread: standard deviation of the held-out images; the train images' is 1.
+            spread: standard deviation of the generated images.
+            copies: generated images that are train images with noise of a tenth.
+            distinct: generated images that differ; the others repeat them.
+        """
+        rng = np.random.default_rng(seed)
+        train = rng.normal(size=(400, 16))
+        generated = spread * rng.normal(size=(distinct, 16))[rng.permutation(300) % distinct]
+        noisy = train[rng.permutation(400)[:copies]] + 0.1 * rng.normal(size=(copies, 16))
+        generated[:copies] = noisy
+        sets = (train, held_out_spread * rng.normal(size=(150, 16)), generated)
+        images = [np.clip(128 + 18 * part, 0, 255).round().reshape(-1, 4, 4) for part in sets]
+        first, second, third = (part.astype(np.uint8) for part in images)
+        return cls(
+            ImageSet.of_class(first, "NORMAL", Patients.singletons(400)),
+            ImageSet.of_class(second, "NORMAL", Patients.singletons(150)),
+            third,
+        )
+
+    def find(self, level: float) -> SpaceFindings:
+        return find_copies(
+            self.train,
+            self.held_out,
+            self.generated,
+            lambda references: FeatureSpace(grey_values, references),
+            SETTINGS.model_copy(update={"control_images": 2}),
+            level,
+            0,
+        )
+
+
+@pytest.mark.parametrize(
+    "runs", [pytest.param(20, id="quick"), pytest.param(1000, marks=pytest.mark.long)]
+)
+@pytest.mark.parametrize("distinct", [20, 50, 100])
+def test_few_images_that_are_no_copies_are_not_called_copies(distinct: int, runs: int) -> None:
+    """One accidental match of an image that is repeated counts once."""
+    level = 0.01
+    found = [Gaussian.draw(seed, 1.0, 1.0, distinct=distinct).find(level) for seed in range(runs)]
+    alarms = sum(part.results["generated"].p_value < level for part in found)
+    assert all(part.distinct <= distinct for part in found)
+    assert np.mean([part.distinct for part in found]) > 0.95 * distinct
+    assert alarms <= scipy.stats.binom(runs, level).ppf(0.999)
+
+
+@pytest.mark.parametrize("repeated", [5, 150])
+def test_few_images_that_are_copies_are_called_copies(
+    real: dict[str, ImageSet], honest: Images, repeated: int
+) -> None:
+    """Alone, and in a half of what is generated."""
+    few = honest.copy()
+    copies = PERTURBATIONS["brightened"](real["train"].images[40:45], np.random.default_rng(9))
+    rows = np.arange(len(few)) if repeated == 5 else np.arange(75)
+    few[rows] = copies[rows % 5]
+    found = find_copies(real["train"], real["test"], few, PixelSpace, SETTINGS, 0.01, 0)
+    verdict = judge_copying({"pixels": found}, SETTINGS)
+    assert verdict.kind == "copies"
+    repeats = f"draws the same few images: only {found.distinct} of these 150 are distinct."
+    assert verdict.sentence.endswith(repeats) == (repeated == 5)
+    if repeated == 5:
+        assert (found.distinct, found.copied) == (5, 5)
+
+
+@pytest.mark.parametrize(
+    "runs", [pytest.param(20, id="quick"), pytest.param(1000, marks=pytest.mark.long)]
+)
+@pytest.mark.parametrize("held_out_spread", [1.0, 1.1, 1.2, 1.3])
+def test_splits_that_differ_are_no_leak_of_a_generator_that_spreads_less(
+    held_out_spread: float, runs: int
+) -> None:
+    """Its images lie nearer to train images than to those that spread more, without any leak."""
+    level = 0.01
+    alarms = 0
+    for seed in range(runs):
+        found = Gaussian.draw(seed, held_out_spread, 0.72).find(level)
+        z = excess_z(found.attack, found.attack_control)
+        alarms += z > scipy.stats.norm.isf(level)
+    assert alarms <= scipy.stats.binom(runs, 2 * level).ppf(0.999)
+
+
+@pytest.mark.parametrize("held_out_spread", [1.0, 1.2])
+def test_noisy_train_images_among_contracted_ones_are_found(held_out_spread: float) -> None:
+    verdicts = [
+        Gaussian.draw(seed, held_out_spread, 0.72, copies=30).find(0.01).results["generated"]
+        for seed in range(20)
+    ]
+    assert np.mean([part.p_value < 0.01 for part in verdicts]) >= 0.8
+
+
+def test_the_attacks_control_spreads_as_the_generated_images_do(
+    real: dict[str, ImageSet], honest: Images
+) -> None:
+    for make_space in (PixelSpace, lambda references: FeatureSpace(grey_values, references)):
+        space = make_space(honest)
+        before = space.spread
+        space.contract(0.7)
+        assert space.spread == pytest.approx(0.7 * before, rel=0.05)
 
 
 def test_the_area_is_that_of_scikit_learn_and_its_error_delongs() -> None:
