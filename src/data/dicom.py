@@ -42,7 +42,8 @@ gdcm.Trace.WarningOff()
 gdcm.Trace.ErrorOff()
 
 HEADER_START = 1 << 16  # bytes of a file in which nearly all headers end
-MAX_HEADER_BYTES = 4 << 20  # that are parsed; a sequence of empty items takes 100 times its bytes
+MAX_HEADER_BYTES = 2 << 20  # that are parsed; sequences of empty items take 100 times as much
+MAX_INFLATED_BYTES = 2 * MAX_PIXELS + MAX_HEADER_BYTES
 BIG_ENDIAN, DEFLATED = uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian
 NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, BIG_ENDIAN, DEFLATED)
 CODED = (  # as one codestream, which states its size and ends in END_OF_IMAGE
@@ -152,9 +153,11 @@ class _DicomFile:
         self.syntax = uid.UID(meta.get("TransferSyntaxUID") or uid.ImplicitVRLittleEndian)
         if self.syntax == DEFLATED:
             inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-            stream = _BoundedReader(inflater.decompress(content[stream.tell() :], MAX_FILE_BYTES))
+            stream = _BoundedReader(
+                inflater.decompress(content[stream.tell() :], MAX_INFLATED_BYTES)
+            )
             if inflater.unconsumed_tail:
-                raise BadDicomError(f"it unpacks to more than {MAX_FILE_BYTES} bytes")
+                raise BadDicomError(f"it unpacks to more than {MAX_INFLATED_BYTES} bytes")
         self.stream = stream
 
     def read(self, keywords: tuple[str, ...], last_tag: int) -> None:

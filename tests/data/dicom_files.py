@@ -40,7 +40,7 @@ def dataset_of(pixels: NDArray[Any], bits: int | None = None, **tags: Any) -> Da
         if value is not None:
             setattr(dataset, keyword, value)
     dataset.PixelData = pixels.tobytes()
-    dataset["PixelData"].VR = "OW"
+    dataset["PixelData"].VR = "OB" if pixels.dtype.itemsize == 1 else "OW"
     return dataset
 
 
