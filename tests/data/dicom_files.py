@@ -2,16 +2,32 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import _gdcm.gdcmswig as gdcm  # before pydicom, as src.data.dicom does
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
+from pydicom._dicom_dict import DicomDictionary
+from pydicom.config import IGNORE
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
 ENCODED = (uid.JPEGLosslessSV1, uid.JPEGLossless, uid.JPEGLSLossless, uid.JPEG2000Lossless)
+NEEDED = {  # in a file that names somebody, to be shown as others are
+    *("SpecificCharacterSet", "Modality", "BodyPartExamined", "ViewPosition", "PixelAspectRatio"),
+    *("ImagerPixelSpacing", "PixelSpacing", "SOPClassUID", "PatientID"),
+}
+
+
+class Tokens(NamedTuple):
+    """What names somebody, each in a form that occurs by no chance."""
+
+    name: str
+    uid: str
+    date: str
+    number: str
 
 
 def radiograph(shape: tuple[int, int] = (24, 20), bits: int = 12, seed: int = 0) -> NDArray[Any]:
@@ -94,3 +110,32 @@ def encoded_by_gdcm(content: bytes, syntax: uid.UID, folder: Path) -> bytes:
     writer.SetImage(change.GetOutput())
     assert writer.Write()
     return target.read_bytes()
+
+
+def planted_bytes(pixels: NDArray[Any], bits: int, tokens: Tokens) -> bytes:
+    """A file that names somebody in each tag of pydicom's dictionary that has a text.
+
+    But for those by which an image is shown or refused. Private tags, sequences, the preamble and
+    what follows the pixels have the name too. The patient's id is the name and six zeros.
+    """
+    texts = dict.fromkeys(("PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "CS", "UR"), tokens.name)
+    texts |= {"UI": tokens.uid, "DA": tokens.date, "DT": f"{tokens.date}101010", "TM": "101010"}
+    texts |= dict.fromkeys(("IS", "DS"), tokens.number)
+    dataset = dataset_of(pixels, bits)
+    for tag, (kind, _, _, _, keyword) in DicomDictionary.items():
+        if tag >> 16 in (0x0000, 0x0002, 0x0028, 0xFFFE) or keyword in NEEDED:
+            continue
+        if kind in texts:
+            dataset.add(DataElement(tag, kind, texts[kind], validation_mode=IGNORE))
+        elif kind == "SQ":
+            item = Dataset()
+            item.PatientName = tokens.name
+            dataset.add_new(tag, kind, [item])
+    dataset.PatientID = f"{tokens.name}{0:06d}"
+    for group in (0x0009, 0x0029, 0x7FE1):
+        dataset.add_new((group, 0x0010), "LO", tokens.name)
+        dataset.add_new((group, 0x1001), "LO", tokens.name)
+        dataset.add_new((group, 0x1002), "OB", tokens.name.encode())
+    dataset.add_new(0xFFFCFFFC, "OB", tokens.name.encode())
+    content = saved(dataset)
+    return tokens.name.encode().ljust(128, b"\0") + content[128:]
