@@ -50,6 +50,8 @@ CODED = (  # as one codestream, which states its size and ends in END_OF_IMAGE
     *(uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1),
     *(uid.JPEGLSLossless, uid.JPEGLSNearLossless, uid.JPEG2000Lossless, uid.JPEG2000),
 )
+# By Pillow, whose OpenJPEG is newer than gdcm's and which notices more damage.
+BY_PILLOW = (uid.JPEGBaseline8Bit, uid.JPEG2000Lossless, uid.JPEG2000)
 END_OF_IMAGE = b"\xff\xd9"
 START_OF_FRAME = {*range(0xFFC0, 0xFFD0), 0xFFF7} - {0xFFC4, 0xFFC8, 0xFFCC}  # markers of JPEG
 
@@ -286,7 +288,8 @@ def _decode_stored(file: _DicomFile) -> NDArray[Any]:
             return _decode_by_gdcm(frame, dataset, file.syntax)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = file.syntax
-    stored: NDArray[Any] = pixel_array(dataset, raw=True)
+    plugin = "pillow" if file.syntax in BY_PILLOW else ""
+    stored: NDArray[Any] = pixel_array(dataset, raw=True, decoding_plugin=plugin)
     if stored.shape != shape or stored.dtype.itemsize > 2:
         raise BadDicomError("its pixel data is of another form than it states")
     return stored

@@ -33,7 +33,7 @@ class Tokens(NamedTuple):
 def radiograph(shape: tuple[int, int] = (24, 20), bits: int = 12, seed: int = 0) -> NDArray[Any]:
     """Smooth values that use so many bits."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
-    waves = np.sin(rows / (3 + seed % 7)) + np.cos(columns / (4 + seed % 5)) + seed / 50 % 1
+    waves = np.sin(rows / (3 + seed % 7) + seed) + np.cos(columns / (4 + seed % 5) - seed)
     scaled = (waves - waves.min()) / np.ptp(waves) * (2**bits - 1)
     return np.rint(scaled).astype(np.uint8 if bits <= 8 else np.uint16)
 

@@ -121,7 +121,7 @@ def test_no_tag_of_a_dicom_file_leaves_the_source(tmp_path: Path) -> None:
     for leak in ("data/arrays/table.csv", images[0].relative_to(project.path)):
         with (project.path / leak).open("ab") as stream:
             stream.write(TOKENS.name.encode())
-        assert len(holding(project.path, TOKENS.name.encode())) == 1
+        assert str(project.path / leak) in holding(project.path, TOKENS.name.encode())
         with (project.path / leak).open("rb+") as stream:
             stream.truncate(stream.seek(0, 2) - len(TOKENS.name))
 
