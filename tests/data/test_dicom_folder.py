@@ -13,6 +13,7 @@ from PIL import Image
 from src.common.errors import UserError
 from src.data.dicom import decode_dicom
 from src.data.folder import FOLDER, original_path, select_images
+from src.data.sources import recognise_source
 from tests.conftest import ROOT, collected, write_folder, write_zip
 from tests.data.dicom_files import dicom_bytes, radiograph
 from tests.data.test_folder import PLAIN, Files, settings_for, split_of
@@ -61,6 +62,15 @@ def test_files_are_known_by_suffix_or_mark(
     assert (table["width"] > 0).all()
     assert "left aside: 3 no suffix, 1 .txt; images end in" in capsys.readouterr().err
     assert FOLDER.recognise(path).startswith("32 images (24 DICOM), whose classes, patients and")
+
+
+def test_an_export_is_told_from_other_sources(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where its folders have Kermany's names."""
+    path = write_folder(tmp_path / "in", export("1.dcm", "IM2"))
+    assert recognise_source(path) == "folder"
+    assert "8 images (8 DICOM), whose classes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("write", WRITE)
