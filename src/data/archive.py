@@ -80,14 +80,23 @@ def read_entry(entry: ArchiveEntry) -> bytes:
         raise UserError(
             f"{entry.path} is of {entry.size / GIB:.2f} GiB, more than an image takes; leave it out"
         )
-    try:
-        with entry.open() as stream:
-            content = stream.read(entry.size + 1)
-    except Exception as error:  # a damaged file may raise any error of the decompressor
-        raise UserError(f"{entry.path} cannot be read: {error}") from error
+    content = read_start(entry, entry.size + 1)
     if len(content) != entry.size:
         raise UserError(f"{entry.path} is not of the {entry.size} bytes it should have")
     return content
+
+
+def read_start(entry: ArchiveEntry, size: int) -> bytes:
+    """Return the first bytes of an entry's content, fewer than ``size`` where it ends before.
+
+    Raises:
+        UserError: if it is damaged or cannot be read.
+    """
+    try:
+        with entry.open() as stream:
+            return stream.read(size)
+    except Exception as error:  # a damaged file may raise any error of the decompressor
+        raise UserError(f"{entry.path} cannot be read: {error}") from error
 
 
 def _folder_entries(root: Path) -> Iterator[ArchiveEntry]:

@@ -2,16 +2,18 @@
 
 Nothing of the files but their pixels leaves the source: images become PNG files that are named by
 number, and patients become numbers too. No original name or path is returned or logged, except in
-errors and warnings, which go to stderr.
+errors and warnings, which go to stderr. DICOM files are among the images; of their tags nothing
+but counts is logged.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..common.errors import UserError
 from ..common.files import expand_user
@@ -20,7 +22,7 @@ from ..common.processes import available_cores, map_in_order
 from ..common.progress import progress
 from ..common.rng import Stream, numpy_stream
 from ..config.data import DataSettings
-from .archive import GIB, MAX_FILE_BYTES, ArchiveEntry, list_entries, read_entry
+from .archive import GIB, MAX_FILE_BYTES, ArchiveEntry, list_entries, read_entry, read_start
 from .classes import CLASSES, SPLITS
 from .decode import SUFFIXES, decode_pixels, encode_png
 from .label_table import decode_text, match_files, read_table
@@ -28,6 +30,10 @@ from .labels import UNUSED_SPLIT, SourceImage, format_counts, label_by_folder, l
 from .sources import ImageRecord, SourceReader, resolve_path, write_numbered
 from .splits import check_split, split_at_random, split_by_list
 
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")  # in any letter case; many files have none of them
+DICOM_MARK = b"DICM"
+MARK_OFFSET = 128  # bytes
+DICOMDIR = "DICOMDIR"  # the list of files on a DICOM medium, which has their mark too
 IMAGES_AHEAD = 4  # for each thread, images that are being decoded or wait to be written
 
 
@@ -36,7 +42,7 @@ def collect_folder(settings: DataSettings, root: Path, folder: Path) -> Iterator
     images, numbers = _numbered_images(settings, root)
     threads = available_cores()
     with ThreadPoolExecutor(threads) as pool:
-        contents = (read_entry(image.entry) for image in images)
+        contents = ((image.entry, read_entry(image.entry)) for image in images)
         encoded = map_in_order(pool, _encode, contents, IMAGES_AHEAD * threads)
         rows = zip(images, progress(encoded, "reading images", len(images), "images"), strict=True)
         for number, (image, content) in enumerate(rows):
@@ -77,10 +83,11 @@ def select_images(settings: DataSettings, root: Path) -> list[SourceImage]:
     """
     path = resolve_path(settings, root, beside=files_beside(settings, root))
     entries = list_entries(path, round(settings.max_unpacked_gib * GIB))
-    others = Counter(
-        entry.path.suffix.lower() or "no suffix" for entry in entries if not _is_image(entry)
-    )
     files = [entry for entry in entries if _is_image(entry)]
+    taken = {entry.path for entry in files}
+    others = Counter(
+        entry.path.suffix.lower() or "no suffix" for entry in entries if entry.path not in taken
+    )
     # Find the classes, then the patients, then the splits.
     if table := settings.table.path:
         content = _read_file("data.table.path", table, root, entries)
@@ -89,7 +96,7 @@ def select_images(settings: DataSettings, root: Path) -> list[SourceImage]:
     else:
         labelled = label_by_folder(files, settings.classes)
     images = [image for image in labelled if image.split != UNUSED_SPLIT]
-    images = _with_patients(images, settings.patient_pattern)
+    images = _with_headers(_with_patients(images, settings.patient_pattern))
     if settings.test_share:
         images = split_at_random(images, settings, path)
     elif settings.test_list:
@@ -103,10 +110,12 @@ def select_images(settings: DataSettings, root: Path) -> list[SourceImage]:
     else:
         check_split(images, path)
     _check_counts(images, settings, path)
-    if unused := len(labelled) - len(images):
+    if unused := sum(image.split == UNUSED_SPLIT for image in labelled):
         logger.info(f"left aside: {unused} images of the {UNUSED_SPLIT} split")
     if others:
-        logger.warning(f"left aside: {format_counts(others)}; images end in {', '.join(SUFFIXES)}")
+        logger.warning(
+            f"left aside: {format_counts(others)}; images end in {', '.join(SUFFIXES)} or are DICOM"
+        )
     return images
 
 
@@ -134,14 +143,30 @@ def _numbered_images(
 
 
 def _is_image(entry: ArchiveEntry) -> bool:
-    """Return whether an entry is taken for an image, by its name."""
-    return entry.path.suffix.lower() in SUFFIXES
+    """Return whether an entry is taken for an image: by its suffix, or by DICOM's mark."""
+    if entry.path.suffix.lower() in (*SUFFIXES, *DICOM_SUFFIXES):
+        return True
+    end = MARK_OFFSET + len(DICOM_MARK)
+    return (
+        entry.size > end
+        and entry.path.name.upper() != DICOMDIR
+        and read_start(entry, end)[MARK_OFFSET:] == DICOM_MARK
+    )
 
 
-def _encode(content: bytes) -> bytes | str:
+def _is_dicom(entry: ArchiveEntry) -> bool:
+    """Return whether an image is a DICOM file."""
+    return entry.path.suffix.lower() not in SUFFIXES
+
+
+def _encode(image: tuple[ArchiveEntry, bytes]) -> bytes | str:
     """Encode the pixels of an image file as PNG, or return why they cannot be read."""
+    entry, content = image
+    decode = decode_pixels
+    if _is_dicom(entry):
+        from .dicom import decode_dicom as decode  # only here, since few sets have such files
     try:
-        return encode_png(decode_pixels(content))
+        return encode_png(decode(content))
     except ValueError as error:
         return str(error)
 
@@ -177,6 +202,42 @@ def _with_patients(images: Sequence[SourceImage], pattern: str) -> list[SourceIm
     ]
 
 
+def _with_headers(images: Sequence[SourceImage]) -> list[SourceImage]:
+    """Return the images without DICOM files of lateral views.
+
+    A patient who is not known yet is the one of the file's header.
+    """
+    files = [image.entry for image in images if _is_dicom(image.entry)]
+    if not files:
+        return list(images)
+    from .dicom import DicomHeader, read_header  # only here, since few sets have such files
+
+    # Read the headers, and count what they lack.
+    headers: dict[PurePosixPath, DicomHeader] = {}
+    for entry in progress(files, "reading headers", len(files), "files"):
+        with suppress(ValueError):  # nor can its pixels be read, which is then said
+            headers[entry.path] = read_header(entry)
+    missing = Counter(keyword for header in headers.values() for keyword in header.missing)
+    for keyword, count in sorted(missing.items()):
+        logger.info(f"{keyword} is missing in {count} of {len(files)} DICOM files")
+    if lateral := {path for path, header in headers.items() if header.is_lateral}:
+        logger.info(f"left aside: {len(lateral)} lateral views")
+    # One id in all studies was put there in place of the patients' own.
+    patients = {path: header.patient for path, header in headers.items() if header.patient}
+    studies = {headers[path].study for path in patients}
+    if len(set(patients.values())) == 1 and len(studies) > 1:
+        logger.warning(
+            "all DICOM files that state a PatientID state the same, in several studies; it is "
+            "taken for missing. Give the patients by data.table.patient or data.patient_pattern"
+        )
+        patients = {}
+    return [
+        replace(image, patient=image.patient or patients.get(image.entry.path, ""))
+        for image in images
+        if image.entry.path not in lateral
+    ]
+
+
 def _check_counts(images: Sequence[SourceImage], settings: DataSettings, path: Path) -> None:
     """Refuse a split and class without images."""
     counts = Counter((image.split, image.label) for image in images)
@@ -194,8 +255,10 @@ def _check_counts(images: Sequence[SourceImage], settings: DataSettings, path: P
 
 def _recognise(path: Path) -> str:
     """Describe how many images there are."""
-    images = sum(_is_image(entry) for entry in list_entries(path))
-    return f"{images} images, whose classes, patients and split data.* describes" if images else ""
+    images = [entry for entry in list_entries(path) if _is_image(entry)]
+    dicom = sum(map(_is_dicom, images))
+    count = f"{len(images)} images" + (f" ({dicom} DICOM)" if dicom else "")
+    return f"{count}, whose classes, patients and split data.* describes" if images else ""
 
 
 FOLDER = SourceReader(collect_folder, count_folder_train_images, _recognise)

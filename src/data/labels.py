@@ -73,7 +73,8 @@ def label_by_table(
     if absent := [image for image in rows if image not in files]:
         fault = f"{len(absent)} images of the table are not in data.path, such as {absent[0]}"
         if not files:
-            raise UserError(f"data.table.image: {fault}; images end in {', '.join(SUFFIXES)}")
+            kinds = f"images end in {', '.join(SUFFIXES)} or are DICOM"
+            raise UserError(f"data.table.image: {fault}; {kinds}")
         logger.warning(fault)
     if len(files) < len(entries):
         number = len(entries) - len(files)

@@ -90,13 +90,13 @@ def test_other_labels_are_left_aside_and_counted_by_name_on_stderr(
     tmp_path: Path, out: Path, params: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = PLAIN | split_files("train/COVID/p1", "train/COVID/p2", "test/Lung opacity", each=3)
-    files |= split_files("val/NORMAL") | {"train/NORMAL/a.dcm": b"DICM", "notes.txt": b"x"}
+    files |= split_files("val/NORMAL") | {"train/NORMAL/a.nii": b"x", "notes.txt": b"x"}
     files["loose.png"] = png_bytes(9)
     table = collected(settings_for(params, write_folder(tmp_path / "in", files)), tmp_path, out)
     assert len(table) == len(PLAIN)
     shown = capsys.readouterr()
     assert "neither class: 6 in COVID, 3 in Lung opacity, 1 in no folder" in shown.err
-    assert "left aside: 1 .txt, 1 .dcm; images end in" in shown.err
+    assert "left aside: 1 .txt, 1 .nii; images end in" in shown.err
     assert "left aside: 2 images of the val split" in shown.out
     assert "COVID" not in shown.out
 

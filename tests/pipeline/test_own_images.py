@@ -11,6 +11,7 @@ import pytest
 
 from src.data.classes import CLASSES, SPLITS
 from tests.conftest import png_bytes, write_folder, write_zip
+from tests.data.dicom_files import Tokens, planted_bytes, radiograph
 from tests.data.test_folder import SECRET, tagged
 from tests.pipeline.project import Project
 
@@ -53,6 +54,76 @@ def test_no_name_of_a_patient_leaves_the_source(tmp_path: Path) -> None:
     assert (project.path / "mlflow.db").is_file()
     assert not holding(project.path, NAME.encode())
     assert not holding(project.path, NAME.partition(" ")[0].encode())
+
+
+# In no file of the project in this form, tests included.
+TOKENS = Tokens(NAME.split()[0], "1.2.276.90817263.5"[::-1], "81914281"[::-1], "361590472"[::-1])
+
+
+def dicom_export() -> dict[str, bytes]:
+    """A hospital's files of two classes, which name somebody wherever a file can."""
+    pixels = radiograph((64, 64), 12)
+    planted = planted_bytes(pixels, 12, TOKENS)
+    nobody = f"{TOKENS.name}{0:06d}".encode()
+    files = {}
+    for part, (split, label) in enumerate(product(SPLITS, CLASSES)):
+        for number in range(100 * part, 100 * part + (24 if split == "train" else 16)):
+            content = planted.replace(nobody, f"{TOKENS.name}{number:06d}".encode())
+            own = radiograph((64, 64), 12, number).tobytes()
+            name = f"{TOKENS.name}/{split}/{label}/{TOKENS.name}{number}"
+            files[name + (".dcm" if number % 2 else "")] = content.replace(pixels.tobytes(), own)
+    files[f"{TOKENS.name}/train/NORMAL/{TOKENS.name}.dcm"] = planted[:-1000]
+    files[f"{TOKENS.name}/DICOMDIR"] = planted
+    return files
+
+
+def chunks_of(png: bytes) -> set[bytes]:
+    """The kinds of chunks in a PNG file."""
+    kinds, position = set(), 8
+    while position < len(png):
+        kinds.add(png[position + 4 : position + 8])
+        position += 12 + int.from_bytes(png[position : position + 4], "big")
+    return kinds
+
+
+def test_no_tag_of_a_dicom_file_leaves_the_source(tmp_path: Path) -> None:
+    """Nor a name of a file or folder; all bytes that the stages write are searched."""
+    project = Project.cloned(tmp_path / "project")
+    source = write_folder(tmp_path / "source", dicom_export())
+    for token in TOKENS:
+        assert len(holding(source, token.encode())) == 82
+
+    def edit(params: Any) -> None:
+        params["data"].update(source="folder", path=str(source))
+        params["preprocess"]["on_bad_image"] = "skip"
+
+    project.change(edit)
+    output = project.repro("preprocess")
+    named = [line for line in output.splitlines() if TOKENS.name in line]
+    assert len(named) == 1
+    assert named[0].startswith("warning: ")
+    assert "is a bad image, train/NORMAL/" in named[0]
+    assert named[0].endswith("its pixel data is cut off")
+    assert not [token for token in TOKENS[1:] if token in output]
+    images = list((project.path / "data" / "images").rglob("*.png"))
+    assert len(images) == 81
+    written = [image.read_bytes() for image in images if image.stat().st_size]
+    assert len(set(written)) == len(written) == 80
+    assert all(chunks_of(png) == {b"IHDR", b"IDAT", b"IEND"} for png in written)
+    fetched = json.loads((project.path / "reports/metrics/fetch.json").read_text())
+    assert fetched["patients"]["train"]["NORMAL"] == 24
+    assert fetched["images_without_patient"] == 0
+    for kept in ("mlflow.db", "data/images.csv", "data/arrays/table.csv", ".dvc/cache"):
+        assert (project.path / kept).exists()
+    for token in TOKENS:
+        assert not holding(project.path, token.encode()), token
+    # A name that did leave would be found, in a table as in an image.
+    for leak in ("data/arrays/table.csv", images[0].relative_to(project.path)):
+        with (project.path / leak).open("ab") as stream:
+            stream.write(TOKENS.name.encode())
+        assert str(project.path / leak) in holding(project.path, TOKENS.name.encode())
+        with (project.path / leak).open("rb+") as stream:
+            stream.truncate(stream.seek(0, 2) - len(TOKENS.name))
 
 
 def of_table(folder: Path) -> dict[str, Any]:
