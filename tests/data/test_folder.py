@@ -27,7 +27,7 @@ SECRET = "Erika Mustermann"
 
 
 def settings_for(params: dict[str, Any], path: Path | str, **changes: Any) -> DataSettings:
-    params["data"].update(source="folder", path=str(path), **changes)
+    params["data"].update({"source": "folder", "path": str(path), **changes})
     return parse_settings(params).data
 
 
