@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import get_args
 
@@ -19,16 +20,30 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_presets_have_the_names_of_their_files() -> None:
-    assert preset_names() == ["real", "spectral", "thesis"]
+    assert preset_names() == ["real", "real-128", "real-256", "spectral", "thesis"]
 
 
 @pytest.mark.parametrize("name", preset_names())
 @pytest.mark.parametrize("label", ["normal", "pneumonia"])
 def test_a_preset_changes_its_class_alone(name: str, label: ClassName) -> None:
-    size = "preprocess.image_size=64"
-    base, changed = load_settings(PARAMS, [size]), load_settings(PARAMS, [size, *of(name, label)])
+    base, changed = load_settings(PARAMS), load_settings(PARAMS, of(name, label))
     for each in get_args(ClassName):
         assert (changed.train_of(each) == base.train_of(each)) == (each != label)
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_the_presets_of_real_images_differ_in_the_size_and_in_what_it_needs(size: int) -> None:
+    """The training is one, the first map stays 8 x 8, and each layer below keeps its filters."""
+    name = "real" if size == 64 else f"real-{size}"
+    real, sized = (load_settings(PARAMS, of(each, "normal")) for each in ("real", name))
+    assert sized.preprocess.image_size == size
+    train, old = sized.train.normal, real.train.normal
+    assert train.generator.base_size(size) == 8
+    assert size == 8 * math.prod(train.discriminator.strides)
+    assert train.generator.channels[:3] == old.generator.channels
+    assert train.discriminator.channels[-3:] == old.discriminator.channels[-3:]
+    networks = {"generator": old.generator, "discriminator": old.discriminator}
+    assert train.model_copy(update=networks) == old
 
 
 def test_the_thesis_is_as_it_says() -> None:
@@ -40,10 +55,12 @@ def test_the_thesis_is_as_it_says() -> None:
 
 def test_values_have_no_blanks_and_few_quotes(folder: Path) -> None:
     (folder / "some.yaml").write_text(
+        "image_size: 16\n"
         "augmentation: [cutout, 'true']\nloss: bce\nepochs: 3\ngenerator: {channels: [1, 2]}\n"
         "initialization: 'two words'\n"
     )
     assert of("some", "normal") == [
+        "preprocess.image_size=16",
         'train.normal.augmentation=[cutout,"true"]',
         "train.normal.loss=bce",
         "train.normal.epochs=3",
@@ -53,7 +70,7 @@ def test_values_have_no_blanks_and_few_quotes(folder: Path) -> None:
 
 
 def test_a_wrong_name_is_told_the_names_that_exist() -> None:
-    with pytest.raises(UserError, match="thesys: there is no such preset; choose real or spectral"):
+    with pytest.raises(UserError, match="thesys: there is no such preset; choose real or real-128"):
         of("thesys", "normal")
 
 
