@@ -24,6 +24,19 @@ def preset_names() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
+def preset_sizes() -> dict[str, int | None]:
+    """Return the image size of each preset in pixels, None where it states none.
+
+    Only that line of a file is read, since a fault elsewhere in it must not hide another one.
+    """
+    pattern = re.compile(rf"^{IMAGE_SIZE}: *([0-9]+)", re.MULTILINE)
+    sizes = {}
+    for name in preset_names():
+        found = pattern.search((FOLDER / f"{name}.yaml").read_text("utf-8", "replace"))
+        sizes[name] = int(found[1]) if found else None
+    return sizes
+
+
 def preset_overrides(name: str, label: str) -> list[str]:
     """Return the settings of a preset for a class as overrides ``section.key=<YAML value>``.
 

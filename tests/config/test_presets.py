@@ -97,3 +97,28 @@ def test_a_wrong_value_is_refused_by_its_key(folder: Path) -> None:
     (folder / "mine.yaml").write_text("generator: {latent_dim: 0}\nepochs: 0.5")
     with pytest.raises(UserError, match=r"train.normal.generator.latent_dim(.|\n)*normal.epochs"):
         load_settings(PARAMS, of("mine", "normal"))
+
+
+@pytest.mark.parametrize(
+    ("size", "advice"),
+    [
+        (64, "networks/real.yaml and networks/spectral.yaml and networks/thesis.yaml fit"),
+        (128, "networks/real-128.yaml fits"),
+        (256, "networks/real-256.yaml fits"),
+    ],
+)
+def test_networks_that_do_not_fit_the_size_are_told_the_preset_that_does(
+    size: int, advice: str
+) -> None:
+    strides = ["train.normal.generator.strides=[3,2,2]", f"preprocess.image_size={size}"]
+    with pytest.raises(UserError) as error:
+        load_settings(PARAMS, strides)
+    assert f"does not divide the image size {size} (preprocess.image_size); " in str(error.value)
+    assert str(error.value).endswith(advice)
+
+
+def test_a_fault_in_a_preset_hides_no_other_one(folder: Path) -> None:
+    (folder / "mine.yaml").write_text("image_size: 96\nloss: [")
+    (folder / "plain.yaml").write_text("loss: bce")
+    with pytest.raises(UserError, match=r"the networks of networks/ are for 96 pixels$"):
+        load_settings(PARAMS, ["preprocess.image_size=100"])
