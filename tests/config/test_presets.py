@@ -1,4 +1,5 @@
 import math
+import shlex
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +11,7 @@ from src.config import presets
 from src.config.presets import preset_names
 from src.config.presets import preset_overrides as of
 from src.config.settings import ClassName, load_settings
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -122,3 +124,15 @@ def test_a_fault_in_a_preset_hides_no_other_one(folder: Path) -> None:
     (folder / "plain.yaml").write_text("loss: bce")
     with pytest.raises(UserError, match=r"the networks of networks/ are for 96 pixels$"):
         load_settings(PARAMS, ["preprocess.image_size=100"])
+
+
+def test_the_command_of_the_page_on_sizes_sets_the_layers_of_the_preset() -> None:
+    page = (ROOT / "docs" / "howto" / "sizes.md").read_text()
+    _, _, command = page.partition("dvc exp run -n at-128 ")
+    words = shlex.split(command.partition("```")[0])
+    by_hand = load_settings(PARAMS, [word for word in words if "=" in word])
+    for label in get_args(ClassName):
+        preset = load_settings(PARAMS, of("real-128", label))
+        assert by_hand.preprocess == preset.preprocess
+        assert by_hand.train_of(label).generator == preset.train_of(label).generator
+        assert by_hand.train_of(label).discriminator == preset.train_of(label).discriminator
