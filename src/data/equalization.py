@@ -26,19 +26,12 @@ def clahe(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """
     if pixels.min() == pixels.max():
         return keep(pixels)  # else the library scales up its rounding errors
-    from skimage.exposure import equalize_adapthist  # only here, since `keep` does not need it
+    from skimage.exposure import equalize_adapthist  # only here, since nothing else needs it
 
-    return _to_bytes(equalize_adapthist(pixels) * 255)
+    return np.rint(equalize_adapthist(pixels) * 255).astype(np.uint8)
 
 
 def percentile(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Rescale linearly from the 1st to the 99th percentile to the whole scale, and cut the rest."""
-    from skimage.exposure import rescale_intensity
-
-    low, high = np.percentile(pixels, PERCENTILES)
-    return _to_bytes(rescale_intensity(pixels, (low, high), (0, 255)).clip(0, 255))
-
-
-def _to_bytes(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Round grey values from 0 to 255."""
-    return np.rint(grey).astype(np.uint8)
+    limits = np.percentile(pixels, PERCENTILES)
+    return np.rint(np.interp(pixels, limits, (0, 255))).astype(np.uint8)

@@ -288,13 +288,13 @@ def test_a_patient_of_different_classes_in_both_splits_is_counted(tmp_path: Path
     assert quality.patients_across == 1
 
 
-@pytest.mark.parametrize(("size", "enlarged"), [(16, 0), (64, 1), (65, 13)])
+@pytest.mark.parametrize(("size", "enlarged"), [(32, 0), (40, 1), (41, 13)])
 def test_originals_with_fewer_pixels_than_asked_for_are_counted(
     tmp_path: Path, size: int, enlarged: int
 ) -> None:
-    """Twelve of 64 x 64 pixels, and one of 64 x 40."""
+    """Twelve of 40 x 40 pixels, and one of 64 x 36."""
     files = good_files()
-    flat = np.asarray(ramp())[:40]
+    flat = np.asarray(ramp())[:36]
     stream = io.BytesIO()
     Image.fromarray(flat).save(stream, format="PNG")
     files["train/NORMAL/flat-1.png"] = stream.getvalue()
