@@ -24,6 +24,12 @@ def preprocess(stage: Stage) -> None:
             f"{result.patients_across} patients have images in both splits; their test images are "
             "left out of all scores"
         )
+    if result.enlarged:
+        logger.warning(
+            f"{result.enlarged} of {sum(result.images.values())} originals have a side of fewer "
+            f"than {stage.settings.preprocess.image_size} pixels (preprocess.image_size) and are "
+            "enlarged, which adds no detail"
+        )
     check_counts(stage.settings)
     stage.write_metrics(
         "preprocess",

@@ -1,4 +1,4 @@
-"""Estimate how long the networks of params.yaml train and are judged on this machine.
+"""Estimate the time and memory that the networks of params.yaml take on this machine.
 
 `python -m src.estimate [SECTION.KEY=VALUE ...]` takes the same settings as `dvc exp run -S`.
 """
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .config.settings import Settings
 
 PROBE = 16  # images of the timed batch; larger ones are as fast or a little faster per image
+TRACKING_BYTES = 128 << 20  # of MLflow and what else a training imports beside this program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def estimate(settings: "Settings") -> None:
-    """Print the seconds that each training and the judging take, and their sum.
+    """Print the time of each training and of the judging, their sum, and the memory of a training.
 
     Raises:
         UserError: if the images, or the weights of the network that judges, cannot be used.
@@ -44,14 +45,14 @@ def estimate(settings: "Settings") -> None:
     from .metrics.extractors import weights_name
     from .metrics.speed import seconds_per_feature
     from .training.loop import steps_per_epoch
-    from .training.speed import seconds_per_image
+    from .training.speed import peak_memory, seconds_per_image
 
     compute = choose_compute(settings.compute)
     device, size = compute.device, settings.preprocess.image_size
     weights_name(settings.fid, HOME)  # refused here, and not after hours
     counts = _count_train_images(settings)
-    total = 0.0
-    # Time one small batch of each training.
+    total, memory = 0.0, 0
+    # Time one small batch of each training, and measure the memory of a whole one.
     for label, train in zip(
         CLASSES, (settings.train.normal, settings.train.pneumonia), strict=True
     ):
@@ -59,6 +60,10 @@ def estimate(settings: "Settings") -> None:
         images = train.epochs * steps * train.batch_size
         each = seconds_per_image(train, size, min(train.batch_size, PROBE), compute)
         total += each * images
+        peak = peak_memory(train, size, compute)
+        if device.type == "cpu":
+            peak += TRACKING_BYTES + counts[label] * size**2  # the images, read from the disk
+        memory = max(memory, peak)
         logger.info(
             f"{label}: {train.epochs} epochs of {steps} batches of {train.batch_size} at "
             f"{1 / each:.3g} images a second on {device}: about {duration(each * images)}"
@@ -69,6 +74,7 @@ def estimate(settings: "Settings") -> None:
         judging = judged * seconds_per_feature(settings.fid, size, PROBE, device)
         total += judging
         logger.info(f"judging: some {judged} images through inception: about {duration(judging)}")
+    logger.info(f"memory of a training on {device}: about {memory / 2**30:.1f} GiB at its peak")
     logger.info(f"in all about {duration(total)}, and some minutes for the other stages")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .common.errors import UserError, report_errors
-from .config.registry import EXTRACTORS, FITS, INPUT_SCALINGS, RESIZES
+from .config.registry import EQUALIZATIONS, EXTRACTORS, FITS, INPUT_SCALINGS, RESIZES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.input_scaling,
             arguments.size,
             arguments.fit,
+            arguments.equalize,
             arguments.batch,
             arguments.device,
         )
@@ -77,6 +78,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=tuple(FITS),
         default="stretch",
         help="with --size, of images that are not square",
+    )
+    add(
+        "--equalize",
+        choices=tuple(EQUALIZATIONS),
+        default="none",
+        help="of the real images, as preprocess.equalize did before the training",
     )
     add("--neighbours", type=int, default=5, help="k of precision, recall, ...")
     add("--draws", type=int, default=64, help="halves that an interval rests on")

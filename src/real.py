@@ -31,7 +31,6 @@ from .data.checksum import source_checksum
 from .data.classes import CLASSES
 
 LABELS = tuple(label.lower() for label in CLASSES)
-IMAGE_SIZE = 64  # pixels a side
 CLASSIFIER_STEPS = 1000  # of the utility test; real images need more than the demo's
 PRESET = "real"
 EPOCHS = {"normal": 200, "pneumonia": 70}  # some 15 minutes a class on two cores
@@ -171,16 +170,13 @@ def real_overrides(
     Returns:
         overrides ``section.key=value``, of which a later one counts.
     """
-    overrides = [
-        f"preprocess.image_size={IMAGE_SIZE}",
-        f"utility.training_steps={CLASSIFIER_STEPS}",
-    ]
+    overrides = [f"utility.training_steps={CLASSIFIER_STEPS}"]
     for label in LABELS:
         own = preset_overrides(preset, label)
         key, number = f"train.{label}.epochs=", epochs.get(label)
         if number is not None or not any(override.startswith(key) for override in own):
             own.append(f"{key}{number or EPOCHS[label]}")
-        overrides += own
+        overrides += [each for each in own if each not in overrides]  # one image size for both
     return [*overrides, *changes]
 
 

@@ -25,6 +25,8 @@ LEFT_OUT = {
     "make test": "it would run itself",
     "make demo": "the fixture runs it",
     "make real DATA=chest_xray.zip  ": "as with EPOCHS=1, for longer",
+    "make real DATA=chest_xray.zip NETWORKS=": "as with EPOCHS=1; test_sizes trains one of them",
+    "dvc exp run -n at-128": "takes minutes; test_presets compares it with the preset",
     "make thesis DATA=chest_xray.zip  ": "as with EPOCHS=1, for longer",
     "make thesis DATA=chest_xray.zip EPOCHS=1": "as make real, with another file of networks",
     "python -m src.tune --workers 2": "as with one class, for both",

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from src.config.registry import VARIETY
+from src.data.decode import decode_grey
 from src.evaluate import main, parse
 from src.metrics.evaluation import Report
 from src.metrics.features import FeatureCache
@@ -232,6 +233,21 @@ def test_images_of_mixed_sizes_are_judged_each_at_its_own(
     large = Image.open(a / "003.png").resize((32, 32), Image.Resampling.NEAREST)
     large.save(b / "003.png")
     assert run(capsys, a, b)["frechet"]["value"] == pytest.approx(0, abs=1e-9)
+
+
+def test_real_images_are_equalized_as_the_training_did_and_generated_ones_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Equalized originals, drawn as a perfect generator would, are then at no distance."""
+    originals = folder(tmp_path / "a", 12, 1, size=32, shift=20)
+    (tmp_path / "b").mkdir()
+    for file in sorted(originals.iterdir()):
+        drawn = decode_grey(file, 1, 16, Image.Resampling.LANCZOS, "stretch", "clahe")
+        Image.fromarray(drawn).save(tmp_path / "b" / file.name)
+    sizes = [originals, tmp_path / "b", "--size", 16]
+    plain, equalized = (run(capsys, *sizes, "--equalize", name) for name in ("none", "clahe"))
+    assert equalized["frechet"]["value"] == pytest.approx(0, abs=1e-6)
+    assert plain["frechet"]["value"] > 1e-3
 
 
 def test_sets_of_other_sizes_are_warned_of_and_made_alike(

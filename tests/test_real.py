@@ -171,6 +171,13 @@ def test_a_preset_without_epochs_gets_those_of_real_images() -> None:
     assert "train.pneumonia.epochs=5" in real_overrides("spectral", {"pneumonia": 5}, [])
 
 
+def test_the_preset_has_the_image_size_and_a_change_replaces_it() -> None:
+    size = "preprocess.image_size=256"
+    overrides = real_overrides("real-128", {}, [size])
+    sizes = [each for each in overrides if each.startswith("preprocess.image_size=")]
+    assert sizes == ["preprocess.image_size=128", size]
+
+
 @pytest.mark.parametrize(
     "path", ["/a b/it's", '/a"b\\', "/a\\'b", "/${x}/$y", "/a,b=c {d} [e]", "/é;#", "null", "/\\"]
 )
@@ -185,7 +192,10 @@ def test_dvc_takes_every_path_as_it_is(path: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["x.zip", "--preset", "thesys"], "invalid choice: 'thesys' (choose from 'real', 'spe"),
+        (
+            ["x.zip", "--preset", "thesys"],
+            "invalid choice: 'thesys' (choose from 'real', 'real-128', 'real-256', 'spe",
+        ),
         (["x.zip", "--epochs", "0"], "--epochs: it must be 1 or more, not 0"),
         (["x.zip", "--epochs-normal", "-1"], "--epochs: it must be 1 or more, not -1"),
         ([], "name the real images"),

@@ -7,11 +7,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 
-from .data import DataSettings
+from .data import DataSettings, PreprocessSettings
 from .fid import FidSettings
 from .registry import (
     ARCHITECTURES,
     AUGMENTATIONS,
+    EQUALIZATIONS,
     EXTRACTORS,
     FITS,
     INITIALIZATIONS,
@@ -68,13 +69,17 @@ def _data_faults(data: DataSettings) -> Iterator[str]:
         yield f"patient_pattern: it is no regular expression: {error}"
 
 
-def check_fit(fit: str) -> None:
-    """Refuse a way to make images square that does not exist.
+def check_preprocessing(preprocess: PreprocessSettings) -> None:
+    """Refuse a way to equalize images, or to make them square, that does not exist.
 
     Raises:
         ValueError: its message begins with the key.
     """
-    for fault in _unknown([("fit", fit, FITS)]):
+    choices = [
+        ("equalize", preprocess.equalize, EQUALIZATIONS),
+        ("fit", preprocess.fit, FITS),
+    ]
+    for fault in _unknown(choices):
         raise ValueError(fault)
 
 

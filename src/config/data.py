@@ -93,5 +93,6 @@ class PreprocessSettings(Section):
     image_size: Annotated[int, Field(ge=8, le=512)]
     resampling: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
     fit: str
+    equalize: str
     min_side: Count
     on_bad_image: Literal["refuse", "skip"]

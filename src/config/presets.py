@@ -1,8 +1,9 @@
 """Presets: named networks and trainings of one class, in the files ``networks/<name>.yaml``.
 
-A preset is nested as ``train.normal`` of params.yaml is, and names only what it changes. This
-module alone reads the files. It imports neither pydantic nor a YAML reader before a preset is
-loaded, so that commands list the names at once.
+A preset is nested as ``train.normal`` of params.yaml is, and names only what it changes. Its key
+``image_size`` is ``preprocess.image_size``, which the strides must fit. This module alone reads the
+files. It imports neither pydantic nor a YAML reader before a preset is loaded, so that commands
+list the names at once.
 """
 
 import json
@@ -15,6 +16,7 @@ from ..common.paths import PROJECT
 from .renames import new_name
 
 FOLDER = PROJECT / "networks"
+IMAGE_SIZE = "image_size"  # the one key of a preset that both classes share
 
 
 def preset_names() -> list[str]:
@@ -22,8 +24,23 @@ def preset_names() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
+def preset_sizes() -> dict[str, int | None]:
+    """Return the image size of each preset in pixels, None where it states none.
+
+    Only that line of a file is read, since a fault elsewhere in it must not hide another one.
+    """
+    pattern = re.compile(rf"^{IMAGE_SIZE}: *([0-9]+)", re.MULTILINE)
+    sizes = {}
+    for name in preset_names():
+        found = pattern.search((FOLDER / f"{name}.yaml").read_text("utf-8", "replace"))
+        sizes[name] = int(found[1]) if found else None
+    return sizes
+
+
 def preset_overrides(name: str, label: str) -> list[str]:
-    """Return the settings of a preset as overrides ``train.<class>.<key>=<YAML value>``.
+    """Return the settings of a preset for a class as overrides ``section.key=<YAML value>``.
+
+    They begin with ``train.<class>.``, but for ``preprocess.image_size`` where the preset has it.
 
     Args:
         name: name of the preset.
@@ -32,7 +49,10 @@ def preset_overrides(name: str, label: str) -> list[str]:
     Raises:
         UserError: if there is no such preset, or it has a key that is no setting of a class.
     """
-    return [f"train.{label}.{key}={_as_yaml(value)}" for key, value in _leaves(_read_preset(name))]
+    return [
+        f"{f'preprocess.{key}' if key == IMAGE_SIZE else f'train.{label}.{key}'}={_as_yaml(value)}"
+        for key, value in _leaves(_read_preset(name))
+    ]
 
 
 def _read_preset(name: str) -> dict[str, Any]:
@@ -50,7 +70,8 @@ def _read_preset(name: str) -> dict[str, Any]:
     tree = parse_yaml(text, file)
     if not isinstance(tree, dict):
         raise UserError(f"{file}: it must be a mapping of settings such as generator and loss")
-    for key in _unknown_keys(tree, TrainSettings):
+    settings = {key: value for key, value in tree.items() if key != IMAGE_SIZE}
+    for key in _unknown_keys(settings, TrainSettings):
         renamed = new_name(key)
         advice = f"it is called {renamed} now" if renamed else "train.normal has no such setting"
         raise UserError(f"{file}: {key}: {advice}")

@@ -212,6 +212,17 @@ FITS: Mapping[str, Entry] = {
     "crop": Entry("data.decode:crop", "cut about its centre"),
     "pad": Entry("data.decode:pad", "laid on black"),
 }
+# What becomes of the contrast of an original.
+EQUALIZATIONS: Mapping[str, Entry] = {
+    "none": Entry("data.equalization:keep", "as it is"),
+    "clahe": Entry(
+        "data.equalization:clahe",
+        "contrast limited adaptive histogram equalization, with scikit-image's defaults",
+    ),
+    "percentile": Entry(
+        "data.equalization:percentile", "its 1st percentile becomes black, its 99th white"
+    ),
+}
 RESIZES: Mapping[str, Entry] = {
     "pytorch-fid": Entry("metrics.resizing:pytorch_fid", "bilinear between pixel centres"),
     "torch-fidelity": Entry("metrics.resizing:torch_fidelity", "bilinear as TensorFlow 1 does"),

@@ -12,10 +12,11 @@ from ruamel.yaml.error import YAMLError
 from ..common.conflicts import describe_conflicts, has_conflict
 from ..common.errors import UserError
 from .base import Count, Section
-from .checks import check_evaluation, check_fit, check_source, check_training
+from .checks import check_evaluation, check_preprocessing, check_source, check_training
 from .compute import ComputeSettings
 from .data import DataSettings, PreprocessSettings
 from .fid import FidSettings
+from .presets import preset_sizes
 from .privacy import PrivacySettings
 from .renames import new_name
 from .report import ReportSettings
@@ -62,7 +63,8 @@ class Settings(Section):
             try:
                 train.check_image_size(self.preprocess.image_size)
             except ValueError as error:
-                raise ValueError(f"train.{name}: {error}") from error
+                advice = _preset_advice(self.preprocess.image_size)
+                raise ValueError(f"train.{name}: {error}; {advice}") from error
             if train.batch_size % self.train.processes:
                 raise ValueError(
                     f"train.processes: {self.train.processes} processes cannot share "
@@ -78,7 +80,7 @@ class Settings(Section):
         except ValueError as error:
             raise ValueError(f"data.{error}") from error
         try:
-            check_fit(self.preprocess.fit)
+            check_preprocessing(self.preprocess)
         except ValueError as error:
             raise ValueError(f"preprocess.{error}") from error
         try:
@@ -137,6 +139,16 @@ def parse_settings(tree: Mapping[str, Any], name: str = "params.yaml") -> Settin
         raise UserError(f"{name}: {faults}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{name}: the parameters cannot be used: {error}") from None
+
+
+def _preset_advice(image_size: int) -> str:
+    """Name the presets for images of ``image_size`` pixels, or the sizes that presets are for."""
+    sizes = preset_sizes()
+    fitting = [f"networks/{name}.yaml" for name, size in sizes.items() if size == image_size]
+    if fitting:
+        return f"{' and '.join(fitting)} fit{'s' * (len(fitting) == 1)}"
+    known = sorted({size for size in sizes.values() if size is not None})
+    return f"the networks of networks/ are for {', '.join(map(str, known))} pixels"
 
 
 def flatten(settings: Section) -> dict[str, str]:

@@ -15,7 +15,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ..common.errors import DISK_ERRORS, UserError
-from ..config.registry import FITS, load
+from ..config.registry import EQUALIZATIONS, FITS, load
 
 MAX_PIXELS = 100_000_000  # of one image; more counts as a decompression bomb
 # Pillow warns above its limit and refuses twice as much; ``open_image`` refuses all above it.
@@ -89,11 +89,13 @@ def decode_grey(
     size: int | None = None,
     resampling: Image.Resampling = Image.Resampling.BICUBIC,
     fit: str = "stretch",
+    equalize: str = "none",
 ) -> NDArray[np.uint8]:
     """Decode an image as grey uint8, (h, w) or resized to (size, size).
 
     The EXIF orientation is applied; one that cannot be read means upright. Transparent pixels are
-    blended over black. Images of more than 8 bits keep the upper 8 of 16 bits.
+    blended over black. Images of more than 8 bits keep the upper 8 of 16 bits, but for those that
+    are equalized.
 
     Args:
         source: an image file or its stream.
@@ -101,6 +103,7 @@ def decode_grey(
         size: width and height of the result; None keeps those of the image.
         resampling: filter for the resize.
         fit: what becomes of an image that is not square, a name in ``FITS``.
+        equalize: what becomes of its contrast before that, a name in ``EQUALIZATIONS``.
 
     Raises:
         ValueError: if the image cannot be decoded, is too small or large, has signed values, or has
@@ -114,12 +117,11 @@ def decode_grey(
                 raise ValueError(
                     f"{image.width} x {image.height} is smaller than {min_side} pixels"
                 )
-            if size is not None:
+            if size is not None and equalize == "none":  # else the whole original counts
                 image.draft("L", (DRAFT_MARGIN * size, DRAFT_MARGIN * size))
-            pixels = _upright_pixels(image)
-            grey = pixels if pixels.dtype == np.uint8 else (pixels // 256).astype(np.uint8)
+            grey = load(EQUALIZATIONS[equalize])(_upright_pixels(image))
             if size is None:
-                return grey
+                return np.asarray(grey, dtype=np.uint8)
             resized = load(FITS[fit])(Image.fromarray(grey), size, resampling)
             return np.asarray(resized, dtype=np.uint8)
     except FileNotFoundError as error:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..common.errors import UserError
 from ..common.progress import progress
-from ..config.registry import FITS, load
+from ..config.registry import EQUALIZATIONS, FITS, load
 from .archive import list_entries, read_entry
 from .decode import SUFFIXES, decode_grey
 from .patients import patient_of
@@ -33,7 +33,9 @@ class LoadedImages:
     skipped_files: int  # number of files without an image's suffix
 
 
-def read_images(path: Path, size: int | None = None, fit: str = "stretch") -> LoadedImages:
+def read_images(
+    path: Path, size: int | None = None, fit: str = "stretch", equalize: str = "none"
+) -> LoadedImages:
     """Read the images of a folder and its subfolders, a zip archive, or an array file as grey.
 
     Files are sorted by name. An array is uint8 of shape (n, h, w), (n, h, w, 1), (n, h, w, 3) or
@@ -43,12 +45,13 @@ def read_images(path: Path, size: int | None = None, fit: str = "stretch") -> Lo
         path: the folder, zip archive or array file.
         size: width and height in pixels to resize to (Lanczos, antialiased); None keeps them.
         fit: what becomes of an image that is not square, a name in ``FITS``.
+        equalize: what becomes of the contrast before that, a name in ``EQUALIZATIONS``.
 
     Raises:
         UserError: if a file cannot be read, which the message names, or if there is no image.
     """
     if path.suffix.lower() in (".npy", ".npz") and path.is_file():
-        return _read_array_file(path, size, fit)
+        return _read_array_file(path, size, fit, equalize)
     if path.is_file() and not zipfile.is_zipfile(path):
         raise UserError(f"{path}: it is no folder, zip archive, .npy or .npz file")
     entries = list_entries(path, MAX_UNPACKED_BYTES)
@@ -59,9 +62,7 @@ def read_images(path: Path, size: int | None = None, fit: str = "stretch") -> Lo
     for entry in progress(files, f"reading {path.name}", len(files), "images"):
         stream = io.BytesIO(read_entry(entry))
         try:
-            images.append(
-                decode_grey(stream, size=size, resampling=Image.Resampling.LANCZOS, fit=fit)
-            )
+            images.append(decode_grey(stream, 1, size, Image.Resampling.LANCZOS, fit, equalize))
         except ValueError as error:
             raise UserError(f"{path}: {entry.path} is no usable image: {error}") from error
     patient_ids = [patient_of(entry.path.as_posix()) for entry in files]
@@ -101,7 +102,7 @@ def _load_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def _read_array_file(path: Path, size: int | None, fit: str) -> LoadedImages:
+def _read_array_file(path: Path, size: int | None, fit: str, equalize: str) -> LoadedImages:
     """Read the images of an array file; each counts as a patient of its own."""
     try:
         array = _load_array(path)
@@ -118,7 +119,7 @@ def _read_array_file(path: Path, size: int | None, fit: str) -> LoadedImages:
         )
     if array.ndim == 4 and array.shape[3] == 3:
         array = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in array])
-    images = list(array.reshape(array.shape[:3]))
+    images = [load(EQUALIZATIONS[equalize])(image) for image in array.reshape(array.shape[:3])]
     if size is not None:
         images = [
             np.asarray(load(FITS[fit])(Image.fromarray(image), size, Image.Resampling.LANCZOS))

@@ -17,7 +17,7 @@ from ..common.processes import available_cores, map_in_order
 from ..common.progress import progress
 from ..config.data import PreprocessSettings
 from .classes import CLASSES, SPLITS
-from .decode import decode_grey
+from .decode import decode_grey, open_image
 from .tables import ArrayWriter, Fingerprints, atomic_table, count_rows, read_rows
 
 MAX_NAMED = 5  # bad images that an error names
@@ -34,6 +34,7 @@ class PreprocessResult:
     identical_within: int  # files whose bytes an earlier file of the same split has
     identical_across: int  # files of the test split whose bytes the train split has
     patients_across: int  # patients with images in both splits
+    enlarged: int  # images whose original has a side of fewer pixels than the arrays
 
 
 def preprocess_images(
@@ -61,6 +62,7 @@ def preprocess_images(
     contents = {split: Fingerprints() for split in SPLITS}
     patients = {split: Fingerprints() for split in SPLITS}
     bad: dict[str, str] = {}
+    enlarged = 0
     with table.open(encoding="utf-8", newline="") as stream:
         columns = [*next(csv.reader(stream)), "row"]
     # Decode the images and write them as they come.
@@ -72,7 +74,7 @@ def preprocess_images(
             )
             for split, label in parts
         }
-        for row, image in _decode_all(table, folder, settings):
+        for row, image, is_enlarged in _decode_all(table, folder, settings):
             if isinstance(image, str):
                 bad[row["file"]] = image
                 continue
@@ -80,6 +82,7 @@ def preprocess_images(
             out_table.writerow(row | {"row": arrays[part].rows})
             arrays[part].append(image)
             totals[part] += int(image.sum())
+            enlarged += is_enlarged
             contents[row["split"]].add(row["sha256"])
             patients[row["split"]].add(row["patient"])
         _refuse_faults(bad, arrays, settings)
@@ -93,6 +96,7 @@ def preprocess_images(
         identical_within=sum(files.count_repeated() for files in contents.values()),
         identical_across=contents[test].count_in(contents[train]),
         patients_across=patients[test].count_distinct_in(patients[train]),
+        enlarged=enlarged,
     )
 
 
@@ -122,7 +126,14 @@ def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
         ValueError: if the image cannot be decoded, is too small or large, or is constant.
     """
     resampling = Image.Resampling[settings.resampling.upper()]
-    array = decode_grey(path, settings.min_side, settings.image_size, resampling, settings.fit)
+    array = decode_grey(
+        path,
+        settings.min_side,
+        settings.image_size,
+        resampling,
+        settings.fit,
+        settings.equalize,
+    )
     if array.min() == array.max():
         raise ValueError("every pixel has the same value")
     return array
@@ -130,14 +141,20 @@ def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
 
 def _decode_all(
     table: Path, folder: Path, settings: PreprocessSettings
-) -> Iterator[tuple[dict[str, str], NDArray[np.uint8] | str]]:
-    """Yield each row of the table with its image, or the reason why that is bad, in order."""
+) -> Iterator[tuple[dict[str, str], NDArray[np.uint8] | str, bool]]:
+    """Yield each row of the table with its image, or the reason why that is bad, in order.
 
-    def decode(row: dict[str, str]) -> tuple[dict[str, str], NDArray[np.uint8] | str]:
+    The last value is whether the original has a side of fewer pixels than the image.
+    """
+
+    def decode(row: dict[str, str]) -> tuple[dict[str, str], NDArray[np.uint8] | str, bool]:
+        path = folder / row["file"]
         try:
-            return row, decode_image(folder / row["file"], settings)
+            image = decode_image(path, settings)
+            with open_image(path) as original:  # its header alone
+                return row, image, min(original.size) < settings.image_size
         except ValueError as error:
-            return row, str(error)
+            return row, str(error), False
 
     # Pillow decodes and resizes without the interpreter's lock, so threads use all cores.
     threads = available_cores()

@@ -44,6 +44,7 @@ class FeatureSettings:
     input_scaling: str = "standard"  # one of ``INPUT_SCALINGS``
     image_size: int | None = None  # pixels a side that images are resized to first
     fit: str = "stretch"  # of images that are not square, one of ``FITS``
+    equalize: str = "none"  # of the real images, before the resize, one of ``EQUALIZATIONS``
     batch_size: int = 50
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -190,7 +191,7 @@ def compare_files(
     """
     # Read both sets and compute their features.
     reader = _SideReader(features)
-    sides = reader.read(real), reader.read(generated)
+    sides = reader.read(real, features.equalize), reader.read(generated)
     for side, target in zip(sides, (save_real, save_generated), strict=True):
         if target is not None:
             side.save(target, reader.made_by)
@@ -227,8 +228,8 @@ class _SideReader:
         self._device = choose_device(features.device)
         self._extractor: FeatureExtractor | None = None
 
-    def read(self, path: Path) -> Side:
-        """Read a set and compute its features.
+    def read(self, path: Path, equalize: str = "none") -> Side:
+        """Read a set, equalize its images by a name in ``EQUALIZATIONS``, and compute features.
 
         Raises:
             UserError: if it cannot be used, or its statistics are of other features.
@@ -247,7 +248,7 @@ class _SideReader:
                     "compare by the same features"
                 )
             return Side(path, None, saved.moments, saved.images)
-        loaded = read_images(path, self._features.image_size, self._features.fit)
+        loaded = read_images(path, self._features.image_size, self._features.fit, equalize)
         if len(loaded.images) < 2:
             raise UserError(f"{path}: one image has no distribution; give two or more")
         if loaded.skipped_files:

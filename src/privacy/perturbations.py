@@ -12,20 +12,24 @@ from PIL import Image
 
 Images = NDArray[np.uint8]
 Perturbation = Callable[[Images, np.random.Generator], Images]
-LARGEST_SHIFT = 2  # pixels
+LARGEST_SHIFT = 1 / 32  # of the side, two pixels or more
 BRIGHTNESS = 0.05  # share of the grey values
 JPEG_QUALITY = 75
 
 
 def _shifted(images: Images, rng: np.random.Generator) -> Images:
-    """Shift images by up to two pixels along one or both axes; the edge is repeated."""
-    steps = range(-LARGEST_SHIFT, LARGEST_SHIFT + 1)
-    shifts = [(down, right) for down in steps for right in steps if (down, right) != (0, 0)]
-    padded = np.pad(images, ((0, 0), *[(LARGEST_SHIFT, LARGEST_SHIFT)] * 2), mode="edge")
+    """Shift images by up to 1/32 of the side along one or both axes; the edge is repeated.
+
+    At 64 pixels that is two pixels, as far as ``PixelSpace`` sees a shifted image as the same.
+    """
     side = images.shape[-1]
+    largest = max(2, int(side * LARGEST_SHIFT))
+    steps = range(-largest, largest + 1)
+    shifts = [(down, right) for down in steps for right in steps if (down, right) != (0, 0)]
+    padded = np.pad(images, ((0, 0), *[(largest, largest)] * 2), mode="edge")
     moved = np.empty_like(images)
     for index, shift in enumerate(rng.integers(len(shifts), size=len(images))):
-        top, left = (LARGEST_SHIFT + step for step in shifts[shift])
+        top, left = (largest + step for step in shifts[shift])
         moved[index] = padded[index, top : top + side, left : left + side]
     return moved
 

@@ -1,6 +1,7 @@
 """Figures of the report, as PNG files. Classes come by the names that the titles show."""
 
 import io
+import math
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -92,7 +93,8 @@ def real_beside_generated(
 ) -> bytes:
     """Draw each class's grid of real beside its grid of generated images, uint8 (h, w) each."""
     with drawing_style():
-        figure = Figure(figsize=(10, 2.9 * len(pairs)), layout="constrained")
+        size, widest = (10, 2.9 * len(pairs)), max(grid.shape[1] for grid, _ in pairs.values())
+        figure = Figure(figsize=size, dpi=_dpi(widest, 5), layout="constrained")
         axes = figure.subplots(len(pairs), 2, squeeze=False)
         for row, (label, grids) in zip(axes, pairs.items(), strict=True):
             for ax, name, grid in zip(row, ("real (test split)", "generated"), grids, strict=True):
@@ -170,7 +172,8 @@ def closest_pairs(grids: Mapping[str, NDArray[np.uint8]]) -> bytes:
             images, held-out real images, and their nearest train images.
     """
     with drawing_style():
-        figure = Figure(figsize=(10, 4.3 * len(grids)), layout="constrained")
+        size, widest = (10, 4.3 * len(grids)), max(grid.shape[1] for grid in grids.values())
+        figure = Figure(figsize=size, dpi=_dpi(widest, 10), layout="constrained")
         axes = figure.subplots(len(grids), 1, squeeze=False)[:, 0]
         for ax, (label, grid) in zip(axes, grids.items(), strict=True):
             _show(ax, grid, f"{label}, the closest first")
@@ -211,6 +214,11 @@ def classifier_scores(scores: pd.DataFrame) -> bytes:
         handles = axes[0].get_legend_handles_labels()
         figure.legend(*handles, frameon=False, loc="outside lower center", ncols=len(arms))
         return as_png(figure)
+
+
+def _dpi(pixels: int, inches: float) -> int:
+    """Return the dots per inch that leave so many pixels of a picture in so many inches."""
+    return max(STYLE["figure.dpi"], math.ceil(pixels / inches))
 
 
 def _show(ax: Axes, grid: NDArray[np.uint8], title: str, fontsize: int = 10) -> None:

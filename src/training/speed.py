@@ -1,5 +1,6 @@
-"""Training speed of this machine, measured on a few images."""
+"""Training speed and memory of this machine, measured on a few images."""
 
+import resource
 import time
 
 import torch
@@ -23,3 +24,18 @@ def seconds_per_image(
     trainer.step(images)
     wait_for(device)
     return (time.perf_counter() - start) / batch_size
+
+
+def peak_memory(settings: TrainSettings, image_size: int, compute: Compute) -> int:
+    """Measure the peak memory of a step of a whole batch of noise, in bytes.
+
+    On a GPU it is that of the device. Else it is that of this process with all that it did before,
+    so a training that takes less than an earlier one is given as much.
+    """
+    trainer = Trainer(settings, image_size, compute)
+    shape = (settings.batch_size, 1, image_size, image_size)
+    trainer.step(torch.rand(shape, device=compute.device) * 2 - 1)
+    wait_for(compute.device)
+    if compute.device.type == "cuda":
+        return torch.cuda.max_memory_reserved(compute.device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

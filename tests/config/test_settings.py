@@ -86,6 +86,7 @@ def test_each_committed_parameter_or_the_section_it_stands_in_has_a_comment() ->
         ("preprocess.image_size", "64", "preprocess.image_size"),
         ("preprocess.resampling", "sinc", "preprocess.resampling"),
         ("preprocess.fit", "bend", "preprocess.fit: it must be one of stretch, crop, pad"),
+        ("preprocess.equalize", "hist", "equalize: it must be one of none, clahe, percentile"),
         ("preprocess.on_bad_image", "ignore", "preprocess.on_bad_image"),
         ("train.normal.batch_size", None, "train.normal.batch_size"),
         ("train.normal.epochs", 0, "train.normal.epochs"),
@@ -103,6 +104,11 @@ def test_each_committed_parameter_or_the_section_it_stands_in_has_a_comment() ->
         ("train.normal.discriminator.channels", [], "train.normal.discriminator.channels"),
         ("train.normal.discriminator.strides", [2, 2], "must be of one length"),
         ("train.normal.discriminator.strides", [3, 3, 3, 1], "does not divide"),
+        (
+            "preprocess.image_size",
+            100,
+            "(preprocess.image_size); the networks of networks/ are for 64, 128, 256 pixels",
+        ),
         (
             "train.pneumonia.generator.strides",
             [3, 3, 3],

@@ -29,6 +29,7 @@ def settings(**changes: Any) -> PreprocessSettings:
         "image_size": 16,
         "resampling": "lanczos",
         "fit": "stretch",
+        "equalize": "none",
         "min_side": 32,
         "on_bad_image": "refuse",
     }
@@ -285,6 +286,31 @@ def test_a_patient_of_different_classes_in_both_splits_is_counted(tmp_path: Path
         table.loc[first, "patient"] = "somebody"
     _, _, quality = prepared_from(table, tmp_path, settings())
     assert quality.patients_across == 1
+
+
+@pytest.mark.parametrize(("size", "enlarged"), [(32, 0), (40, 1), (41, 13)])
+def test_originals_with_fewer_pixels_than_asked_for_are_counted(
+    tmp_path: Path, size: int, enlarged: int
+) -> None:
+    """Twelve of 40 x 40 pixels, and one of 64 x 36."""
+    files = good_files()
+    flat = np.asarray(ramp())[:36]
+    stream = io.BytesIO()
+    Image.fromarray(flat).save(stream, format="PNG")
+    files["train/NORMAL/flat-1.png"] = stream.getvalue()
+    table = table_of(tmp_path, files)
+    _, _, found = prepared_from(table, tmp_path, settings(image_size=size))
+    assert found.enlarged == enlarged
+
+
+def test_each_image_is_equalized_as_asked(tmp_path: Path) -> None:
+    table = table_of(tmp_path, good_files())
+    arrays, kept, _ = prepared_from(table, tmp_path, settings(equalize="percentile"))
+    for row in kept.itertuples():
+        expected = decode_grey(
+            tmp_path / str(row.file), 1, 16, Image.Resampling.LANCZOS, equalize="percentile"
+        )
+        np.testing.assert_array_equal(arrays[row.split, row.label][row.row], expected)
 
 
 def test_the_order_of_the_images_is_that_of_the_table(tmp_path: Path) -> None:

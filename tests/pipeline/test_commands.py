@@ -31,9 +31,10 @@ def test_the_estimate_counts_the_images_that_are_there(
         "train.pneumonia.epochs=9",
     ]
     assert estimate.main(overrides) == 0
-    normal, pneumonia, total = capsys.readouterr().out.splitlines()
+    normal, pneumonia, memory, total = capsys.readouterr().out.splitlines()
     assert normal.startswith("NORMAL: 7 epochs of 2 batches of 8 at ")
     assert pneumonia.startswith("PNEUMONIA: 9 epochs of 2 batches of 10 at ")
+    assert re.fullmatch(r"memory of a training on cpu: about \d+\.\d GiB at its peak", memory)
     assert re.fullmatch(r"in all about \d.*", total)
 
 

@@ -112,3 +112,10 @@ def test_perturbations_are_as_large_as_they_say() -> None:
     assert set(moved) <= reachable
     assert len(set(moved)) > 8
     assert np.array_equal(PERTURBATIONS["mirrored"](images, rng), images[:, :, ::-1])
+
+
+@pytest.mark.parametrize(("side", "most"), [(32, 2), (64, 2), (128, 4), (256, 8)])
+def test_shifts_are_as_large_a_part_of_large_images(side: int, most: int) -> None:
+    across = np.tile(np.arange(side, dtype=np.uint8), (300, side, 1))
+    moved = PERTURBATIONS["shifted"](across, np.random.default_rng(2))[:, 16, 16].astype(int) - 16
+    assert set(moved) == set(range(-most, most + 1))

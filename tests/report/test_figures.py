@@ -107,6 +107,17 @@ def test_a_name_is_no_formula() -> None:
         figure.savefig(io.BytesIO())
 
 
+@pytest.mark.parametrize(("side", "width"), [(64, 1300), (128, 2070), (256, 4110)])
+def test_every_pixel_of_large_images_has_one_in_the_figure(side: int, width: int) -> None:
+    """Two grids of eight images beside each other; of small ones the figure is as ever."""
+    grid = tile(np.zeros((8, side, side), dtype=np.uint8), 8)
+    with Image.open(io.BytesIO(real_beside_generated({"NORMAL": (grid, grid)}))) as figure:
+        assert figure.width == width
+    pairs = tile(np.zeros((40, side, side), dtype=np.uint8), 10)
+    with Image.open(io.BytesIO(closest_pairs({"NORMAL": pairs}))) as figure:
+        assert figure.width >= pairs.shape[1]
+
+
 def test_a_users_settings_of_matplotlib_change_no_figure() -> None:
     history = pd.DataFrame({"epoch": [1, 2], "g": [1.0, 2], "d1": [1.0, 1], "d2": [2.0, 1]})
     expected = loss_curves({"NORMAL": history})
