@@ -48,6 +48,10 @@ def open_image(source: Path | IO[bytes]) -> Iterator[ImageFile]:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
             yield image
     except UnidentifiedImageError as error:
+        if isinstance(source, Path) and source.stat().st_size == 0:
+            raise ValueError(
+                "it is empty; if fetch could not read it, fetch has said why"
+            ) from error
         known = ", ".join(FORMATS)
         raise ValueError(
             f"it cannot be identified as an image of a kind that is read ({known})"

@@ -96,6 +96,14 @@ def test_a_format_that_starts_a_program_is_no_image(tmp_path: Path) -> None:
         decode_image(path, settings())
 
 
+def test_an_image_that_fetch_could_not_read_is_not_called_one_of_an_unknown_kind(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "000001.png").touch()
+    with pytest.raises(ValueError, match="^it is empty; if fetch could not read it, fetch has"):
+        decode_image(tmp_path / "000001.png", settings())
+
+
 def test_where_the_disk_fails_the_image_is_not_taken_for_bad(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
