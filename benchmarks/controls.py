@@ -43,8 +43,8 @@ from src.metrics.classifier import train_classifier
 from src.metrics.features import FeatureCache, extract_features
 from src.metrics.frechet import FeatureSet, frechet_distance
 from src.metrics.inception import LAST_LAYER, load_inception
-from src.metrics.kid_prdc import Comparison, mmd
-from src.metrics.mmd import mean_gaussian_kernel
+from src.metrics.kid_prdc import Comparison
+from src.metrics.mmd import mean_gaussian_kernel, mmd
 from src.metrics.thumbnails import thumbnails
 from src.report.figures import STYLE, as_png
 

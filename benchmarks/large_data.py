@@ -1,8 +1,9 @@
 """Whether memory and time for each image stay flat as the data set grows: `make bench-large`.
 
 For several sizes a copy of the project runs its stages on so many phantoms: fetch, preprocess, one
-epoch of each class, fid_eval. Memory is what the stage and its workers hold of their own (anonymous
-pages, the highest sum in the run); pages of mapped files, which the system may drop, do not count.
+epoch of each class, fid_eval. Then src.evaluate compares growing sets of images. Memory is what the
+process and its workers hold of their own (anonymous pages, the highest sum in the run); pages of
+mapped files, which the system may drop, do not count.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from benchmarks.workspace import (
 
 RESULT = ROOT / "reports" / "benchmarks" / "large_data.json"
 SIZES = (4_000, 16_000, 64_000)
+EVALUATED = (2_000, 10_000)  # images of both sets that src.evaluate compares
 STAGES = {
     "fetch": ("pipeline.fetch",),
     "preprocess": ("pipeline.preprocess",),
@@ -60,7 +62,7 @@ def set_size(folder: Path, images: int) -> None:
 
 
 def run_stage(folder: Path, module: Sequence[str]) -> tuple[float, float]:
-    """Seconds that a stage takes, and the most MiB that it and its workers hold."""
+    """Seconds that a stage or command takes, and the most MiB that it and its workers hold."""
     start = time.perf_counter()
     stage = start_stage(folder, *module)
     peak = 0.0
@@ -99,7 +101,22 @@ def measure(sizes: Sequence[int]) -> dict[str, Any]:
     return {
         "machine": machine(),
         "stages": stages,
+        "evaluation": [evaluate(images) for images in EVALUATED],
     }
+
+
+def evaluate(images: int) -> dict[str, float]:
+    """Comparison of two sets of so many images of 64 pixels by grey values."""
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(prefix="large-data-") as name:
+        files = [Path(name) / "real.npy", Path(name) / "generated.npy"]
+        for brightness, file in zip((180, 200), files, strict=True):
+            coarse = rng.integers(0, brightness, (images, 8, 8), dtype=np.uint8)
+            np.save(file, coarse.repeat(8, axis=1).repeat(8, axis=2))
+        module = ("src.evaluate", *map(str, files), "--features", "pixels", "--json")
+        seconds, peak = run_stage(ROOT, module)
+    print(f"{images:8} images, src.evaluate     {seconds:8.1f} s {peak:8.0f} MiB", flush=True)
+    return {"images": images, "seconds": seconds, "peak_mib": peak}
 
 
 def show(result: dict[str, Any]) -> None:

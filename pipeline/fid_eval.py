@@ -26,7 +26,7 @@ from src.metrics.hypothesis import HypothesisResult
 from src.metrics.protocol import RealFeatures, compare_sets, describe, rows_to_draw
 from src.metrics.scores import FeatureSample, class_scores
 from src.metrics.thumbnails import thumbnails
-from src.metrics.variety import score_variety
+from src.metrics.variety import MAX_IMAGES, score_variety
 from src.metrics.verdict import judge_hypothesis
 from src.models.io import load_generators
 from src.models.networks import Generator
@@ -193,13 +193,16 @@ def _variety(
     settings: FidSettings,
     device: torch.device,
 ) -> pd.DataFrame:
-    """Compute the variety of as many generated images as each class has train images."""
+    """Compute the variety of as many generated images as each class has train images.
+
+    They are ``MAX_IMAGES`` at most.
+    """
     cache = FeatureCache(cache_folder() / "features")
     rows: Rows = []
     for number, (label, train) in enumerate(train_sets().items()):
         # Draw real and generated images.
         order = numpy_stream(Stream.VARIETY_REAL, settings.seed, number).permutation(len(train))
-        real = train.take(np.sort(order[: settings.scores.max_images]))
+        real = train.take(np.sort(order[: min(settings.scores.max_images, MAX_IMAGES)]))
         seed = integer_seed(Stream.VARIETY_GENERATED, settings.seed, number)
         images = generate(generators[label], seed, len(real))
         # Compute their features and all measures.

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from src.common.paths import HOME
 from src.config.registry import VARIETY
 from src.data.decode import decode_grey
 from src.evaluate import main, parse
@@ -280,3 +283,36 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
         assert message in line
         assert captured.out == ""
+
+
+# Runs the command with few draws, since they take the time and not the memory. Linux counts VmHWM,
+# the largest memory of a process, from its start.
+COMPARE = """
+import sys
+from pathlib import Path
+from src import evaluate
+from src.metrics import scores, variety
+scores.FLOOR_DRAWS = variety.DRAWS = 2
+assert evaluate.main(sys.argv[1:]) == 0
+status = Path("/proc/self/status").read_text()
+print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_square_of_the_number_of_images(tmp_path: Path) -> None:
+    """Nine matrices of all distances of 6,000 with 6,000 images would be 2.4 GiB."""
+    rng = np.random.default_rng(0)
+    files = [tmp_path / "real.npy", tmp_path / "generated.npy"]
+    for shift, file in enumerate(files):
+        images = rng.integers(100 * shift, 100 * shift + 150, (6000, 8, 8), dtype=np.uint8)
+        np.save(file, images)
+    arguments = [*map(str, files), *PIXELS, "--draws", "2", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", COMPARE, *arguments], cwd=HOME, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    report, peak_kib = done.stdout.rsplit("}", 1)
+    score = json.loads(report + "}")["kid"]
+    assert (score["n_real"], score["drawn_from"]) == (6000, 2000)
+    assert int(peak_kib) < 1.8 * 2**20

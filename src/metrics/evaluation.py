@@ -26,10 +26,9 @@ from .frechet import FeatureSet, Moments, frechet_distance, frechet_parts
 from .scores import FeatureSample, Score, score_sets
 from .statistics_file import load_statistics, save_statistics
 from .thumbnails import THUMBNAIL_PIXELS, thumbnails
-from .variety import Images, reduce_images, score_variety
+from .variety import MAX_IMAGES, Images, reduce_images, score_variety
 
 MIN_IMAGES = 50  # of a set, for scores without a warning
-MAX_VARIETY_IMAGES = 2000  # of a set, for the measures of variety
 MAX_SIZE_RATIO = 1.1  # of the two sets' heights, for scores without a warning
 
 
@@ -146,6 +145,8 @@ class Report:
             "floor: real images against other real ones, at n images a side; score: generated ones "
             "at that size"
         ]
+        drawn_from = {score.get("drawn_from") for score in self.scores.values()} - {None}
+        lines += [f"intervals and floors: draws from {n} images a set" for n in drawn_from]
         lines += _variety_lines(self.variety)
         return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
 
@@ -213,7 +214,7 @@ def compare_files(
         pictures = sides[0].reduced, sides[1].reduced
         report.variety = {
             score.measure: score.as_dict()
-            for score in score_variety(*pictures, samples, MAX_VARIETY_IMAGES, sampling.seed)
+            for score in score_variety(*pictures, samples, MAX_IMAGES, sampling.seed)
         }
     return report
 

@@ -59,6 +59,7 @@ def interval_of_halves(
     scores: Sequence[float] | NDArray[np.float64],
     patients: int,
     bounds: tuple[float, float] = (-np.inf, np.inf),
+    share: float = 1.0,
 ) -> Interval:
     """Compute the interval of a score from the scores of random halves.
 
@@ -67,9 +68,12 @@ def interval_of_halves(
         scores: the scores of two or more halves.
         patients: patients of the set that has the fewest, two or more.
         bounds: minimum and maximum that the score can take.
+        share: share of the images that the halves are halves of. The standard error of all falls
+            with the root of their number.
     """
     freedom = min(len(scores), patients) - 1
-    return interval_around(value, float(np.std(scores, ddof=1)), freedom, bounds)
+    error = float(np.std(scores, ddof=1)) * share**0.5
+    return interval_around(value, error, freedom, bounds)
 
 
 def interval_around(

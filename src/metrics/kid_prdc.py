@@ -19,16 +19,18 @@ from numpy.typing import NDArray
 from ..config.registry import METRICS, load
 from ..data.patients import Indices
 from .frechet import Features, FeatureSet, frechet_distance
-from .mmd import Matrices, mean_gaussian_kernel
+from .mmd import Matrices, mean_gaussian_kernel, mmd, row_blocks
 
 Matrix = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+Blocks = tuple[Iterable[Matrix], Iterable[Matrix], Iterable[Matrix]]
 
 
 class Comparison:
     """A set of real and a set of generated features, with the matrices that all scores share.
 
-    Memory grows with the square of the number of images.
+    Scores of the whole sets compute the matrices block by block. Scores of their images at some
+    indices keep whole matrices, whose memory grows with the square of the number of images.
     """
 
     def __init__(
@@ -69,11 +71,13 @@ class Comparison:
         self, metrics: Iterable[str], real: Indices | None = None, fake: Indices | None = None
     ) -> dict[str, float]:
         """Compute several scores of the same images, which share their distances."""
-        pair = Pair(
-            self,
-            np.arange(len(self.real)) if real is None else real,
-            np.arange(len(self.fake)) if fake is None else fake,
-        )
+        indices = None
+        if real is not None or fake is not None:
+            indices = (
+                np.arange(len(self.real)) if real is None else real,
+                np.arange(len(self.fake)) if fake is None else fake,
+            )
+        pair = Pair(self, indices)
         return {metric: float(load(METRICS[metric])(pair)) for metric in metrics}
 
     @cached_property
@@ -101,52 +105,69 @@ class Comparison:
         return self._matrices(squared_distances, self.real.mean(axis=0, dtype=np.float64))
 
     def _matrices(self, of: Callable[[Matrix, Matrix], Matrix], centre: Matrix | float) -> Matrices:
-        """Compute three matrices; only one where both sets are the same, since it is large."""
+        """Define three matrices; only one where both sets are the same, since it is large."""
         x = self.real.astype(np.float64) - centre
         if self.fake is self.real:
-            one = of(x, x)
+            one = row_blocks(of, x, x)
             return one, one, one
         y = self.fake.astype(np.float64) - centre
-        return of(x, x), of(y, y), of(x, y)
+        return row_blocks(of, x, x), row_blocks(of, y, y), row_blocks(of, x, y)
+
+
+@dataclass(frozen=True)
+class Balls:
+    """Numbers of images in each other's balls, see the module's first lines."""
+
+    real_of_fake: Counts  # real balls that hold each fake image, (m,)
+    fake_in_real: Counts  # fake images in the ball of each real one, (n,)
+    fake_of_real: Counts  # fake balls that hold each real image, (n,)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The images of a comparison at some indices, the argument of every metric."""
+    """The images of a comparison at some indices, or all, the argument of every metric."""
 
     whole: Comparison
-    real: Indices  # (n,)
-    fake: Indices  # (m,)
+    indices: tuple[Indices, Indices] | None  # of real images (n,) and of fake ones (m,)
 
-    def blocks(self, matrices: Matrices) -> Matrices:
-        """Select the images' rows and columns: (n, n), (m, m) and (n, m)."""
-        i, j = self.real, self.fake
+    @property
+    def features(self) -> tuple[Features, Features]:
+        """Features of the real and of the fake images, (n, d) and (m, d)."""
+        if self.indices is None:
+            return self.whole.real, self.whole.fake
+        return self.whole.real[self.indices[0]], self.whole.fake[self.indices[1]]
+
+    def blocks(self, matrices: Matrices) -> Blocks:
+        """Select the images' rows and columns: (n, n), (m, m) and (n, m), by blocks of rows."""
+        if self.indices is None:
+            return matrices
+        i, j = self.indices
         return (
-            matrices[0][np.ix_(i, i)],
-            matrices[1][np.ix_(j, j)],
-            matrices[2][np.ix_(i, j)],
+            [matrices[0].matrix[np.ix_(i, i)]],
+            [matrices[1].matrix[np.ix_(j, j)]],
+            [matrices[2].matrix[np.ix_(i, j)]],
         )
 
     @cached_property
-    def _squares(self) -> Matrices:
-        return self.blocks(self.whole.squares)
-
-    @cached_property
-    def in_real_ball(self) -> Mask:
-        """Whether each fake image lies in the ball of each real one, (n, m)."""
-        real, _, cross = self._squares
-        return cross <= _radii(real, self.whole.nearest_k)[:, None]
-
-    @cached_property
-    def in_fake_ball(self) -> Mask:
-        """Whether each real image lies in the ball of each fake one, (n, m)."""
-        _, fake, cross = self._squares
-        return cross <= _radii(fake, self.whole.nearest_k)[None, :]
+    def balls(self) -> Balls:
+        """How many balls hold each image."""
+        real, fake, cross = self.blocks(self.whole.squares)
+        real_radii, fake_radii = (_radii(part, self.whole.nearest_k) for part in (real, fake))
+        real_of_fake = np.zeros(len(fake_radii), dtype=np.int64)
+        fake_in_real, fake_of_real = [], []
+        start = 0
+        for block in cross:
+            in_real = block <= real_radii[start : start + len(block), None]
+            real_of_fake += in_real.sum(axis=0)
+            fake_in_real.append(in_real.sum(axis=1))
+            fake_of_real.append((block <= fake_radii).sum(axis=1))
+            start += len(block)
+        return Balls(real_of_fake, np.concatenate(fake_in_real), np.concatenate(fake_of_real))
 
 
 def frechet(pair: Pair) -> float:
     """Compute the Fréchet distance with ``frechet.frechet_distance``."""
-    real, fake = pair.whole.real[pair.real], pair.whole.fake[pair.fake]
+    real, fake = pair.features
     return frechet_distance(FeatureSet(real), FeatureSet(fake))
 
 
@@ -162,22 +183,22 @@ def gaussian_mmd(pair: Pair) -> float:
 
 def precision(pair: Pair) -> float:
     """Compute the share of fake images that lie on the real manifold."""
-    return float(pair.in_real_ball.any(axis=0).mean())
+    return float((pair.balls.real_of_fake > 0).mean())
 
 
 def recall(pair: Pair) -> float:
     """Compute the share of real images that lie on the fake manifold."""
-    return float(pair.in_fake_ball.any(axis=1).mean())
+    return float((pair.balls.fake_of_real > 0).mean())
 
 
 def density(pair: Pair) -> float:
     """Compute the mean number of real balls that a fake image lies in, divided by k."""
-    return float(pair.in_real_ball.sum(axis=0).mean() / pair.whole.nearest_k)
+    return float(pair.balls.real_of_fake.mean() / pair.whole.nearest_k)
 
 
 def coverage(pair: Pair) -> float:
     """Compute the share of real images whose ball holds a fake one."""
-    return float(pair.in_real_ball.any(axis=1).mean())
+    return float((pair.balls.fake_in_real > 0).mean())
 
 
 def squared_distances(first: Matrix, second: Matrix) -> Matrix:
@@ -193,13 +214,7 @@ def squared_distances(first: Matrix, second: Matrix) -> Matrix:
     return np.where(distances <= rounding * scale, 0.0, distances)
 
 
-def mmd(xx: Matrix, yy: Matrix, xy: Matrix) -> float:
-    """Compute the unbiased squared MMD from kernel matrices (n, n), (m, m) and (n, m)."""
-    n, m = xy.shape
-    within = (xx.sum() - np.trace(xx)) / (n * (n - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1))
-    return float(within - 2 * xy.mean())
-
-
-def _radii(squares: Matrix, k: int) -> Matrix:
+def _radii(squares: Iterable[Matrix], k: int) -> Matrix:
     """Find the squared distance of each point to its k-th nearest other one, (n,)."""
-    return np.partition(squares, k, axis=1)[:, k]  # the point itself is the nearest
+    # The point itself is the nearest.
+    return np.concatenate([np.partition(block, k, axis=1)[:, k] for block in squares])

@@ -2,6 +2,9 @@
 
 On a small set not even real images of other patients have a distance of 0. So each score has a
 confidence interval, and a floor: the score of real images of other patients at the same size.
+
+A score is of all images. Intervals and floors rest on many draws, which are made from a random part
+of a large set, see ``MAX_DRAWN_IMAGES``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +18,12 @@ from ..config.registry import METRICS
 from ..data.patients import Patients
 from .excess import excess
 from .frechet import Features, FeatureSet, extrapolated_distance, frechet_parts
-from .intervals import Interval, interval_around, jackknife_interval
+from .intervals import Interval, interval_around, interval_of_halves
 from .kid_prdc import Comparison
 
+# Images of a set that all draws are made from. Hundreds of draws of more images would take longer
+# than the scores, and share matrices of all distances, which grow with the square.
+MAX_DRAWN_IMAGES = 2000
 FLOOR_DRAWS = 100  # pairs of patient-disjoint draws that a floor is the mean of
 MIN_PATIENTS = 4  # of a set, for scores of its halves
 MAX_PATIENT_SHARE = 0.25  # of the images; with more, halves would differ too little
@@ -40,6 +46,14 @@ class FeatureSample:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def at_most(self, images: int, rng: np.random.Generator) -> "FeatureSample":
+        """Return so many images of random patients, or the set itself if it has no more."""
+        if len(self) <= images:
+            return self
+        rows = np.sort(self.patients.draw(images, rng))
+        small = None if self.thumbnails is None else self.thumbnails[rows]
+        return FeatureSample(self.features[rows], self.patients.take(rows), small)
 
     @property
     def can_be_halved(self) -> bool:
@@ -82,10 +96,15 @@ class Score:
     # Extrapolation of the Fréchet distance to infinitely many images; None if there is none.
     infinite: float | None = None
     parts: tuple[float, float] | None = None  # of the Fréchet distance, see ``frechet_parts``
+    drawn_from: int | None = None  # images a set that draws are made from; None for all
 
     def as_dict(self) -> dict[str, float | None]:
-        """Return the value, its interval and floor by name; None for what is missing."""
+        """Return the value, its interval and floor by name; None for what is missing.
+
+        ``drawn_from`` is there only where draws are not made from all images.
+        """
         interval, floor = self.interval, self.floor
+        drawn_from = {} if self.drawn_from is None else {"drawn_from": self.drawn_from}
         return {
             "value": self.value,
             "n_real": self.n_real,
@@ -97,6 +116,7 @@ class Score:
             "floor": floor.floor if floor else None,
             "floor_spread": floor.spread if floor else None,
             "score_at_floor_n": floor.score if floor else None,
+            **drawn_from,
         }
 
     def frechet_as_dict(self) -> dict[str, float | None]:
@@ -124,35 +144,51 @@ def score_sets(
     Raises:
         ValueError: for features of different widths, fewer than two images, or not finite ones.
     """
-    between, within = compare(real, fake, neighbours), compare(real, real, neighbours)
-    smaller = min(len(real), len(fake))
-    # Compute the floors.
-    size = min(real.patients.max_pair_size, len(fake))
-    metrics = between.available(size)
-    floors = _floors(metrics, between, within, (real, fake), size, seed)
-    # Compute the scores and their intervals.
-    can_halve = real.can_be_halved and fake.can_be_halved
+    # Score the whole sets.
+    sizes = len(real), len(fake)
+    whole = compare(real, fake, neighbours)
+    values = whole.scores(whole.available(min(sizes)))
+    # Compute the floors and the scores of halves, from a part of a large set.
+    parts = _part(real, Stream.FLOOR, seed), _part(fake, Stream.FLOOR_GENERATED, seed)
+    between, within = compare(*parts, neighbours), compare(parts[0], parts[0], neighbours)
+    size = min(parts[0].patients.max_pair_size, len(parts[1]))
+    floors = _floors(between.available(size), between, within, parts, size, seed)
+    halves = _scores_of_halves(between, parts, draws, seed)
+    # Set each score beside its interval and its floor.
+    shares = [len(part) / n for part, n in zip(parts, sizes, strict=True)]
+    patients = min(part.patients.count for part in parts)
+    drawn_from = MAX_DRAWN_IMAGES if min(shares) < 1 else None
     scores = []
-    for metric in between.available(smaller):
-        value = between.score(metric)
-        interval = None
-        if can_halve and metric in between.available(smaller // 2):
-            interval = jackknife_interval(
-                value,
-                lambda i, j, metric=metric: between.score(metric, i, j),  # type: ignore[misc]
-                real.patients,
-                fake.patients,
-                draws,
-                numpy_stream(Stream.SCORE_INTERVAL, seed),
-                METRICS[metric].bounds,
-            )
-        limit = parts = None
+    for metric, value in values.items():
+        interval = limit = moments = None
+        if metric in halves:
+            bounds = METRICS[metric].bounds
+            interval = interval_of_halves(value, halves[metric], patients, bounds, max(shares))
         if metric == "frechet":
             limit = _limit(real, fake, seed)
-            parts = frechet_parts(FeatureSet(real.features), FeatureSet(fake.features))
-        sizes = len(real), len(fake)
-        scores.append(Score(metric, value, *sizes, interval, floors.get(metric), limit, parts))
+            moments = frechet_parts(FeatureSet(real.features), FeatureSet(fake.features))
+        floor = floors.get(metric)
+        scores.append(Score(metric, value, *sizes, interval, floor, limit, moments, drawn_from))
     return scores
+
+
+def _part(sample: FeatureSample, stream: Stream, seed: int) -> FeatureSample:
+    """Return the images of a set that draws are made from, by a stream that a size indexes."""
+    return sample.at_most(MAX_DRAWN_IMAGES, numpy_stream(stream, seed, MAX_DRAWN_IMAGES))
+
+
+def _scores_of_halves(
+    between: Comparison, sets: tuple[FeatureSample, FeatureSample], draws: int, seed: int
+) -> dict[str, list[float]]:
+    """Score random halves of two sets; return the scores by metric, of those that allow it."""
+    metrics = between.available(min(map(len, sets)) // 2)
+    if not (metrics and all(part.can_be_halved for part in sets)):
+        return {}
+    rng = numpy_stream(Stream.SCORE_INTERVAL, seed)
+    drawn = [
+        between.scores(metrics, *(part.patients.half(rng) for part in sets)) for _ in range(draws)
+    ]
+    return {metric: [scores[metric] for scores in drawn] for metric in metrics}
 
 
 def _limit(real: FeatureSample, fake: FeatureSample, seed: int) -> float | None:
@@ -225,13 +261,17 @@ def class_scores(
         floor_n; and excess, see ``excess.excess``, with the interval excess_low to excess_high of
         the expected excess at floor_n images. Of the Fréchet distance also infinite, the
         extrapolation to infinitely many images, and its two parts, means_part and
-        covariances_part.
+        covariances_part. Where draws are not made from all images also drawn_from, see ``Score``.
     """
-    first, second = test.values()
+    parts = {label: _part(sample, Stream.FLOOR, seed) for label, sample in test.items()}
+    first, second = parts.values()
     classes = compare(first, second, neighbours)
     rows = []
     for label, real in test.items():
-        of_train = compare(real, train[label], neighbours)
+        whole = compare(real, train[label], neighbours)
+        train_test = whole.scores(whole.available(min(len(real), len(train[label]))))
+        part_of_train = _part(train[label], Stream.REFERENCE, seed)
+        of_train = compare(parts[label], part_of_train, neighbours)
         for score in score_sets(real, generated[label], neighbours, draws, seed):
             # Enter the score, and that of the real train images.
             metric, floor = score.metric, score.floor
@@ -239,9 +279,7 @@ def class_scores(
                 "class": label,
                 "metric": metric,
                 **score.as_dict(),
-                "train_test": of_train.score(metric)
-                if metric in of_train.available(len(train[label]))
-                else None,
+                "train_test": train_test.get(metric),
                 "train_test_at_floor_n": None,
                 "other_class": None,
                 **_excess_of(score, None, real, generated[label]),
@@ -249,19 +287,21 @@ def class_scores(
             }
             # Add the references at the floor's size.
             if floor is not None and METRICS[metric].is_distance:
-                if floor.n <= min(len(real), len(train[label])):
-                    patients = real.patients, train[label].patients
+                if floor.n <= min(len(parts[label]), len(part_of_train)):
+                    patients = parts[label].patients, part_of_train.patients
                     row["train_test_at_floor_n"] = _mean_score(
                         of_train, patients, metric, floor.n, seed
                     )
-                if floor.n <= min(map(len, test.values())):
+                if floor.n <= min(len(first), len(second)):
                     patients = first.patients, second.patients
                     other = _mean_score(classes, patients, metric, floor.n, seed)
                     row["other_class"] = other
                     row |= _excess_of(score, other, real, generated[label])
             rows.append({key: np.nan if part is None else part for key, part in row.items()})
     # A nullable type, so that whole numbers stay whole where one is missing.
-    return pd.DataFrame(rows).astype({"floor_n": "Int64"})
+    table = pd.DataFrame(rows)
+    whole_numbers = [name for name in ("floor_n", "drawn_from") if name in table]
+    return table.astype(dict.fromkeys(whole_numbers, "Int64"))
 
 
 def _excess_of(
@@ -269,8 +309,8 @@ def _excess_of(
 ) -> dict[str, float | None]:
     """Compute the excess of a score at its floor's size, and its interval.
 
-    What is missing is None. The draws of the floor are about halves of the sets. So the deviation
-    of their differences is the standard error of the difference, see
+    What is missing is None. The draws of the floor are about halves of the sets that they are made
+    from. So the deviation of their differences is the standard error of the difference, see
     ``intervals.jackknife_interval``. The distance of the other class is only the unit.
     """
     row: dict[str, float | None] = dict.fromkeys(("excess", "excess_low", "excess_high"))

@@ -26,6 +26,7 @@ from .scores import FeatureSample
 
 Images = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
+MAX_IMAGES = 2000  # of a set; memory grows with the square, and time faster
 MAX_SIDE = 64  # pixels; larger images are reduced, so that memory has a limit
 DRAWS = 100  # pairs of halves that a range rests on
 RANGE = (0.025, 0.975)  # quantiles over the draws

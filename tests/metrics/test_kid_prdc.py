@@ -5,6 +5,7 @@ from scipy.spatial.distance import cdist
 
 from benchmarks.plain_evaluation import plain_balls, plain_kid
 from src.config.registry import METRICS
+from src.metrics import mmd
 from src.metrics.kid_prdc import Comparison, squared_distances
 
 K = 3
@@ -31,6 +32,19 @@ def test_the_score_of_parts_is_that_of_sets_of_these_images() -> None:
     whole = Comparison(REAL, FAKE, K)
     for metric in whole.available(len(j)):
         assert whole.score(metric, i, j) == pytest.approx(parts.score(metric), rel=1e-9), metric
+
+
+@pytest.mark.parametrize("entries", [1, 95, 40 * 39])  # rows one by one, some, all but one
+def test_blocks_of_rows_give_the_scores_of_one_block(
+    entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = REAL, FAKE, K, (SMALL, FAKE[:, ::2] ** 2)
+    expected = Comparison(*sets).scores(METRICS)
+    monkeypatch.setattr(mmd, "BLOCK_ENTRIES", entries)
+    blocks = Comparison(*sets)
+    assert len(list(blocks.squares[0])) > 1
+    assert blocks.scores(METRICS) == pytest.approx(expected, rel=1e-9)
+    np.testing.assert_allclose(blocks.kernels[0].matrix, (REAL @ REAL.T / 6 + 1) ** 3)
 
 
 def test_equal_sets_have_distance_0_and_cover_each_other() -> None:

@@ -22,7 +22,7 @@ def test_the_bandwidth_stays_that_of_the_whole_real_set() -> None:
     """So that the scores of halves differ by their images alone."""
     i, j = np.array([0, 3, 5, 8]), np.array([1, 2, 6])
     comparison = Comparison(REAL, FAKE, 1, SMALL)
-    kernels = comparison.gaussian_kernels
+    kernels = [part.matrix for part in comparison.gaussian_kernels]
     xx, yy, xy = kernels[0][np.ix_(i, i)], kernels[1][np.ix_(j, j)], kernels[2][np.ix_(i, j)]
 
     def mean_of_others(k: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from src.common.rng import Stream, numpy_stream
 from src.data.patients import Patients
+from src.metrics import scores as scores_module
 from src.metrics.kid_prdc import Comparison
 from src.metrics.scores import FeatureSample, class_scores, compare, score_sets
 
@@ -59,6 +60,41 @@ def test_intervals_hold_the_expected_score_as_often_as_they_say() -> None:
                 held[score.metric] += low <= expected[score.metric] <= high
     for metric in metrics:
         assert held[metric] >= 0.83 * 60, (metric, held)  # of 0.95, by three deviations less
+
+
+def test_draws_of_a_large_set_are_from_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scores stay those of all images, and the intervals about as wide as from all images."""
+    metrics = ("frechet", "kid", "precision", "density", "coverage")
+    errors: dict[str, list[list[float]]] = {metric: [] for metric in metrics}
+    for seed in range(8):
+        sets = strangers(320, seed), strangers(300, 100 + seed, 0.7)
+        both = []
+        for limit in (2000, 80):
+            monkeypatch.setattr(scores_module, "MAX_DRAWN_IMAGES", limit)
+            both.append({score.metric: score for score in score_sets(*sets, 5, 64, seed)})
+        of_all, of_part = both
+        for metric in of_all:
+            assert of_part[metric].value == of_all[metric].value
+            assert of_part[metric].infinite == of_all[metric].infinite
+            assert "drawn_from" not in of_all[metric].as_dict()
+            assert of_part[metric].as_dict()["drawn_from"] == 80
+            assert of_part[metric].as_dict()["floor_n"] == 39
+        for metric in metrics:
+            pair = of_all[metric].interval, of_part[metric].interval
+            errors[metric].append([part.standard_error for part in pair if part])
+    for metric, found in errors.items():
+        ratio = np.divide(*np.mean(found, axis=0)[::-1])
+        assert 0.8 < ratio < 1.6, (metric, ratio)  # of 2, if the size did not count
+
+
+def test_a_part_of_a_large_set_has_whole_patients_and_their_thumbnails() -> None:
+    features = gaussian(60, 1)
+    whole = FeatureSample(features, Patients(np.arange(60) // 3), features[:, :2])
+    part = whole.at_most(30, np.random.default_rng(0))
+    assert whole.at_most(60, np.random.default_rng(0)) is whole
+    assert (len(part), part.patients.count) == (30, 10)
+    assert part.thumbnails is not None
+    np.testing.assert_array_equal(part.features[:, :2], part.thumbnails)
 
 
 @pytest.mark.parametrize(("n", "metrics"), [(2, 2), (3, 2), (5, 2), (6, 6)])
