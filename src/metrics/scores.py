@@ -21,8 +21,8 @@ from .frechet import Features, FeatureSet, extrapolated_distance, frechet_parts
 from .intervals import Interval, interval_around, interval_of_halves
 from .kid_prdc import Comparison
 
-# Images of a set that all draws are made from. Hundreds of draws of more images would take longer
-# than the scores, and share matrices of all distances, which grow with the square.
+# Images of a set that all draws are made from. They share matrices of all distances, which grow
+# with the square. Some 260 draws of a quarter of these would be many times the work of the scores.
 MAX_DRAWN_IMAGES = 2000
 FLOOR_DRAWS = 100  # pairs of patient-disjoint draws that a floor is the mean of
 MIN_PATIENTS = 4  # of a set, for scores of its halves
