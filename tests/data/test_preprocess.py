@@ -100,7 +100,7 @@ def test_an_image_that_fetch_could_not_read_is_not_called_one_of_an_unknown_kind
     tmp_path: Path,
 ) -> None:
     (tmp_path / "000001.png").touch()
-    with pytest.raises(ValueError, match="^it is empty; if fetch could not read it, fetch has"):
+    with pytest.raises(ValueError, match=r"^it is empty; if fetch could not read it, fetch has"):
         decode_image(tmp_path / "000001.png", settings())
 
 
