@@ -16,7 +16,7 @@ CLASSIFIER_METRICS = {
     "prior_corrected_calibration_error": "calibration error at the test prevalence",
 }
 # Sections of utility.json, and what they are called.
-EXPERIMENTS = {"scarcity": "Few real images", "imbalance": "Rare pneumonia"}
+EXPERIMENTS = {"scarcity": "Few real images", "imbalance": "Rare PNEUMONIA"}
 NOT_RUN = "not run; `make real EXPERIMENTS=1` runs it on real images."
 LOSS_TITLES = {
     "g": "generator",
