@@ -11,7 +11,13 @@ from ..privacy.perturbations import PERTURBATIONS
 from .figures import COLOURS
 from .findings import Findings, caveats, unlike_real
 from .templates import as_data_url, html_templates
-from .wording import CLASSIFIER_METRICS, KIND_TITLES, SECTIONS, describe_extractor
+from .wording import (
+    CLASSIFIER_METRICS,
+    EXPERIMENTS,
+    KIND_TITLES,
+    SECTIONS,
+    describe_extractor,
+)
 
 
 def render_report(
@@ -57,6 +63,7 @@ def render_report(
             metric_names={name: metric.words for name, metric in METRICS.items()},
             measure_names={name: measure.words for name, measure in VARIETY.items()},
             metric_titles=CLASSIFIER_METRICS,
+            experiment_titles=EXPERIMENTS,
             perturbations=list(PERTURBATIONS),
             colours=COLOURS,
             sections=SECTIONS,

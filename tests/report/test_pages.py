@@ -65,16 +65,46 @@ UTILITY = {
     "images": {"fit": 40, "validation": 8, "test": 32, "generated": 40},
     "repeats": 3,
     "accuracies": {"LeNet-5": {"gan_train": 0.71, "gan_test": 0.83, "real": 0.94}},
+    "prevalence": 0.625,
+    "scarcity": None,
+    "imbalance": None,
 }
+COMPARISON = {
+    "network": "residual",
+    "arm": "real + both",
+    "fraction": 0.05,
+    "patients": 57.0,
+    "difference": 0.012,
+    "low": 0.001,
+    "high": 0.023,
+    "p": 0.04,
+    "p_corrected": 0.04,
+    "is_primary": True,
+    "is_control": False,
+}
+SCARCITY = {
+    "sentence": "Generated images improved the classifier where real images are few.",
+    "comparisons": [COMPARISON],
+    "ways": {"real + both": {"0.25, filter none": 3, "0.5, filter confident": 2}},
+    "repeats": 5,
+}
+
+
+CALIBRATIONS = ("calibration_error", "prior_corrected_calibration_error")
 
 
 def arms(value: str) -> pd.DataFrame:
     """The scores or the differences of one arm."""
     place = {"network": "LeNet-5", "arm": "real + generated", "fraction": 0.2}
-    scores = {"roc_auc": 0.81, "balanced_accuracy": 0.7, "sensitivity": 0.6}
+    scores = {
+        "roc_auc": 0.81,
+        "average_precision": 0.75,
+        "balanced_accuracy": 0.7,
+        "sensitivity": 0.6,
+    }
     rows = [
         place | {"metric": metric, value: score, "low": score - 0.05, "high": score + 0.05}
-        for metric, score in (scores | {"calibration_error": 0.1}).items()
+        for metric, score in (scores | dict.fromkeys(CALIBRATIONS, 0.1)).items()
     ]
     return pd.DataFrame(rows)
 
@@ -315,6 +345,19 @@ def test_the_use_for_a_classifier_is_told_beside_what_the_generator_saw() -> Non
     assert "LeNet-5 real + generated 20% +0.810 (+0.760 to +0.860)" in words
     assert "LeNet-5 real + generated 20% 0.810 (0.760 to 0.860)" in words
     assert "LeNet-5 71.0% 83.0% 94.0%" in words
+
+
+def test_an_experiment_is_told_first_or_how_to_run_it() -> None:
+    words = text(page())
+    assert "Few real images: not run; make real EXPERIMENTS=1 runs it" in words
+    assert "Rare PNEUMONIA: not run; make real EXPERIMENTS=1 runs it" in words
+    assert "By chance the average precision is 0.62" in words
+    words = text(page(utility=UTILITY | {"scarcity": SCARCITY}))
+    assert f"Few real images: {SCARCITY['sentence']}" in words[:1100]
+    assert "Few real images: not run" not in words
+    assert "residual real + both 5.0% 57 +0.012 (+0.001 to +0.023) 0.04 primary" in words
+    assert "real + both: 0.25, filter none (3), 0.5, filter confident (2)." in words
+    assert "scarcity_gains" not in page()
 
 
 def test_the_page_calls_the_classes_by_their_names_alone() -> None:
