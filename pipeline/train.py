@@ -24,12 +24,13 @@ from src.common.paths import HOME, PARAMS, array_path, generator_path, model_fol
 from src.common.processes import end_with_parent, stop_requests
 from src.common.progress import Progress
 from src.config.settings import ClassName, Settings, load_settings
+from src.config.train import TrainSettings
 from src.data.grids import png, tile
 from src.models.architectures import load_architecture
 from src.models.flops import forward_flops
 from src.models.io import Origin, save_generator
 from src.models.networks import count_parameters
-from src.tracking.runs import archive_run
+from src.tracking.runs import Run, archive_run
 from src.training.checkpoints import Checkpoints
 from src.training.distributed import SINGLE_PROCESS, ProcessGroup
 from src.training.launch import INTERRUPTED, find_worker, launch
@@ -126,15 +127,10 @@ def train_class(
     """Train a class, and write models/<class> and the metrics."""
     settings = stage.settings.train_of(name)
     images = read_array(array_path(name, "train"))
-    steps = steps_per_epoch(len(images), settings.batch_size)
-    _report_start(stage, name, compute, group, len(images), steps)
-    total = settings.epochs * steps * settings.batch_size
-    with Progress(f"train {name}", total, "images") as progress, stop_requests() as stops:
-        callbacks = _callbacks(stage, name, steps, progress, checkpoints, stops)
-        safeguards = _safeguards(stage.settings, checkpoints)
-        result = train(images, settings, compute, callbacks, safeguards, group)
+    safeguards = _safeguards(stage.settings, checkpoints)
+    result = run_training(stage.run, name, images, settings, compute, safeguards, group)
     _write_results(stage, name, images, result)
-    _write_metrics(stage, name, images, steps, result)
+    _write_metrics(stage, name, images, steps_per_epoch(len(images), settings.batch_size), result)
     last = result.history[-1]
     logger.info(
         f"{name}: last losses g {last.loss_g:.3f}, d1 {last.loss_d_fake:.3f}, "
@@ -142,49 +138,87 @@ def train_class(
     )
 
 
+def run_training(
+    run: Run,
+    title: str,
+    images: NDArray[np.uint8],
+    settings: TrainSettings,
+    compute: Compute,
+    safeguards: Safeguards,
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> TrainResult:
+    """Train with its progress shown, and its losses and samples logged; stop on request.
+
+    Args:
+        run: the MLflow run of the training.
+        title: what the lines about it begin with.
+        images: real images, uint8 (n, size, size).
+        settings: networks and schedule.
+        compute: what to train on.
+        safeguards: with checkpoints.
+        group: the processes that train together.
+
+    Raises:
+        UserError, KeyboardInterrupt: as ``train``.
+    """
+    steps = steps_per_epoch(len(images), settings.batch_size)
+    _report_start(run, title, settings, compute, group, len(images), steps)
+    total = settings.epochs * steps * settings.batch_size
+    with Progress(f"train {title}", total, "images") as progress, stop_requests() as stops:
+        checkpoints = safeguards.checkpoints
+        assert checkpoints is not None
+        callbacks = _callbacks(run, title, settings, steps, progress, checkpoints, stops)
+        return train(images, settings, compute, callbacks, safeguards, group)
+
+
 def _report_start(
-    stage: Stage, name: ClassName, compute: Compute, group: ProcessGroup, images: int, steps: int
+    run: Run,
+    title: str,
+    settings: TrainSettings,
+    compute: Compute,
+    group: ProcessGroup,
+    images: int,
+    steps: int,
 ) -> None:
     """Log what is trained, and on what."""
-    settings = stage.settings.train_of(name)
     for choice, value in compute.describe().items():
-        stage.run.set_tag(f"compute.{choice}", value)
-    stage.run.set_tag("compute.processes", str(group.size))
+        run.set_tag(f"compute.{choice}", value)
+    run.set_tag("compute.processes", str(group.size))
     together = f" in {group.size} processes" if group.size > 1 else ""
     logger.info(
-        f"{name}: {images} images, {settings.epochs} epochs of {steps} batches of "
+        f"{title}: {images} images, {settings.epochs} epochs of {steps} batches of "
         f"{settings.batch_size} on {compute.device} in {compute.precision}{together}"
     )
 
 
 def _callbacks(
-    stage: Stage,
-    name: ClassName,
+    run: Run,
+    title: str,
+    settings: TrainSettings,
     steps: int,
     progress: Progress,
     checkpoints: Checkpoints,
     stops: list[int],
 ) -> TrainingCallbacks:
     """Make the callbacks that show progress, log losses and samples, and stop on request."""
-    settings = stage.settings.train_of(name)
 
     def on_epoch(losses: EpochLosses) -> None:
         values = {"g": losses.loss_g, "d1": losses.loss_d_fake, "d2": losses.loss_d_real}
-        stage.run.log_metrics(values, losses.epoch)
+        run.log_metrics(values, losses.epoch)
 
     def on_samples(epoch: int, samples: NDArray[np.uint8]) -> None:
-        stage.run.log_image("samples", tile(samples, settings.samples.columns), epoch)
+        run.log_image("samples", tile(samples, settings.samples.columns), epoch)
 
     def on_resume(epoch: int, batches: int, seen: int) -> None:
         progress.resume(seen)
         if checkpoints.extends_finished:
-            logger.info(f"{name}: going on from the finished training of {epoch - 1} epochs")
-            stage.run.set_tag("continues.epochs", str(epoch - 1))
+            logger.info(f"{title}: going on from the finished training of {epoch - 1} epochs")
+            run.set_tag("continues.epochs", str(epoch - 1))
             return
         is_partial = seen < progress.total
         done = f"{batches} of {steps} batches of epoch {epoch}" if is_partial else "all epochs"
-        logger.info(f"{name}: going on from a checkpoint, with {done} done")
-        stage.run.set_tag("resumed.after", done)
+        logger.info(f"{title}: going on from a checkpoint, with {done} done")
+        run.set_tag("resumed.after", done)
 
     announced: list[bool] = []
 

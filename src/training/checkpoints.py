@@ -75,6 +75,11 @@ class Checkpoints:
         for old in others:
             old.unlink()
 
+    def remove(self) -> None:
+        """Remove all checkpoints, of a training that nobody will go on with."""
+        for path in self._files("step") + self._files("finished"):
+            path.unlink()
+
     def newest(self) -> Path | None:
         """Return the newest checkpoint of a training that is not finished, or None."""
         return next(iter(self._files("step")), None)

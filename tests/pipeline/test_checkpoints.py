@@ -139,17 +139,14 @@ def test_a_killed_process_leaves_its_folder_free(project: Path) -> None:
         assert folder.name == "k"
 
 
-def test_the_oldest_are_removed_but_none_in_use(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoints, "MAX_KEPT", 2)
+def test_the_oldest_are_removed_but_none_in_use(project: Path) -> None:
     parent = project / ".checkpoints" / "normal"
-    with checkpoint_folder("normal", "used") as used:
+    with checkpoint_folder("normal", "used", 2) as used:
         os.utime(used / "lock", (1, 1))
         for number in range(4):
-            with checkpoint_folder("normal", f"k{number}") as folder:
+            with checkpoint_folder("normal", f"k{number}", 2) as folder:
                 pass
             os.utime(folder / "lock", (10 + number, 10 + number))
-        with checkpoint_folder("normal", "last"):
+        with checkpoint_folder("normal", "last", 2):
             left = {path.name for path in parent.iterdir()}
     assert left == {"used", "k3", "last"}
