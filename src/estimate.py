@@ -63,6 +63,12 @@ def estimate(settings: "Settings") -> None:
             f"{label}: {train.epochs} epochs of {steps} batches of {train.batch_size} at "
             f"{1 / each:.3g} images a second on {device}: about {duration(each * images)}"
         )
+        if settings.privacy.membership:
+            total += each * images
+            logger.info(
+                f"{label}: two generators on halves for privacy.membership: about "
+                f"{duration(each * images)}"
+            )
     # Time one small batch of the network that judges; the other extractors take no time.
     if settings.fid.extractor == "inception":
         judged = _count_judged_images(settings, counts)
@@ -78,6 +84,7 @@ def _count_judged_images(settings: "Settings", train: Mapping[str, int]) -> int:
 
     fid, privacy = settings.fid, settings.privacy
     generated = fid.iterations * fid.sample_size + privacy.generated_images
+    generated += 2 * privacy.membership_images if privacy.membership else 0
     perturbed = len(PERTURBATIONS) * privacy.control_images
     return len(CLASSES) * (generated + perturbed) + sum(train.values())
 

@@ -11,7 +11,13 @@ from ..privacy.perturbations import PERTURBATIONS
 from .figures import COLOURS
 from .findings import Findings, caveats, unlike_real
 from .templates import as_data_url, html_templates
-from .wording import CLASSIFIER_METRICS, KIND_TITLES, SECTIONS, describe_extractor
+from .wording import (
+    CLASSIFIER_METRICS,
+    KIND_TITLES,
+    MEMBERSHIP_ATTACKS,
+    SECTIONS,
+    describe_extractor,
+)
 
 
 def render_report(
@@ -58,6 +64,12 @@ def render_report(
             measure_names={name: measure.words for name, measure in VARIETY.items()},
             metric_titles=CLASSIFIER_METRICS,
             perturbations=list(PERTURBATIONS),
+            membership={
+                label: result["membership"]
+                for label, result in findings.privacy.items()
+                if "membership" in result
+            },
+            membership_attacks=MEMBERSHIP_ATTACKS,
             colours=COLOURS,
             sections=SECTIONS,
             samples={

@@ -13,6 +13,11 @@ CLASSIFIER_METRICS = {
     "sensitivity": "sensitivity at 95 % specificity",
     "calibration_error": "calibration error",
 }
+MEMBERSHIP_ATTACKS = {
+    "clean": ("other half", "the other generator"),
+    "other half": ("other half", "train images of other patients"),
+    "test split": ("test split", "train images of other patients"),
+}  # by the names in privacy.json: the non-members, and the reference of the score
 LOSS_TITLES = {
     "g": "generator",
     "d1": "discriminator on generated",
