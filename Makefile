@@ -138,13 +138,14 @@ EPOCHS_NORMAL ?=
 EPOCHS_PNEUMONIA ?=
 NAME ?=
 SET ?=
+EXPERIMENTS ?=
 
-real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [NAME=..] [NETWORKS=..] [SET="key=value .."]
+real: setup  ## train on real images: make real DATA=chest_xray.zip [EPOCHS=1] [NAME=..] [NETWORKS=..] [EXPERIMENTS=1] [SET="key=value .."]
 	@test -n "$$DATA" || { echo 'error: name the real images: make real DATA=<zip or folder>' >&2; exit 1; }
 	@set -f; $(IN_VENV) python3 -m src.real "$$DATA" --preset "$(NETWORKS)" \
 	  $(if $(EPOCHS),--epochs "$(EPOCHS)") $(if $(EPOCHS_NORMAL),--epochs-normal "$(EPOCHS_NORMAL)") \
 	  $(if $(EPOCHS_PNEUMONIA),--epochs-pneumonia "$(EPOCHS_PNEUMONIA)") $(if $(NAME),--name "$(NAME)") \
-	  $(if $(SET),--set $(SET))
+	  $(if $(EXPERIMENTS),--experiments) $(if $(SET),--set $(SET))
 
 thesis: NETWORKS = thesis
 thesis: real  ## the same with the thesis's networks and its 200 epochs

@@ -28,6 +28,7 @@ from src.report.figures import (
     nearest_ratios,
     real_beside_generated,
     sample_evolution,
+    scarcity_gains,
 )
 from src.report.findings import Findings
 from src.report.packages import judge_fingerprint, package_generator
@@ -96,7 +97,9 @@ def _figures(
         names[c]: _read_grid(reports / "privacy" / f"closest_{c.lower()}.png") for c in CLASSES
     }
     ratios = read_table(reports / "privacy" / "nearest.csv")
-    return {
+    scarcity = findings.utility["scarcity"]
+    gains = {"scarcity_gains": scarcity_gains(scarcity["comparisons"])} if scarcity else {}
+    return gains | {
         "nearest_ratios": nearest_ratios(ratios.assign(**{"class": ratios["class"].map(names)})),
         "closest_pairs": closest_pairs(closest),
         "classifier_scores": classifier_scores(findings.classifiers),

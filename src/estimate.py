@@ -45,13 +45,15 @@ def estimate(settings: "Settings") -> None:
     from .metrics.speed import seconds_per_feature
     from .training.loop import steps_per_epoch
     from .training.speed import seconds_per_image
+    from .utility.experiments import count_generators
 
     compute = choose_compute(settings.compute)
     device, size = compute.device, settings.preprocess.image_size
     weights_name(settings.fid, HOME)  # refused here, and not after hours
     counts = _count_train_images(settings)
     total = 0.0
-    # Time one small batch of each training.
+    experiments = count_generators(settings.utility)
+    # Time one small batch of each training, and count those of the experiments at the same speed.
     for label, train in zip(
         CLASSES, (settings.train.normal, settings.train.pneumonia), strict=True
     ):
@@ -68,6 +70,13 @@ def estimate(settings: "Settings") -> None:
             logger.info(
                 f"{label}: two generators on halves for privacy.membership: about "
                 f"{duration(each * images)}"
+            )
+        if count := experiments[label]:
+            seconds = each * count * settings.utility.generator_images
+            total += seconds
+            logger.info(
+                f"{label}: {count} generators of utility.scarcity and utility.imbalance: about "
+                f"{duration(seconds)}, and their classifiers"
             )
     # Time one small batch of the network that judges; the other extractors take no time.
     if settings.fid.extractor == "inception":

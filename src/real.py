@@ -34,6 +34,11 @@ LABELS = tuple(label.lower() for label in CLASSES)
 IMAGE_SIZE = 64  # pixels a side
 CLASSIFIER_STEPS = 1000  # of the utility test; real images need more than the demo's
 PRESET = "real"
+EXPERIMENTS = (
+    "utility.scarcity.enabled=true",
+    "utility.imbalance.enabled=true",
+    "privacy.membership=true",
+)
 EPOCHS = {"normal": 200, "pneumonia": 70}  # some 15 minutes a class on two cores
 
 
@@ -64,6 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="KEY=VALUE",
         help="change parameters, as `dvc exp run -S` does",
     )
+    add(
+        "--experiments",
+        action="store_true",
+        help="run the experiments on few real images and on membership too, which take hours",
+    )
     add("--checksum", type=Path, metavar="PATH", help="print the value of data.sha256 for PATH")
     add(
         "--table",
@@ -90,10 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.checksum is not None:
         paths = [expand_user(str(path)) for path in (arguments.checksum, *arguments.table)]
         return report_errors(lambda: print(source_checksum(*paths)))
+    # Before --set, so that it can turn one of them off.
+    changes = (*(EXPERIMENTS if arguments.experiments else ()), *arguments.set)
     return report_errors(
-        lambda: run_real(
-            arguments.data, arguments.preset, epochs, arguments.name, tuple(arguments.set)
-        )
+        lambda: run_real(arguments.data, arguments.preset, epochs, arguments.name, changes)
     )
 
 

@@ -252,7 +252,12 @@ def shrink(params: dict[str, Any]) -> None:
         training_steps=2,
         batch_size=8,
         resamples=10,
+        generator_images=16,
+        added_shares=[0.25, 0.5],
+        added_filters=["none"],
     )
+    params["utility"]["scarcity"].update(fractions=[0.5])
+    params["utility"]["imbalance"].update(prevalences=[0.3])
     params["tune"].update(
         trials=4, budget=24, budget_unit="images", evaluations=2, startup_trials=2
     )

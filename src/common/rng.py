@@ -65,6 +65,7 @@ class Stream(Enum):
     UTILITY_WEIGHTS = (54, ("network", "repeat"))
     UTILITY_BATCHES = (55, ("network", "repeat"))
     UTILITY_AUGMENTATION = (56, ("network", "repeat"))
+    UTILITY_DRAW = (57, ("experiment", "level", "repeat"))
 
     TUNE_HOLD_OUT = (60, ("class",))
     TUNE_FLOOR = (61, ("class",))

@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -208,6 +208,37 @@ def classifier_scores(scores: pd.DataFrame) -> bytes:
             ax.set_xticks(range(len(fractions)), [f"{fraction:.0%}" for fraction in fractions])
             ax.set(title=network, xlabel="real images")
         axes[0].set(ylabel=CLASSIFIER_METRICS["roc_auc"])
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, frameon=False, loc="outside lower center", ncols=len(arms))
+        return as_png(figure)
+
+
+def scarcity_gains(comparisons: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw the gain in ROC AUC over classical augmentation against the number of real patients.
+
+    Args:
+        comparisons: of ``src.utility.comparisons.compare``; the positive control is dashed.
+    """
+    table = pd.DataFrame(comparisons)
+    networks, arms = table["network"].unique(), table["arm"].unique()
+    counts = sorted(table["patients"].unique())
+    colours = dict(zip(arms, sns.color_palette("colorblind", len(arms)), strict=True))
+    with drawing_style():
+        figure = Figure(figsize=(9.5, 3.9), layout="constrained")
+        axes = figure.subplots(1, len(networks), squeeze=False, sharey=True)[0]
+        for ax, network in zip(axes, networks, strict=True):
+            ax.axhline(0, color=COLOURS["floor"])
+            of_network = table[table["network"] == network]
+            for number, (arm, part) in enumerate(of_network.groupby("arm", sort=False)):
+                values = part.sort_values("patients")
+                gain = values["difference"]
+                bars = [gain - values["low"], values["high"] - gain]
+                x = values["patients"].map(counts.index) + 0.08 * (number - (len(arms) - 1) / 2)
+                line = "--" if values["is_control"].all() else "-"
+                ax.errorbar(x, gain, bars, color=colours[arm], marker="o", ls=line, label=arm)
+            ax.set_xticks(range(len(counts)), [f"{count:.0f}" for count in counts])
+            ax.set(title=network, xlabel="real patients trained on")
+        axes[0].set(ylabel="gain in ROC AUC")
         handles = axes[0].get_legend_handles_labels()
         figure.legend(*handles, frameon=False, loc="outside lower center", ncols=len(arms))
         return as_png(figure)

@@ -13,6 +13,7 @@ from .findings import Findings, caveats, unlike_real
 from .templates import as_data_url, html_templates
 from .wording import (
     CLASSIFIER_METRICS,
+    EXPERIMENTS,
     KIND_TITLES,
     MEMBERSHIP_ATTACKS,
     SECTIONS,
@@ -63,6 +64,7 @@ def render_report(
             metric_names={name: metric.words for name, metric in METRICS.items()},
             measure_names={name: measure.words for name, measure in VARIETY.items()},
             metric_titles=CLASSIFIER_METRICS,
+            experiment_titles=EXPERIMENTS,
             perturbations=list(PERTURBATIONS),
             membership={
                 label: result["membership"]

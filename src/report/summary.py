@@ -13,7 +13,7 @@ from ..config.registry import METRICS
 from ..metrics.hypothesis import HypothesisResult
 from ..tracking.address import has_server, runs_link
 from .findings import caveats
-from .wording import with_class_names
+from .wording import EXPERIMENTS, with_class_names
 
 COLUMNS = ("pair", "kind", "n", "mean", "std", "min", "50%", "max", "relative")
 EXACT = ("pair", "kind", "n")  # columns that are printed as they are; others get four digits
@@ -49,8 +49,14 @@ def summarize() -> None:
     print()
     for label, result in read_metrics("privacy").items():
         print(f"copies, {names[label]}: {result['sentence']}")
+        if "membership" in result:
+            print(f"membership, {names[label]}: {result['membership']['sentence']}")
     print()
-    print(f"use for a classifier: {read_metrics('utility')['sentence']}")
+    utility = read_metrics("utility")
+    print(f"use for a classifier: {utility['sentence']}")
+    for name, title in EXPERIMENTS.items():
+        if found := utility.get(name):
+            print(f"{title.lower()}: {with_class_names(found['sentence'], names)}")
     print()
     print(f"report:    {PROJECT / 'reports' / 'index.html'}")
     first = "" if has_server(HOME) else "make ui, then "

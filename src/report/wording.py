@@ -9,15 +9,20 @@ from ..data.classes import CLASSES
 KIND_TITLES = {"same": "same class", "different": "different classes", "floor": "floor"}
 CLASSIFIER_METRICS = {
     "roc_auc": "area under the ROC curve",
+    "average_precision": "average precision",
     "balanced_accuracy": "balanced accuracy",
     "sensitivity": "sensitivity at 95 % specificity",
     "calibration_error": "calibration error",
+    "prior_corrected_calibration_error": "calibration error at the test prevalence",
 }
 MEMBERSHIP_ATTACKS = {
     "clean": ("other half", "the other generator"),
     "other half": ("other half", "train images of other patients"),
     "test split": ("test split", "train images of other patients"),
 }  # by the names in privacy.json: the non-members, and the reference of the score
+# Sections of utility.json, and what they are called.
+EXPERIMENTS = {"scarcity": "Few real images", "imbalance": "Rare pneumonia"}
+NOT_RUN = "not run; `make real EXPERIMENTS=1` runs it on real images."
 LOSS_TITLES = {
     "g": "generator",
     "d1": "discriminator on generated",
@@ -68,6 +73,18 @@ SCALED_TWICE = (
     "are not those of the standard FID."
 )
 _CLASS = re.compile(rf"\b({'|'.join(CLASSES)})\b")
+
+
+def experiment_sentences(utility: Mapping[str, Any]) -> dict[str, str]:
+    """Return what each experiment found, or that it was not run, by its title.
+
+    Args:
+        utility: the metrics of utility_eval.
+    """
+    return {
+        title: utility[name]["sentence"] if utility[name] else NOT_RUN
+        for name, title in EXPERIMENTS.items()
+    }
 
 
 def with_class_names(text: str, names: Mapping[str, str]) -> str:

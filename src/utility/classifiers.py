@@ -6,6 +6,7 @@ LeNet-5 (LeCun et al., 1998) is the classifier that the thesis explains. A small
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -86,6 +87,46 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What the batches of a training consist of, and how they count."""
+
+    parts: Sequence[tuple[ImageSet, int]]  # image sets, and the images of each in a batch
+    augmented: bool  # by classical augmentation
+    weights: tuple[float, float] | None = None  # of NORMAL and PNEUMONIA in the loss; None: equal
+    prevalence: float = 0.5  # of PNEUMONIA, as the loss sees it
+
+
+def balanced_recipe(
+    sources: Sequence[ImageSet],
+    augmented: bool,
+    batch_size: int,
+    shares: Sequence[float] | None = None,
+) -> Recipe:
+    """Return the recipe of batches with the same number of images of each class.
+
+    Args:
+        sources: image sets to train on. One may lack a class: then the others have its part.
+        augmented: whether to apply classical augmentation to each batch.
+        batch_size: images of a batch, of which each source and class has one or more.
+        shares: of each source in a class's part of a batch; None: equal ones.
+    """
+    weights = shares or [1.0] * len(sources)
+    chosen = [
+        (source.take(rows), weight, label)
+        for source, weight in zip(sources, weights, strict=True)
+        for label in CLASSES
+        if len(rows := source.class_indices(label))
+    ]
+    total = {label: sum(w for _, w, of in chosen if of == label) for label in CLASSES}
+    half = batch_size // len(CLASSES)
+    # The remainder of equal parts is dropped.
+    parts = [
+        (part, max(int(half * weight / total[label] + 1e-9), 1)) for part, weight, label in chosen
+    ]
+    return Recipe(parts, augmented)
+
+
 def train_network(
     network: str,
     sources: Sequence[ImageSet],
@@ -111,14 +152,37 @@ def train_network(
     Raises:
         UserError: if the training diverges.
     """
+    recipe = balanced_recipe(sources, augmented, settings.batch_size)
+    return train_by_recipe(network, recipe, validation, settings, key, device)[0]
+
+
+def train_by_recipe(
+    network: str,
+    recipe: Recipe,
+    validation: ImageSet,
+    settings: UtilitySettings,
+    key: tuple[int, int],
+    device: torch.device,
+) -> tuple[nn.Module, float]:
+    """Train a network; return it with the weights of the lowest validation loss, and that loss.
+
+    Args:
+        network: name of the network in ``NETWORKS``.
+        recipe: what to train on. Its prevalence is taken out of the logits before the validation
+            images, of which both classes weigh the same, judge them.
+        validation: real images of other patients, of both classes.
+        settings: the training schedule.
+        key: index of the network and number of the repeat, for the random streams.
+        device: the device to train on.
+
+    Raises:
+        UserError: if the training diverges.
+    """
     # Set up the network, the random streams and the optimizer.
-    model = _new_network(network, sources[0].images.shape[-1], settings.seed, key).to(device)
+    size = recipe.parts[0][0].images.shape[-1]
+    model = _new_network(network, size, settings.seed, key).to(device)
     draw = torch_stream(CPU, Stream.UTILITY_BATCHES, settings.seed, *key)
     augmentation_draw = torch_stream(CPU, Stream.UTILITY_AUGMENTATION, settings.seed, *key)
-    groups = [part.take(part.class_indices(label)) for part in sources for label in CLASSES]
-    share = max(settings.batch_size // len(groups), 1)
-    y = torch.tensor([float(part.is_pneumonia[0]) for part in groups], device=device)
-    y = y.repeat_interleave(share)
     adam = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
@@ -128,22 +192,33 @@ def train_network(
     every = -(-settings.training_steps // VALIDATIONS)
     for step in range(1, settings.training_steps + 1):
         model.train()
+        rows = [
+            torch.randint(len(part), (count,), generator=draw).numpy()
+            for part, count in recipe.parts
+        ]
         batch = np.concatenate(
-            [
-                part.images[torch.randint(len(part), (share,), generator=draw).numpy()]
-                for part in groups
-            ]
+            [part.images[drawn] for (part, _), drawn in zip(recipe.parts, rows, strict=True)]
         )
+        labels = np.concatenate(
+            [part.is_pneumonia[drawn] for (part, _), drawn in zip(recipe.parts, rows, strict=True)]
+        )
+        y = torch.from_numpy(labels).float().to(device)
         x = to_unit_range(torch.from_numpy(batch)).to(device)
-        if augmented:
+        if recipe.augmented:
             x = augment(x, torch.rand((len(x), 6), generator=augmentation_draw).to(device))
-        loss = F.binary_cross_entropy_with_logits(model(x), y)
+        if recipe.weights is None:
+            loss = F.binary_cross_entropy_with_logits(model(x), y)
+        else:
+            normal, pneumonia = recipe.weights
+            weight = torch.where(y > 0, pneumonia, normal)
+            loss = F.binary_cross_entropy_with_logits(model(x), y, weight)
         adam.zero_grad()
         loss.backward()
         adam.step()
         if step % every == 0 or step == settings.training_steps:
+            logits = predict_logits(model, validation.images, device)
             loss_now = balanced_loss(
-                validation.is_pneumonia, predict_logits(model, validation.images, device)
+                validation.is_pneumonia, without_prior(logits, recipe.prevalence)
             )
             if loss_now < best:
                 best = loss_now
@@ -151,7 +226,16 @@ def train_network(
     if not math.isfinite(best):
         raise UserError(f"utility.learning_rate: with it {network} diverges; lower it")
     model.load_state_dict(state)
-    return model
+    return model, best
+
+
+def without_prior(logits: Logits, prevalence: float) -> Logits:
+    """Shift logits of a training with a ``prevalence`` of PNEUMONIA to one of a half.
+
+    A logit is the log odds of the training's prevalence plus the log likelihood ratio (Saerens et
+    al., 2002).
+    """
+    return logits - math.log(prevalence / (1 - prevalence))
 
 
 @torch.no_grad()

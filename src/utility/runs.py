@@ -6,10 +6,11 @@ augmentation. Validation images of other train patients select the weights of ea
 split is used once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from ..common.rng import Stream, numpy_stream
 from ..config.utility import UtilitySettings
 from ..data.classes import CLASSES
 from ..data.dataset import ImageSet
+from ..data.patients import Indices
 from .classifiers import NETWORKS, Logits, predict_logits, train_network
 
 
@@ -93,6 +95,12 @@ def split_off_validation(images: ImageSet, seed: int, fraction: float) -> tuple[
     Raises:
         UserError: if a class has fewer than two patients.
     """
+    kept, held = validation_split(images, seed, fraction)
+    return images.take(kept), images.take(held)
+
+
+def validation_split(images: ImageSet, seed: int, fraction: float) -> tuple[Indices, Indices]:
+    """Return the indices of the images to fit and to validate; as ``split_off_validation``."""
     min_patients_of_classes(images, "train")
     kept, held = [], []
     for number, label in enumerate(CLASSES):
@@ -101,7 +109,7 @@ def split_off_validation(images: ImageSet, seed: int, fraction: float) -> tuple[
         inside, outside = images.patients.take(rows).split(fraction, rng)
         kept.append(rows[inside])
         held.append(rows[outside])
-    return images.take(np.concatenate(kept)), images.take(np.concatenate(held))
+    return np.concatenate(kept), np.concatenate(held)
 
 
 def min_patients_of_classes(images: ImageSet, split: str) -> int:
@@ -135,18 +143,32 @@ def run_classifiers(
     """
     min_patients_of_classes(sets.test, "test")
     work = partial(run_classifier, sets=sets, settings=settings, device=device)
+    yield from map_trainings(work, planned_runs(settings), device, workers)
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_trainings(
+    work: Callable[[Item], Result], items: Iterable[Item], device: torch.device, workers: int
+) -> Iterator[Result]:
+    """Apply ``work``, which trains on ``device``, to each item, and yield the results in order.
+
+    On a CPU several processes share the items; a process trains with one thread.
+    """
     if device.type != "cpu":
-        yield from map(work, planned_runs(settings))
+        yield from map(work, items)
         return
     with process_pool(workers, _prepare, (work,)) as pool:
-        yield from pool.map(_work, planned_runs(settings))
+        yield from pool.map(_work, items)
 
 
-_in_worker: Callable[[ClassifierRun], RunResult] | None = None
+_in_worker: Callable[[Any], Any] | None = None
 
 
-def _prepare(work: Callable[[ClassifierRun], RunResult]) -> None:
-    """Set up a worker with one thread; the images are sent to it once, in ``work``."""
+def _prepare(work: Callable[[Any], Any]) -> None:
+    """Set up a worker with one thread; the images in ``work`` are sent to it once."""
     global _in_worker
     init_worker()
     torch.set_num_threads(1)
@@ -154,10 +176,10 @@ def _prepare(work: Callable[[ClassifierRun], RunResult]) -> None:
     _in_worker = work
 
 
-def _work(run: ClassifierRun) -> RunResult:
-    """Train one network in a worker."""
+def _work(item: Any) -> Any:
+    """Do the work of one item in a worker."""
     assert _in_worker is not None
-    return _in_worker(run)
+    return _in_worker(item)
 
 
 def run_classifier(
@@ -189,9 +211,16 @@ def run_classifier(
 
 def subset(images: ImageSet, fraction: float, repeat: int, seed: int) -> ImageSet:
     """Draw images of random patients, a ``fraction`` of each class; the same in every arm."""
+    return images.take(subset_rows(images, dict.fromkeys(CLASSES, fraction), repeat, seed))
+
+
+def subset_rows(
+    images: ImageSet, fractions: Mapping[str, float], repeat: int, seed: int
+) -> Indices:
+    """Return the indices of the images of random patients, a fraction of each class."""
     rows = []
     for number, label in enumerate(CLASSES):
         of_class = images.class_indices(label)
         rng = numpy_stream(Stream.UTILITY_SUBSET, seed, number, repeat)
-        rows.append(of_class[images.patients.take(of_class).subset(fraction, rng)])
-    return images.take(np.concatenate(rows))
+        rows.append(of_class[images.patients.take(of_class).subset(fractions[label], rng)])
+    return np.concatenate(rows)

@@ -1,12 +1,17 @@
 """Scores of the classifiers with intervals, and GAN-train and GAN-test accuracies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    roc_auc_score,
+    roc_curve,
+)
 
 from ..common.rng import Stream, numpy_stream
 from ..config.utility import UtilitySettings
@@ -27,6 +32,14 @@ def roc_auc(is_pneumonia: Labels, logits: Logits) -> float:
     return float(roc_auc_score(is_pneumonia, logits))
 
 
+def average_precision(is_pneumonia: Labels, logits: Logits) -> float:
+    """Compute the average precision, the area under the precision-recall curve (AUPRC).
+
+    PNEUMONIA is the positive class. Chance has the prevalence of PNEUMONIA.
+    """
+    return float(average_precision_score(is_pneumonia, logits))
+
+
 def balanced_accuracy(is_pneumonia: Labels, logits: Logits) -> float:
     """Compute the mean of sensitivity and specificity; a logit above 0 is pneumonia."""
     return float(balanced_accuracy_score(is_pneumonia, logits > 0))
@@ -41,22 +54,42 @@ def sensitivity(is_pneumonia: Labels, logits: Logits) -> float:
 def calibration_error(is_pneumonia: Labels, logits: Logits) -> float:
     """Compute the class-balanced expected calibration error (Naeini et al., 2015).
 
-    The networks are trained on the same number of images of each class, so their probabilities
-    assume that prevalence, whatever the share of pneumonia in the test split.
+    The networks' probabilities assume the same prevalence of each class, whatever the share of
+    pneumonia in the test split.
     """
     weight = np.where(is_pneumonia, 0.5 / is_pneumonia.sum(), 0.5 / (~is_pneumonia).sum())
+    return _calibration_error(is_pneumonia, logits, weight)
+
+
+def prior_corrected_calibration_error(is_pneumonia: Labels, logits: Logits) -> float:
+    """Compute the expected calibration error at the prevalence of the images.
+
+    The log odds of that prevalence are added to the logits, which assume one of a half (Saerens et
+    al., 2002). Where it is a half, this is ``calibration_error``.
+    """
+    prevalence = is_pneumonia.mean()
+    weight = np.full(len(logits), 1 / len(logits))
+    return _calibration_error(is_pneumonia, logits + np.log(prevalence / (1 - prevalence)), weight)
+
+
+def _calibration_error(is_pneumonia: Labels, logits: Logits, weight: NDArray[np.float64]) -> float:
+    """Compute the sum over bins of the gap between probability and outcome, of weighted images."""
     probability = 1 / (1 + np.exp(-logits))
     bins = np.minimum((probability * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, weight * (probability - is_pneumonia), minlength=BINS)
     return float(np.abs(gaps).sum())
 
 
+# Logits are of a training whose loss sees the same prevalence of each class, or are shifted to it.
 CLASSIFIER_SCORES: dict[str, Callable[[Labels, Logits], float]] = {
     "roc_auc": roc_auc,
+    "average_precision": average_precision,
     "balanced_accuracy": balanced_accuracy,
     "sensitivity": sensitivity,
     "calibration_error": calibration_error,
+    "prior_corrected_calibration_error": prior_corrected_calibration_error,
 }
+RepeatedLogits = Mapping[tuple[str, str, float], Sequence[Logits]]  # by network, arm and fraction
 
 
 def summarize(
@@ -64,20 +97,41 @@ def summarize(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compute the scores of all arms, and the differences of the challengers from the baseline.
 
+    Returns:
+        scores and differences, as ``summarize_logits``.
+    """
+    logits: dict[tuple[str, str, float], list[Logits]] = {}
+    for result in results:
+        run = result.run
+        logits.setdefault((run.network, run.arm, run.fraction), []).append(result.test)
+    return summarize_logits(logits, test, settings, BASELINE, CHALLENGERS)
+
+
+def summarize_logits(
+    logits: RepeatedLogits,
+    test: ImageSet,
+    settings: UtilitySettings,
+    baseline: str,
+    challengers: Collection[str],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compute the scores of groups of trainings, and the challengers' differences from a baseline.
+
     An interval covers two sources of variance: the patients of the test split, by scores of random
     halves of them, and the images, weights and order of a training, by its repeats. It uses
     Satterthwaite's degrees of freedom (1946).
+
+    Args:
+        logits: of the test images, for each repeat; the repeats of all groups correspond.
+        test: the test images.
+        settings: number and seed of the halves.
+        baseline: arm that the challengers are compared with, by network and fraction.
+        challengers: arms that are compared.
 
     Returns:
         scores: network, arm, fraction, metric, value, standard_error, low, high;
         differences: network, arm, fraction, metric, difference, standard_error, low, high, and p,
         two-sided, of no difference.
     """
-    # Group the logits of the repeats.
-    logits: dict[tuple[str, str, float], list[Logits]] = {}
-    for result in results:
-        run = result.run
-        logits.setdefault((run.network, run.arm, run.fraction), []).append(result.test)
     halves = _halves(test, settings)
     patients = min_patients_of_classes(test, "test")
     all_images = np.arange(len(test))
@@ -100,12 +154,25 @@ def summarize(
             del interval["p"]
             interval |= {edge: float(np.clip(interval[edge], 0, 1)) for edge in ("low", "high")}
             rows.append(row_keys | {"value": float(values[:, 0].mean())} | interval)
-            if arm in CHALLENGERS:
-                gap = values - table[network, BASELINE, fraction]
+            if arm in challengers:
+                gap = values - table[network, baseline, fraction]
                 differences.append(
                     row_keys | {"difference": float(gap[:, 0].mean())} | _interval(gap, patients)
                 )
     return pd.DataFrame(rows), pd.DataFrame(differences)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Correct p values for their number (Holm, 1979).
+
+    Returns:
+        in the same order, the smallest level at which the comparison of each is significant.
+    """
+    order = np.argsort(p, kind="stable")
+    factors = len(p) - np.arange(len(p))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(np.asarray(p)[order] * factors), 1)
+    return [float(value) for value in corrected]
 
 
 def _halves(test: ImageSet, settings: UtilitySettings) -> list[Indices]:

@@ -22,6 +22,7 @@ from src.report.figures import (
     nearest_ratios,
     real_beside_generated,
     sample_evolution,
+    scarcity_gains,
 )
 from tests.conftest import ROOT
 
@@ -82,7 +83,15 @@ def test_every_figure_is_a_picture_and_comes_out_the_same_again(distances: pd.Da
             for arm, fraction in (("real", 0.2), ("real", 1.0), ("generated", 0.0))
         ]
     )
+    gains = [
+        {"network": network, "arm": arm, "patients": patients, "difference": 0.01}
+        | {"low": -0.01, "high": 0.03, "is_control": arm == "unused"}
+        for network in ("n", "m")
+        for arm in ("both", "unused")
+        for patients in (60.0, 240.0)
+    ]
     calls = [
+        lambda: scarcity_gains(gains),
         lambda: nearest_ratios(ratios),
         lambda: closest_pairs({"NORMAL": grid}),
         lambda: classifier_scores(arms),

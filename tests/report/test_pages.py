@@ -17,7 +17,7 @@ from src.report.card import render_card
 from src.report.findings import Findings
 from src.report.pages import render_report
 from src.report.templates import as_interval, as_percent, as_score
-from src.report.wording import SECTIONS
+from src.report.wording import MEMBERSHIP_ATTACKS, SECTIONS
 
 LINK = "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter=x"
 FIGURES = (
@@ -59,22 +59,60 @@ def copies(**changes: Any) -> dict[str, Any]:
     return found | {"spaces": {"pixels": space | changes}}
 
 
+def membership(**changes: float) -> dict[str, Any]:
+    """What privacy_eval finds with ``privacy.membership``."""
+    row = {"auc": 0.521, "low": 0.487, "high": 0.555, "members": 120, "others": 90}
+    row |= {"tpr_at_1_percent": 0.013, "tpr_low": 0.0, "tpr_high": 0.031} | changes
+    attacks = dict.fromkeys(MEMBERSHIP_ATTACKS, row)
+    return {"sentence": "A clean attack tells.", "spaces": {"pixels": attacks}}
+
+
 UTILITY = {
     "beaten": False,
     "sentence": "Generated images did not improve the classifier: 0 of 12.",
     "images": {"fit": 40, "validation": 8, "test": 32, "generated": 40},
     "repeats": 3,
     "accuracies": {"LeNet-5": {"gan_train": 0.71, "gan_test": 0.83, "real": 0.94}},
+    "prevalence": 0.625,
+    "scarcity": None,
+    "imbalance": None,
 }
+COMPARISON = {
+    "network": "residual",
+    "arm": "real + both",
+    "fraction": 0.05,
+    "patients": 57.0,
+    "difference": 0.012,
+    "low": 0.001,
+    "high": 0.023,
+    "p": 0.04,
+    "p_corrected": 0.04,
+    "is_primary": True,
+    "is_control": False,
+}
+SCARCITY = {
+    "sentence": "Generated images improved the classifier where real images are few.",
+    "comparisons": [COMPARISON],
+    "ways": {"real + both": {"0.25, filter none": 3, "0.5, filter confident": 2}},
+    "repeats": 5,
+}
+
+
+CALIBRATIONS = ("calibration_error", "prior_corrected_calibration_error")
 
 
 def arms(value: str) -> pd.DataFrame:
     """The scores or the differences of one arm."""
     place = {"network": "LeNet-5", "arm": "real + generated", "fraction": 0.2}
-    scores = {"roc_auc": 0.81, "balanced_accuracy": 0.7, "sensitivity": 0.6}
+    scores = {
+        "roc_auc": 0.81,
+        "average_precision": 0.75,
+        "balanced_accuracy": 0.7,
+        "sensitivity": 0.6,
+    }
     rows = [
         place | {"metric": metric, value: score, "low": score - 0.05, "high": score + 0.05}
-        for metric, score in (scores | {"calibration_error": 0.1}).items()
+        for metric, score in (scores | dict.fromkeys(CALIBRATIONS, 0.1)).items()
     ]
     return pd.DataFrame(rows)
 
@@ -153,6 +191,19 @@ def findings(**changes: Any) -> Findings:
         "parameters": {"data.source": "phantom", "preprocess.image_size": "64"},
     }
     return Findings(**values | changes)
+
+
+def test_a_clean_membership_attack_stands_first_and_in_a_table_or_its_command() -> None:
+    command = "make real EXPERIMENTS=1 runs it on real images. It trains two generators"
+    assert f"A clean membership attack: not run; {command}" in text(page())
+    found = text(page(privacy={"NORMAL": copies() | {"membership": membership()}}))
+    assert command not in found
+    assert found.index("NORMAL, membership: A clean attack tells.") < found.index("Distances")
+    numbers = "0.52 (0.49 to 0.56) 1.3% (0.0% to 3.1%) 120 90"
+    for attack, words in MEMBERSHIP_ATTACKS.items():
+        assert " ".join(["NORMAL pixels", attack, *words, numbers]) in found
+    card = render_card(findings(privacy={"NORMAL": copies() | {"membership": membership()}}))
+    assert "No sign of copying: 1.0%. A clean attack tells.\n" in card
 
 
 NAMES = {"NORMAL": "healthy", "PNEUMONIA": "COVID-19"}
@@ -315,6 +366,19 @@ def test_the_use_for_a_classifier_is_told_beside_what_the_generator_saw() -> Non
     assert "LeNet-5 real + generated 20% +0.810 (+0.760 to +0.860)" in words
     assert "LeNet-5 real + generated 20% 0.810 (0.760 to 0.860)" in words
     assert "LeNet-5 71.0% 83.0% 94.0%" in words
+
+
+def test_an_experiment_is_told_first_or_how_to_run_it() -> None:
+    words = text(page())
+    assert "Few real images: not run; make real EXPERIMENTS=1 runs it" in words
+    assert "Rare pneumonia: not run; make real EXPERIMENTS=1 runs it" in words
+    assert "By chance the average precision is 0.62" in words
+    words = text(page(utility=UTILITY | {"scarcity": SCARCITY}))
+    assert f"Few real images: {SCARCITY['sentence']}" in words[:1100]
+    assert "Few real images: not run" not in words
+    assert "residual real + both 5.0% 57 +0.012 (+0.001 to +0.023) 0.04 primary" in words
+    assert "real + both: 0.25, filter none (3), 0.5, filter confident (2)." in words
+    assert "scarcity_gains" not in page()
 
 
 def test_the_page_calls_the_classes_by_their_names_alone() -> None:

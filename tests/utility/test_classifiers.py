@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss
 
 from src.common.errors import UserError
 from src.common.rng import Stream
-from src.config.utility import UtilitySettings
+from src.config.utility import ImbalanceSettings, ScarcitySettings, UtilitySettings
 from src.data.dataset import ImageSet
 from src.data.patients import Patients
 from src.utility import classifiers
@@ -40,6 +40,11 @@ SETTINGS = UtilitySettings(
     validation_fraction=0.2,
     resamples=10,
     seed=5,
+    generator_images=100,
+    added_shares=(0.25, 0.5),
+    added_filters=("none", "confident"),
+    scarcity=ScarcitySettings(enabled=True, fractions=(0.5, 0.2), repeats=5),
+    imbalance=ImbalanceSettings(enabled=True, prevalences=(0.2, 0.1), repeats=5),
 )
 CPU = torch.device("cpu")
 

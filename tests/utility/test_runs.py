@@ -28,9 +28,12 @@ from src.utility.runs import (
 )
 from src.utility.statistics import (
     _interval,
+    average_precision,
     balanced_accuracy,
     calibration_error,
     gan_accuracies,
+    holm,
+    prior_corrected_calibration_error,
     roc_auc,
     sensitivity,
     summarize,
@@ -62,6 +65,10 @@ def test_scores_are_those_worked_by_hand() -> None:
     # Of 16 pairs, -1 beats one and ties with one, 0.5 beats two and ties with one, 2 and 3 beat
     # all four: 1.5 + 2.5 + 4 + 4 = 12.
     assert roc_auc(*BY_HAND) == pytest.approx(12 / 16)
+    # The precision at each logit of a positive, highest first: 1/1, 2/2, then two ties at 0.5 and
+    # the 1.0 of a negative before them: 3/5, and at -1 all four of seven.
+    assert average_precision(*BY_HAND) == pytest.approx((1 + 1 + 3 / 5 + 4 / 7) / 4)
+    assert average_precision(BY_HAND[0], np.zeros(8)) == 0.5  # the prevalence
     # Above 0: three of four with pneumonia, two of four without.
     assert balanced_accuracy(*BY_HAND) == pytest.approx((3 / 4 + 2 / 4) / 2)
     # No false alarm is allowed among four, so the threshold lies above 1.
@@ -91,6 +98,32 @@ def test_calibration_is_the_mean_gap_of_ten_bins(
     assert calibration_error(labels, sure) == pytest.approx(0, abs=1e-12)
     assert calibration_error(labels, -sure) == pytest.approx(1)
     assert calibration_error(labels, np.zeros(300)) == pytest.approx(0)
+
+
+def test_after_prior_correction_probabilities_are_those_of_the_images() -> None:
+    """Logits of a network that saw as many of each class, and images of which one in ten is sick.
+
+    The right probabilities are those of Bayes' rule; the log likelihood ratio of two normal
+    distributions, a distance of 2 apart, is 2x.
+    """
+    rng = np.random.default_rng(0)
+    sick = rng.random(100_000) < 0.1
+    logits = 2 * (rng.normal(size=len(sick)) + np.where(sick, 1, -1))
+    assert prior_corrected_calibration_error(sick, logits) < 0.01
+    assert prior_corrected_calibration_error(sick, logits + 1) > 0.02
+    assert calibration_error(sick, logits) < 0.02
+    balanced = np.repeat([False, True], 50)
+    half = rng.normal(size=100)
+    assert prior_corrected_calibration_error(balanced, half) == pytest.approx(
+        calibration_error(balanced, half)
+    )
+
+
+def test_holms_correction_is_that_worked_by_hand() -> None:
+    """Sorted: 0.005 * 4, 0.01 * 3, 0.03 * 2, 0.04 * 1, none below the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == pytest.approx([1, 1])
+    assert holm([]) == []
 
 
 def test_every_arm_is_tried_at_every_size_that_it_has() -> None:
