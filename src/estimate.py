@@ -54,8 +54,8 @@ def estimate(settings: "Settings") -> None:
     counts = _count_train_images(settings)
     total, memory = 0.0, 0
     experiments = count_generators(settings.utility)
-    # Time one small batch of each training and measure the memory of a whole one. Count the trainings of
-    # the experiments at the same speed.
+    # Time one small batch of each training and measure the memory of a whole one. Count the trainings
+    # of the experiments at the same speed.
     for label, train in zip(
         CLASSES, (settings.train.normal, settings.train.pneumonia), strict=True
     ):
@@ -71,6 +71,12 @@ def estimate(settings: "Settings") -> None:
             f"{label}: {train.epochs} epochs of {steps} batches of {train.batch_size} at "
             f"{1 / each:.3g} images a second on {device}: about {duration(each * images)}"
         )
+        if settings.privacy.membership:
+            total += each * images
+            logger.info(
+                f"{label}: two generators on halves for privacy.membership: about "
+                f"{duration(each * images)}"
+            )
         if count := experiments[label]:
             seconds = each * count * settings.utility.generator_images
             total += seconds
@@ -94,6 +100,7 @@ def _count_judged_images(settings: "Settings", train: Mapping[str, int]) -> int:
 
     fid, privacy = settings.fid, settings.privacy
     generated = fid.iterations * fid.sample_size + privacy.generated_images
+    generated += 2 * privacy.membership_images if privacy.membership else 0
     perturbed = len(PERTURBATIONS) * privacy.control_images
     return len(CLASSES) * (generated + perturbed) + sum(train.values())
 

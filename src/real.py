@@ -33,7 +33,11 @@ from .data.classes import CLASSES
 LABELS = tuple(label.lower() for label in CLASSES)
 CLASSIFIER_STEPS = 1000  # of the utility test; real images need more than the demo's
 PRESET = "real"
-EXPERIMENTS = ("utility.scarcity.enabled=true", "utility.imbalance.enabled=true")
+EXPERIMENTS = (
+    "utility.scarcity.enabled=true",
+    "utility.imbalance.enabled=true",
+    "privacy.membership=true",
+)
 EPOCHS = {"normal": 200, "pneumonia": 70}  # some 15 minutes a class on two cores
 
 
@@ -67,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--experiments",
         action="store_true",
-        help="run the experiments on few real images too, which take hours",
+        help="run the experiments on few real images and on membership too, which take hours",
     )
     add("--checksum", type=Path, metavar="PATH", help="print the value of data.sha256 for PATH")
     add(

@@ -244,6 +244,7 @@ def shrink(params: dict[str, Any]) -> None:
     params["privacy"].update(
         generated_images=12, baseline_images=24, control_images=6, shown_pairs=3
     )
+    params["privacy"].update(membership_images=16)
     params["utility"].update(
         real_fractions=[0.5, 1.0],
         repeats=2,

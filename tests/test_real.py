@@ -73,13 +73,13 @@ def test_an_experiment_gets_a_free_name_the_checksum_and_settings_for_real_image
 
 def test_experiments_are_turned_on_together_or_one_of_them(calls: Path, tmp_path: Path) -> None:
     archive = str(write_zip(tmp_path / "chest_xray.zip", kaggle_files()))
-    keys = ["utility.scarcity.enabled", "utility.imbalance.enabled"]
+    keys = ["utility.scarcity.enabled", "utility.imbalance.enabled", "privacy.membership"]
     assert main([archive]) == 0
     assert not set(keys) & settings_of(calls).keys()
     assert main([archive, "--experiments"]) == 0
-    assert [settings_of(calls)[key] for key in keys] == ["true", "true"]
+    assert [settings_of(calls)[key] for key in keys] == ["true"] * 3
     assert main([archive, "--experiments", "--set", f"{keys[1]}=false"]) == 0
-    assert [settings_of(calls)[key] for key in keys] == ["true", "false"]
+    assert [settings_of(calls)[key] for key in keys] == ["true", "false", "true"]
 
 
 def own_files(*folders: str) -> dict[str, bytes]:

@@ -53,6 +53,10 @@ class Stream(Enum):
     COPY_TEST = (40, ("class",))
     COPY_TEST_GENERATED = (41, ("class",))
     COPY_TEST_CELLS = (42, ("cells",))
+    MEMBERSHIP_HALVES = (43, ("class",))
+    MEMBERSHIP_GENERATED = (44, ("class", "half"))
+    MEMBERSHIP_IMAGES = (45, ("class",))
+    MEMBERSHIP_INTERVAL = (46, ("class",))
 
     UTILITY_VALIDATION = (50, ("class",))
     UTILITY_SUBSET = (51, ("class", "repeat"))

@@ -1,4 +1,4 @@
-"""Settings of the test for copies of train images."""
+"""Settings of the test for copies of train images, and of the attack on membership."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ CountAboveOne = Annotated[int, Field(ge=2)]
 
 
 class PrivacySettings(Section):
-    """Numbers of images that the test compares, and its thresholds."""
+    """Numbers of images that the test compares, its thresholds, and the clean membership attack."""
 
     generated_images: CountAboveOne
     baseline_images: CountAboveOne
@@ -21,4 +21,6 @@ class PrivacySettings(Section):
     significance_level: Share
     detectable_fraction: Share
     shown_pairs: Count
+    membership: bool
+    membership_images: CountAboveOne
     seed: Seed

@@ -135,6 +135,29 @@ class Patients:
         chosen = rng.permutation(self.count) < (self.count + 1) // 2
         return np.flatnonzero(chosen[patient])
 
+    def matched_halves(self, rng: np.random.Generator) -> tuple[Indices, Indices]:
+        """Divide the images in two at random, by whole patients with as many images each.
+
+        Patients are paired by their number of images, and of each pair one goes to either half. So
+        the halves differ by at most one patient, and in images by at most those of one patient.
+
+        Returns:
+            indices of the images of both halves, ascending.
+
+        Raises:
+            ValueError: if there are fewer than two patients.
+        """
+        if self.count < 2:
+            raise ValueError("images of two patients or more are needed")
+        patient, counts = np.unique(self.ids, return_inverse=True, return_counts=True)[1:]
+        mixed = rng.permutation(len(counts))
+        order = mixed[np.argsort(counts[mixed], kind="stable")[::-1]]
+        pairs = (len(order) + 1) // 2
+        swapped = np.repeat(rng.integers(2, size=pairs), 2)[: len(order)]
+        half = np.empty(len(order), dtype=np.int64)
+        half[order] = (np.arange(len(order)) + swapped) % 2
+        return np.flatnonzero(half[patient] == 0), np.flatnonzero(half[patient] == 1)
+
     def disjoint_pair(self, size: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
         """Draw two random sets of ``size`` images that have no patient in common.
 

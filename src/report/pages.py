@@ -15,6 +15,7 @@ from .wording import (
     CLASSIFIER_METRICS,
     EXPERIMENTS,
     KIND_TITLES,
+    MEMBERSHIP_ATTACKS,
     SECTIONS,
     describe_extractor,
 )
@@ -65,6 +66,12 @@ def render_report(
             metric_titles=CLASSIFIER_METRICS,
             experiment_titles=EXPERIMENTS,
             perturbations=list(PERTURBATIONS),
+            membership={
+                label: result["membership"]
+                for label, result in findings.privacy.items()
+                if "membership" in result
+            },
+            membership_attacks=MEMBERSHIP_ATTACKS,
             colours=COLOURS,
             sections=SECTIONS,
             samples={

@@ -49,6 +49,8 @@ def summarize() -> None:
     print()
     for label, result in read_metrics("privacy").items():
         print(f"copies, {names[label]}: {result['sentence']}")
+        if "membership" in result:
+            print(f"membership, {names[label]}: {result['membership']['sentence']}")
     print()
     utility = read_metrics("utility")
     print(f"use for a classifier: {utility['sentence']}")

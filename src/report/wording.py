@@ -15,6 +15,11 @@ CLASSIFIER_METRICS = {
     "calibration_error": "calibration error",
     "prior_corrected_calibration_error": "calibration error at the test prevalence",
 }
+MEMBERSHIP_ATTACKS = {
+    "clean": ("other half", "the other generator"),
+    "other half": ("other half", "train images of other patients"),
+    "test split": ("test split", "train images of other patients"),
+}  # by the names in privacy.json: the non-members, and the reference of the score
 # Sections of utility.json, and what they are called.
 EXPERIMENTS = {"scarcity": "Few real images", "imbalance": "Rare PNEUMONIA"}
 NOT_RUN = "not run; `make real EXPERIMENTS=1` runs it on real images."

@@ -95,3 +95,26 @@ def test_one_image_of_each_patient_is_any_of_them() -> None:
         drawn |= {int(row) for row in rows}
     assert drawn == set(range(6))
     assert len(patients.one_image_each(9, np.random.default_rng(1))) == 3
+
+
+def test_matched_halves_share_no_patient_and_are_as_large() -> None:
+    counts = [1] * 20 + [2] * 7 + [5, 9, 9, 30]
+    patients = Patients(np.random.default_rng(0).permutation(np.repeat(np.arange(31) * 3, counts)))
+    in_first = []
+    for seed in range(200):
+        first, second = patients.matched_halves(np.random.default_rng(seed))
+        assert sorted([*first, *second]) == list(range(len(patients)))
+        assert (np.diff(first) > 0).all()
+        whose = [set(patients.ids[half].tolist()) for half in (first, second)]
+        assert not whose[0] & whose[1]
+        assert abs(len(whose[0]) - len(whose[1])) == 1
+        assert abs(len(first) - len(second)) <= 30
+        ones = [np.isin(patients.ids[half], np.arange(20) * 3).sum() for half in (first, second)]
+        assert abs(int(ones[0]) - int(ones[1])) <= 2
+        in_first.append([number * 3 in whose[0] for number in range(31)])
+    # Each patient comes into either half as often.
+    assert np.abs(np.mean(in_first, axis=0) - 0.5).max() < 0.15
+    again = patients.matched_halves(np.random.default_rng(3))
+    assert np.array_equal(again[0], patients.matched_halves(np.random.default_rng(3))[0])
+    with pytest.raises(ValueError, match="two patients"):
+        Patients(np.zeros(4, np.int64)).matched_halves(np.random.default_rng(0))

@@ -48,6 +48,8 @@ SETTINGS = PrivacySettings(
     significance_level=0.01,
     detectable_fraction=0.15,
     shown_pairs=5,
+    membership=False,
+    membership_images=150,
     seed=4,
 )
 

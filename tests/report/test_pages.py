@@ -17,7 +17,7 @@ from src.report.card import render_card
 from src.report.findings import Findings
 from src.report.pages import render_report
 from src.report.templates import as_interval, as_percent, as_score
-from src.report.wording import SECTIONS
+from src.report.wording import MEMBERSHIP_ATTACKS, SECTIONS
 
 LINK = "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter=x"
 FIGURES = (
@@ -57,6 +57,14 @@ def copies(**changes: Any) -> dict[str, Any]:
     }
     found = {"verdict": "no sign of copying", "sentence": "No sign of copying: 1.0%."}
     return found | {"spaces": {"pixels": space | changes}}
+
+
+def membership(**changes: float) -> dict[str, Any]:
+    """What privacy_eval finds with ``privacy.membership``."""
+    row = {"auc": 0.521, "low": 0.487, "high": 0.555, "members": 120, "others": 90}
+    row |= {"tpr_at_1_percent": 0.013, "tpr_low": 0.0, "tpr_high": 0.031} | changes
+    attacks = dict.fromkeys(MEMBERSHIP_ATTACKS, row)
+    return {"sentence": "A clean attack tells.", "spaces": {"pixels": attacks}}
 
 
 UTILITY = {
@@ -183,6 +191,19 @@ def findings(**changes: Any) -> Findings:
         "parameters": {"data.source": "phantom", "preprocess.image_size": "64"},
     }
     return Findings(**values | changes)
+
+
+def test_a_clean_membership_attack_stands_first_and_in_a_table_or_its_command() -> None:
+    command = "make real EXPERIMENTS=1 runs it on real images. It trains two generators"
+    assert f"A clean membership attack: not run; {command}" in text(page())
+    found = text(page(privacy={"NORMAL": copies() | {"membership": membership()}}))
+    assert command not in found
+    assert found.index("NORMAL, membership: A clean attack tells.") < found.index("Distances")
+    numbers = "0.52 (0.49 to 0.56) 1.3% (0.0% to 3.1%) 120 90"
+    for attack, words in MEMBERSHIP_ATTACKS.items():
+        assert " ".join(["NORMAL pixels", attack, *words, numbers]) in found
+    card = render_card(findings(privacy={"NORMAL": copies() | {"membership": membership()}}))
+    assert "No sign of copying: 1.0%. A clean attack tells.\n" in card
 
 
 NAMES = {"NORMAL": "healthy", "PNEUMONIA": "COVID-19"}

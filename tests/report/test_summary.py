@@ -41,7 +41,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "verdict": VERDICT,
             "scores": {"NORMAL": {"frechet": frechet, "recall": {"value": 0.5}}},
         },
-        "privacy": {"NORMAL": {"sentence": "No sign of copying."}},
+        "privacy": {
+            "NORMAL": {"sentence": "No sign of copying.", "membership": {"sentence": "It tells."}},
+            "PNEUMONIA": {"sentence": "Copies!"},
+        },
         "utility": {"sentence": "No gain.", "scarcity": {"sentence": "Few."}, "imbalance": None},
     }
     for name, content in metrics.items():
@@ -73,8 +76,13 @@ def test_the_verdicts_stand_below_an_aligned_table(
     )
     assert "In 100% of the draws both same-class distances are below all others" in text
     assert "NORMAL     Fréchet distance 1.14 (0.859 to 1.42) [103 images: 1.2, floor 0.254]" in text
-    assert "copies, NORMAL: No sign of copying." in text
-    assert "use for a classifier: No gain.\nFew real images: Few.\n" in text
+    assert "copies, NORMAL: No sign of copying.
+membership, NORMAL: It tells.
+" in text
+    assert "membership, PNEUMONIA" not in text  # it was not run
+    assert "use for a classifier: No gain.
+Few real images: Few.
+" in text
     assert "Rare" not in text  # it was not run
     assert lines[-2] == f"report:    {project / 'reports' / 'index.html'}"
     assert lines[-1].startswith("MLflow UI: make ui, then http://127.0.0.1:5000/#/experiments/7/")
