@@ -54,8 +54,8 @@ def estimate(settings: "Settings") -> None:
     counts = _count_train_images(settings)
     total, memory = 0.0, 0
     experiments = count_generators(settings.utility)
-    # Time one small batch of each training and measure the memory of a whole one. Count the trainings
-    # of the experiments at the same speed.
+    # Time one small batch of each training, and measure the memory of a whole one. Those of the
+    # experiments count at the same speed.
     for label, train in zip(
         CLASSES, (settings.train.normal, settings.train.pneumonia), strict=True
     ):
