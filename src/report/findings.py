@@ -14,6 +14,10 @@ if TYPE_CHECKING:  # a command that prints a sentence starts without pandas
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # by class and metric, scores.csv
 MIN_PRECISION = 0.1  # with less, generated images are unlike real ones, however near their mean is
+BLIND_JUDGE = (
+    "The judging classifier sees what distinguishes the classes and little else: it may take images "
+    "for near that are unlike any X-ray. Look at them, and judge by Inception features."
+)
 MIN_SHIFT = 0.2  # fraction of the way from the floor to the other class; splits differ from here
 
 
@@ -50,7 +54,13 @@ def caveats(scores: Scores, extractor: str) -> list[str]:
         scores: by class and metric.
         extractor: the extractor's name.
     """
-    return unlike_real(scores) + differing_splits(scores, extractor)
+    blind = [BLIND_JUDGE] if is_blind(extractor) else []
+    return blind + unlike_real(scores) + differing_splits(scores, extractor)
+
+
+def is_blind(extractor: str) -> bool:
+    """Return whether an extractor may take images for real ones that are unlike any X-ray."""
+    return extractor == "classifier"
 
 
 def unlike_real(scores: Scores) -> list[str]:

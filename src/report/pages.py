@@ -9,7 +9,7 @@ from ..config.registry import METRICS, SOURCES, VARIETY
 from ..metrics.protocol import KINDS
 from ..privacy.perturbations import PERTURBATIONS
 from .figures import COLOURS
-from .findings import Findings, caveats, unlike_real
+from .findings import Findings, caveats, is_blind, unlike_real
 from .templates import as_data_url, html_templates
 from .wording import (
     CLASSIFIER_METRICS,
@@ -52,7 +52,7 @@ def render_report(
             credit=SOURCES[findings.source],
             extractor_sentences=describe_extractor(findings.extractor),
             caveats=caveats(findings.scores, findings.extractor["name"]),
-            is_unlike_real=bool(unlike_real(findings.scores)),
+            is_doubtful=is_blind(findings.extractor["name"]) or bool(unlike_real(findings.scores)),
             rows=findings.description.to_dict("index"),
             published=published.to_dict("index"),
             classifiers=_by_metric(findings.classifiers, "value"),

@@ -110,9 +110,18 @@ def test_all_say_where_generated_images_are_unlike_real_ones() -> None:
     fair = findings()
     normal = {**fair.scores["NORMAL"], "precision": {"value": 0.0, "n_real": 4, "n_fake": 4}}
     scores = {**fair.scores, "NORMAL": normal}
+    pixels = {"name": "pixels", "dims": 64}
     assert told in card(scores=scores)
-    noise, usual = (" ".join(text.split()) for text in (page(scores=scores), page()))
+    noise, usual, blind = (
+        " ".join(text.split())
+        for text in (page(scores=scores, extractor=pixels), page(extractor=pixels), page())
+    )
     assert told in noise
     assert 'class="verdict good">The hypothesis holds' in usual
     assert 'class="verdict neutral">The hypothesis holds' in noise
     assert "unlike real ones" not in usual + card()
+    # The classifier finds noise near, which no score of its features shows.
+    assert 'class="verdict neutral">The hypothesis holds' in blind
+    told = "it may take images for near that are unlike any X-ray"
+    assert told in blind
+    assert told not in usual

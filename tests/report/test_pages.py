@@ -267,7 +267,8 @@ def test_the_colour_of_the_head_is_that_of_the_verdict() -> None:
         (-2, -0.1, "bad", "The hypothesis does not hold"),
     ):
         changed = (replace(DIFFERENCES[0], low=low, high=high), *DIFFERENCES[1:])
-        html = page(verdict=replace(base, differences=changed))
+        verdict = replace(base, differences=changed)
+        html = page(verdict=verdict, extractor={"name": "pixels", "dims": 64})
         assert f'<p class="verdict {colour}">{start}' in html
 
 
@@ -351,7 +352,7 @@ def test_variety_stands_beside_what_real_halves_have() -> None:
 
 def test_the_verdict_on_copies_stands_first_and_with_its_controls() -> None:
     words = text(page())
-    assert "NORMAL, copies: No sign of copying: 1.0%." in words[:700]
+    assert "NORMAL, copies: No sign of copying: 1.0%." in words[:900]
     assert "NORMAL pixels 1 of 100 0.600 1 of 100 98% 98% 98% 98% 3.4%" in words
     assert "NORMAL pixels 70% 60% too few 0.3 0.52 (0.45 to 0.59)" in words
     blind = copies(detectable={"shifted": 0.034})
