@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # a command that prints a sentence starts without pandas
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # by class and metric, scores.csv
 MIN_PRECISION = 0.1  # with less, generated images are unlike real ones, however near their mean is
 BLIND_JUDGE = (
-    "The judging classifier sees what distinguishes the classes and little else: it may take images "
-    "for near that are unlike any X-ray. Look at them, and judge by Inception features."
+    "The judging classifier sees what distinguishes the classes and little else: it may take "
+    "images for near that are unlike any X-ray. Look at them, and judge by Inception features."
 )
 MIN_SHIFT = 0.2  # fraction of the way from the floor to the other class; splits differ from here
 
