@@ -31,6 +31,8 @@ LEFT_OUT = {
     "make thesis DATA=chest_xray.zip EPOCHS=1": "as make real, with another file of networks",
     "python -m src.tune --workers 2": "as with one class, for both",
     "make real DATA=chest_xray.zip NAME=real-inception": "needs inception's weights",
+    "make real DATA=chest_xray.zip EXPERIMENTS=1": "takes hours; test_utility_eval has a small one",
+    "dvc exp run -S utility.scarcity.enabled=true": "as above",
     "python -m src.evaluate REAL GENERATED  ": "as with pixels, but needs inception's weights",
     "python -m src.evaluate REAL GENERATED --dims": "as above",
     "python -m src.evaluate REAL GENERATED --size": "as above",

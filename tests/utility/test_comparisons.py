@@ -1,5 +1,7 @@
 """The primary comparison is fixed, all others are corrected, and sentences say what was found."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -69,6 +71,7 @@ def test_the_primary_comparison_is_fixed_and_all_others_are_corrected_together(
     found = compare({"scarcity": scarcity, "imbalance": imbalance})
     assert [len(found[name]) for name in ("scarcity", "imbalance")] == [12, 4]
     everything = found["scarcity"] + found["imbalance"]
+    assert json.loads(json.dumps(everything)) == everything  # as the metrics are written
     (primary,) = [row for row in everything if row["is_primary"]]
     assert (primary["network"], primary["arm"], primary["fraction"]) == (
         "residual",
