@@ -56,7 +56,7 @@ def summarize() -> None:
     print(f"use for a classifier: {utility['sentence']}")
     for name, title in EXPERIMENTS.items():
         if found := utility.get(name):
-            print(f"{title.lower()}: {with_class_names(found['sentence'], names)}")
+            print(with_class_names(f"{title}: {found['sentence']}", names))
     print()
     print(f"report:    {PROJECT / 'reports' / 'index.html'}")
     first = "" if has_server(HOME) else "make ui, then "

@@ -21,7 +21,7 @@ MEMBERSHIP_ATTACKS = {
     "test split": ("test split", "train images of other patients"),
 }  # by the names in privacy.json: the non-members, and the reference of the score
 # Sections of utility.json, and what they are called.
-EXPERIMENTS = {"scarcity": "Few real images", "imbalance": "Rare pneumonia"}
+EXPERIMENTS = {"scarcity": "Few real images", "imbalance": "Rare PNEUMONIA"}
 NOT_RUN = "not run; `make real EXPERIMENTS=1` runs it on real images."
 LOSS_TITLES = {
     "g": "generator",

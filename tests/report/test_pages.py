@@ -371,7 +371,7 @@ def test_the_use_for_a_classifier_is_told_beside_what_the_generator_saw() -> Non
 def test_an_experiment_is_told_first_or_how_to_run_it() -> None:
     words = text(page())
     assert "Few real images: not run; make real EXPERIMENTS=1 runs it" in words
-    assert "Rare pneumonia: not run; make real EXPERIMENTS=1 runs it" in words
+    assert "Rare PNEUMONIA: not run; make real EXPERIMENTS=1 runs it" in words
     assert "By chance the average precision is 0.62" in words
     words = text(page(utility=UTILITY | {"scarcity": SCARCITY}))
     assert f"Few real images: {SCARCITY['sentence']}" in words[:1100]
