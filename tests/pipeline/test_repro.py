@@ -257,9 +257,8 @@ def generate(generator: nn.Module, seed: int, count: int, start: int = 0) -> NDA
 """
     path = edited.path / "src" / "models" / "sampling.py"
     path.write_text(path.read_text() + copying)
-    edited.change(
-        set_value("privacy", "significance_level", value=0.05)
-    )  # as much as so few can show
+    # As much as so few can show, of which two repeat each other.
+    edited.change(set_value("privacy", "significance_level", value=0.06))
     output = edited.run("python3", "-m", "pipeline.privacy_eval")
     assert "NORMAL: Copies: of 12 generated images " in output
     assert "PNEUMONIA: Copies: of 12 generated images " in output
