@@ -37,6 +37,7 @@ LEFT_OUT = {
     "python -m src.evaluate REAL GENERATED --dims": "as above",
     "python -m src.evaluate REAL GENERATED --size": "as above",
     "dvc exp run -S data.source=medmnist": "downloads from Zenodo",
+    "make real DATA=/data/rsna": "needs the set; test_public_sets reads stand-ins",
     "make real DATA=/data/export": "needs a hospital's files; test_own_images reads such",
     "pip install": "needs the package index",
     "python -m examples.export_extractor": "needs packages that are not part of the project",
