@@ -164,14 +164,10 @@ def _attack_membership(
 def _membership_result(result: MembershipResult) -> dict[str, float]:
     """Return the result of a membership attack under the keys of the metrics file."""
     return {
-        "auc": result.auc,
-        "low": result.interval.low,
-        "high": result.interval.high,
+        **_attack(result),
         "tpr_at_1_percent": result.true_positives,
         "tpr_low": result.true_positives_interval.low,
         "tpr_high": result.true_positives_interval.high,
-        "members": result.members,
-        "others": result.others,
     }
 
 
@@ -282,7 +278,7 @@ def _numbers(findings: SpaceFindings) -> dict[str, Any]:
     }
 
 
-def _attack(attack: Attack) -> dict[str, float]:
+def _attack(attack: Attack | MembershipResult) -> dict[str, float]:
     """Return the result of an attack under the keys of the metrics file."""
     return {
         "auc": attack.auc,

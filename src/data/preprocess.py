@@ -17,7 +17,7 @@ from ..common.processes import available_cores, map_in_order
 from ..common.progress import progress
 from ..config.data import PreprocessSettings
 from .classes import CLASSES, SPLITS
-from .decode import decode_grey, open_image
+from .decode import decode_grey
 from .tables import ArrayWriter, Fingerprints, atomic_table, count_rows, read_rows
 
 MAX_NAMED = 5  # bad images that an error names
@@ -74,7 +74,7 @@ def preprocess_images(
             )
             for split, label in parts
         }
-        for row, image, is_enlarged in _decode_all(table, folder, settings):
+        for row, image in _decode_all(table, folder, settings):
             if isinstance(image, str):
                 bad[row["file"]] = image
                 continue
@@ -82,7 +82,7 @@ def preprocess_images(
             out_table.writerow(row | {"row": arrays[part].rows})
             arrays[part].append(image)
             totals[part] += int(image.sum())
-            enlarged += is_enlarged
+            enlarged += min(int(row["width"]), int(row["height"])) < settings.image_size
             contents[row["split"]].add(row["sha256"])
             patients[row["split"]].add(row["patient"])
         _refuse_faults(bad, arrays, settings)
@@ -141,20 +141,14 @@ def decode_image(path: Path, settings: PreprocessSettings) -> NDArray[np.uint8]:
 
 def _decode_all(
     table: Path, folder: Path, settings: PreprocessSettings
-) -> Iterator[tuple[dict[str, str], NDArray[np.uint8] | str, bool]]:
-    """Yield each row of the table with its image, or the reason why that is bad, in order.
+) -> Iterator[tuple[dict[str, str], NDArray[np.uint8] | str]]:
+    """Yield each row of the table with its image, or the reason why that is bad, in order."""
 
-    The last value is whether the original has a side of fewer pixels than the image.
-    """
-
-    def decode(row: dict[str, str]) -> tuple[dict[str, str], NDArray[np.uint8] | str, bool]:
-        path = folder / row["file"]
+    def decode(row: dict[str, str]) -> tuple[dict[str, str], NDArray[np.uint8] | str]:
         try:
-            image = decode_image(path, settings)
-            with open_image(path) as original:  # its header alone
-                return row, image, min(original.size) < settings.image_size
+            return row, decode_image(folder / row["file"], settings)
         except ValueError as error:
-            return row, str(error), False
+            return row, str(error)
 
     # Pillow decodes and resizes without the interpreter's lock, so threads use all cores.
     threads = available_cores()

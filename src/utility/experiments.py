@@ -254,14 +254,16 @@ def train_arms(
     # The baseline comes first, since its network is the filter of added images.
     for name in sorted(experiment.arms, key=lambda name: name != experiment.baseline):
         arm = experiment.arms[name]
+        whole = None if arm.added is None else sets.added[arm.added]
+        filtered = {"none": whole, "confident": whole}
+        if whole is not None and "confident" in settings.added_filters:
+            assert judge is not None
+            filtered["confident"] = confident(judge, whole, device)
         trained = []
         for index, (share, kind) in enumerate(ways):
-            added = None if arm.added is None else sets.added[arm.added]
-            if added is not None and kind == "confident":
-                assert judge is not None
-                added = confident(judge, added, device)
-                if added is None:
-                    continue
+            added = filtered[kind]
+            if whole is not None and added is None:
+                continue  # the filter leaves a class without images
             recipe = _recipe(arm, sets.fit, added, share, own.batch_size)
             key = (list(NETWORKS).index(network), index)
             model, loss = train_by_recipe(network, recipe, sets.validation, own, key, device)

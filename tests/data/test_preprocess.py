@@ -5,6 +5,7 @@ import re
 import struct
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from src.common.errors import UserError
-from src.common.files import sha256_of_file
 from src.config.data import PreprocessSettings
 from src.data import decode as image_files
 from src.data.decode import decode_grey
 from src.data.preprocess import decode_image
+from src.data.sources import write_image
 from tests.conftest import png_bytes, prepared_from
 
 
@@ -199,16 +200,10 @@ def bad_bytes(kind: str) -> bytes:
 
 def table_of(folder: Path, files: dict[str, bytes]) -> pd.DataFrame:
     rows = []
-    for name, content in files.items():
-        split, label, file = name.split("/")
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        rows.append(
-            {"file": name, "split": split, "label": label, "patient": file.split("-")[0],
-             "sha256": sha256_of_file(path)}
-        )  # fmt: skip
-    return pd.DataFrame(rows)
+    for path, content in files.items():
+        split, label, name = path.split("/")
+        rows.append(write_image(folder, split, label, name, content, name.split("-")[0]))
+    return pd.DataFrame(map(asdict, rows))
 
 
 def good_files() -> dict[str, bytes]:
